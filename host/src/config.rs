@@ -1,0 +1,47 @@
+//! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::{plugin::PluginSettings, queue::DatabaseSettings};
+
+/// Everything that `taskbay run` goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub database: DatabaseSettings,
+    pub folder: FolderSettings,
+    pub worker: WorkerSettings,
+    /// What holds for a plugin that has no section of its own.
+    pub plugin_defaults: PluginSettings,
+    /// By the plugin's name, which is its file's name without `lib` and `.so`.
+    pub plugins: BTreeMap<String, PluginSettings>,
+}
+
+/// How the tasks folder is watched.
+#[derive(Debug, Clone)]
+pub struct FolderSettings {
+    /// The folder.
+    pub path: PathBuf,
+    /// A broken file at the start is a log line (development) instead of the end.
+    pub tolerate_broken_start: bool,
+    /// How long no event may come before the folder is listed.
+    pub settle: Duration,
+    /// The longest that events may put the listing off.
+    pub settle_cap: Duration,
+    /// The folder is listed at least this often, whatever the events say.
+    pub rescan: Duration,
+    /// How long the folder may be missing before its tasks are given up; `None`: they serve for ever.
+    pub missing_grace: Option<Duration>,
+    /// Whether a folder or file that others may write to is refused (or else only warned of).
+    pub strict_permissions: bool,
+}
+
+/// How jobs are worked.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// How many jobs run at once, over all plugins.
+    pub concurrency: usize,
+    /// How often to look for jobs that no notification told of.
+    pub poll_interval: Duration,
+    /// How long running jobs go on after a stop signal before they are told of it.
+    pub abort_timeout: Duration,
+}

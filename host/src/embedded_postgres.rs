@@ -1,0 +1,1 @@
+//! A private Postgres cluster for development, made with the machine's own server programs.

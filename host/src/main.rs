@@ -1,0 +1,3 @@
+//! The `taskbay` program.
+
+fn main() {}

@@ -1,0 +1,91 @@
+//! Which build runs which task: immutable, and swapped whole.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::plugin::{Generation, TaskSpec};
+
+/// A task and the build that runs it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The build.
+    pub generation: Arc<Generation>,
+    /// The task's place in it.
+    pub index: u32,
+}
+
+impl Task {
+    /// What the build declares of the task.
+    pub fn spec(&self) -> &TaskSpec {
+        &self.generation.tasks()[self.index as usize]
+    }
+}
+
+/// All tasks that can be run at one moment.
+#[derive(Debug, Default)]
+pub struct TaskMap {
+    epoch: u64,
+    tasks: BTreeMap<String, Task>,
+}
+
+impl TaskMap {
+    /// Counts the maps that were published before this one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The task that jobs of this identifier run on.
+    pub fn get(&self, identifier: &str) -> Option<&Task> {
+        self.tasks.get(identifier)
+    }
+
+    /// All identifiers, sorted.
+    pub fn identifiers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tasks.keys().map(String::as_str)
+    }
+
+    /// All identifiers with their tasks, sorted.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Task)> {
+        self.tasks.iter().map(|(name, task)| (name.as_str(), task))
+    }
+}
+
+/// The current task map, shared by the one who publishes it and those who work by it.
+#[derive(Debug)]
+pub struct LiveTaskMap {
+    current: ArcSwap<TaskMap>,
+    epoch: watch::Sender<u64>,
+    publishing: Mutex<()>,
+}
+
+impl Default for LiveTaskMap {
+    fn default() -> Self {
+        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()) }
+    }
+}
+
+impl LiveTaskMap {
+    /// The map as of now.
+    pub fn load(&self) -> Arc<TaskMap> {
+        self.current.load_full()
+    }
+
+    /// Replaces the map. From here on, [`LiveTaskMap::load`] gives the new one.
+    pub fn publish(&self, tasks: BTreeMap<String, Task>) -> Arc<TaskMap> {
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let map = Arc::new(TaskMap { epoch: self.current.load().epoch + 1, tasks });
+        self.current.store(Arc::clone(&map));
+        self.epoch.send_replace(map.epoch);
+        map
+    }
+
+    /// Hears of each replacement.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+}

@@ -1,0 +1,1 @@
+//! The schema and the statements, beside those of the npm package.

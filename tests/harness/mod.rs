@@ -1,0 +1,1 @@
+//! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.

@@ -1,0 +1,6 @@
+//! The end-to-end tests: real Postgres, real plugins, real processes. One file per part of the product.
+
+mod harness;
+
+// The schema and the statements, beside the npm package's.
+mod database;
