@@ -1,17 +1,23 @@
 //! One build of a plugin, from launch to the end of its last job.
 
-use std::{path::Path, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
-use super::{BuildId, HostServices, Image, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings, TaskSpec};
+use super::{
+    BuildId, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings, TaskSpec,
+    child::Child,
+    execution::{Execution, Line},
+    in_process::InProcess,
+};
+use crate::events::{Event, Events, PluginBuild};
 
-/// Loads a build in a process of its own, without starting it up, and tells what it is: what `taskbay check` shows, and
-/// what keeps a file whose constructor crashes out of this process.
-pub async fn probe(_image: &Image, _settings: &PluginSettings, _program: &Path) -> Result<ManifestInfo, LaunchError> {
-    Err(LaunchError::AlreadyMapped)
-}
+/// How long a retired plugin's teardown may take. No job runs on it any more, so that this only bounds a hang.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a generation can take jobs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,32 +32,71 @@ pub enum Availability {
     Stopped,
 }
 
-/// One build of a plugin that has been loaded and started.
+/// One build of a plugin that has been loaded and started. Dropping it without [`Generation::retire`] kills its process.
 #[derive(Debug)]
 pub struct Generation {
-    image: Arc<Image>,
+    build: PluginBuild,
     manifest: ManifestInfo,
+    default_timeout: Option<Duration>,
+    cancel_grace: Duration,
+    runner: Runner,
+    events: Events,
     availability: watch::Sender<Availability>,
+    /// Each running job holds a token; closed when no more may begin.
+    running: TaskTracker,
+    /// Cancelled when what runs is to be given up.
+    killed: CancellationToken,
+    ended: OnceCell<()>,
+}
+
+/// Where the plugin's code runs.
+#[derive(Debug)]
+enum Runner {
+    Child(Child),
+    InProcess(InProcess),
 }
 
 impl Generation {
     /// Loads and starts a build: its tasks are known and its start-up has succeeded when this returns.
     pub async fn launch(
-        _image: Arc<Image>,
-        _settings: &PluginSettings,
-        _services: &HostServices,
+        image: Arc<Image>,
+        settings: &PluginSettings,
+        services: &HostServices,
     ) -> Result<Arc<Generation>, LaunchError> {
-        Err(LaunchError::AlreadyMapped)
+        let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
+        let availability = watch::Sender::new(Availability::Serving);
+        let (runner, manifest) = match settings.isolation {
+            Isolation::Child => {
+                let (child, manifest) = Child::launch(image, settings, services, availability.clone()).await?;
+                (Runner::Child(child), manifest)
+            }
+            Isolation::InProcess => {
+                let (plugin, manifest) = InProcess::launch(&image, settings, services).await?;
+                (Runner::InProcess(plugin), manifest)
+            }
+        };
+        Ok(Arc::new(Self {
+            build,
+            manifest,
+            default_timeout: settings.timeout,
+            cancel_grace: settings.cancel_grace,
+            runner,
+            events: services.events.clone(),
+            availability,
+            running: TaskTracker::new(),
+            killed: CancellationToken::new(),
+            ended: OnceCell::new(),
+        }))
     }
 
     /// The plugin's name, from its file's name.
     pub fn plugin(&self) -> &str {
-        &self.image.plugin
+        &self.build.plugin
     }
 
     /// Which build this is.
     pub fn build(&self) -> BuildId {
-        self.image.build
+        self.build.build
     }
 
     /// What it says of itself.
@@ -71,17 +116,83 @@ impl Generation {
 
     /// How many jobs run on it now.
     pub fn in_flight(&self) -> usize {
-        0
+        self.running.len()
     }
 
-    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
-    pub async fn run(&self, _task: u32, _job: &JobInput<'_>, _cancel: &CancellationToken) -> Outcome {
-        Outcome::NotStarted
+    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`. Dropping the
+    /// future gives the job up without telling the plugin.
+    pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &CancellationToken) -> Outcome {
+        let Some(_running) = self.enter() else { return Outcome::NotStarted };
+        let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        let (call, line) = match self.runner.start(task, job, limit) {
+            Ok(Some(started)) => started,
+            Ok(None) => return Outcome::NotStarted,
+            Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
+        };
+        let execution = Execution {
+            call,
+            line,
+            job: job.id,
+            task: &self.tasks()[task as usize].name,
+            limit,
+            grace: self.cancel_grace,
+            cancel,
+            killed: &self.killed,
+        };
+        execution.outcome().await
     }
 
-    /// Takes no more jobs, waits for those that run, then shuts the plugin down.
-    pub async fn retire(&self) {}
+    /// Takes no more jobs, waits for those that run, then shuts the plugin down. Several callers wait for the same end.
+    pub async fn retire(&self) {
+        self.ended.get_or_init(|| self.end()).await;
+    }
 
     /// Ends it at once: what still runs is failed as cancelled.
-    pub async fn kill(&self) {}
+    pub async fn kill(&self) {
+        self.killed.cancel();
+        if let Runner::Child(child) = &self.runner {
+            child.kill().await;
+        }
+        self.retire().await;
+    }
+
+    async fn end(&self) {
+        self.running.close();
+        if let Runner::Child(child) = &self.runner {
+            child.drain();
+        }
+        if self.in_flight() > 0 {
+            self.events.emit(Event::Draining { build: self.build.clone(), in_flight: self.in_flight() });
+        }
+        self.running.wait().await;
+        match &self.runner {
+            Runner::Child(child) => child.shutdown(SHUTDOWN_LIMIT).await,
+            Runner::InProcess(plugin) => plugin.shutdown(SHUTDOWN_LIMIT).await,
+        }
+        self.availability.send_replace(Availability::Stopped);
+        self.events.emit(Event::Retired { build: self.build.clone() });
+    }
+
+    /// Counts a job in, unless the end has begun. The token comes before the look, so that the end either sees it and waits,
+    /// or was seen.
+    fn enter(&self) -> Option<TaskTrackerToken> {
+        let token = self.running.token();
+        (!self.running.is_closed()).then_some(token)
+    }
+}
+
+impl Runner {
+    fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Option<(super::calls::Call, Line<'_>)>, String> {
+        Ok(match self {
+            Runner::Child(child) => {
+                child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))
+            }
+            Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
+        })
+    }
 }
