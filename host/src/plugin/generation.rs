@@ -1,134 +1,23 @@
 //! One build of a plugin, from launch to the end of its last job.
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use thiserror::Error;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
-use super::image::{BuildId, Image};
-use crate::events::Events;
+use super::{
+    BuildId, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings, TaskSpec,
+    child::Child,
+    execution::{Execution, Line},
+    in_process::InProcess,
+};
+use crate::events::{Event, Events, PluginBuild};
 
-/// Where a plugin's code runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// In a process of its own, one per build.
-    #[default]
-    Child,
-    /// In the host's process.
-    InProcess,
-}
-
-/// What `taskbay.toml` says of one plugin.
-#[derive(Debug, Clone)]
-pub struct PluginSettings {
-    /// Where the plugin runs.
-    pub isolation: Isolation,
-    /// The most memory, in bytes, that the plugin's process may allocate; only for [`Isolation::Child`].
-    pub memory_limit: Option<u64>,
-    /// How long a job may run whose task states no limit of its own.
-    pub timeout: Option<Duration>,
-    /// How long a job may take to end after it was told to stop, before its future is dropped and then its process killed.
-    pub cancel_grace: Duration,
-    /// How long loading and starting up may take.
-    pub start_timeout: Duration,
-    /// Handed to the plugin's start-up: a JSON object.
-    pub settings: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Default for PluginSettings {
-    fn default() -> Self {
-        Self {
-            isolation: Isolation::default(),
-            memory_limit: None,
-            timeout: None,
-            cancel_grace: Duration::from_millis(500),
-            start_timeout: Duration::from_secs(10),
-            settings: serde_json::Map::new(),
-        }
-    }
-}
-
-/// What the host does for its plugins.
-#[derive(Debug, Clone)]
-pub struct HostServices {
-    /// Stores the jobs that plugins add.
-    pub add_job: Arc<dyn AddJob>,
-    /// Hears of crashes, restarts and log lines.
-    pub events: Events,
-    /// The program that runs isolated plugins when called as `taskbay plugin-child`: this one, unless a library user says
-    /// otherwise.
-    pub program: PathBuf,
-}
-
-/// Stores jobs on behalf of plugins.
-pub trait AddJob: std::fmt::Debug + Send + Sync + 'static {
-    /// Adds the job that `spec` describes (the JSON object of [`taskbay_abi::ADD_JOB_SPEC`]) and returns its id, or says
-    /// why it could not.
-    fn add_job(&self, spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>>;
-}
-
-/// A task of a plugin, as its build declares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskSpec {
-    /// The identifier that jobs name.
-    pub name: String,
-    /// One line for people; may be empty.
-    pub description: String,
-    /// How long a job may run.
-    pub timeout: Option<Duration>,
-    /// At which attempt a job fails for good even if it was added with more.
-    pub max_attempts: Option<u32>,
-}
-
-/// One job as a plugin gets it. Times are microseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy)]
-pub struct JobInput<'a> {
-    pub id: i64,
-    pub task: &'a str,
-    pub attempt: u32,
-    pub max_attempts: u32,
-    pub priority: i32,
-    pub revision: i32,
-    pub run_at_us: i64,
-    pub created_at_us: i64,
-    pub updated_at_us: i64,
-    /// JSON text.
-    pub payload: &'a str,
-    pub queue: Option<&'a str>,
-    pub key: Option<&'a str>,
-    pub last_error: Option<&'a str>,
-    /// JSON text.
-    pub flags: Option<&'a str>,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The task succeeded.
-    Done,
-    /// The task failed; the message is for `last_error`.
-    Failed { kind: FailureKind, message: String },
-    /// The job never reached the task's code, so it may go back unharmed.
-    NotStarted,
-}
-
-/// Why a job failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The task returned an error.
-    Error,
-    /// The task returned an error which says that trying again is pointless.
-    Discard,
-    /// The task panicked.
-    Panic,
-    /// The task ran longer than it may.
-    Timeout,
-    /// The job was cancelled, and the task did not end by itself.
-    Cancelled,
-    /// The plugin's process ended under the job.
-    Crash,
-}
+/// How long a retired plugin's teardown may take. No job runs on it any more, so that this only bounds a hang.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a generation can take jobs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,44 +32,81 @@ pub enum Availability {
     Stopped,
 }
 
-/// Why a build was refused. The message says what is wrong and what to do, without the file's name.
-#[derive(Debug, Error)]
-pub enum LaunchError {
-    #[error("not written yet")]
-    NotWrittenYet,
-}
-
-/// One build of a plugin that has been loaded and started.
+/// One build of a plugin that has been loaded and started. Dropping it without [`Generation::retire`] kills its process.
 #[derive(Debug)]
 pub struct Generation {
-    image: Arc<Image>,
-    tasks: Vec<TaskSpec>,
+    build: PluginBuild,
+    manifest: ManifestInfo,
+    default_timeout: Option<Duration>,
+    cancel_grace: Duration,
+    runner: Runner,
+    events: Events,
     availability: watch::Sender<Availability>,
+    /// Each running job holds a token; closed when no more may begin.
+    running: TaskTracker,
+    /// Cancelled when what runs is to be given up.
+    killed: CancellationToken,
+    ended: OnceCell<()>,
+}
+
+/// Where the plugin's code runs.
+#[derive(Debug)]
+enum Runner {
+    Child(Child),
+    InProcess(InProcess),
 }
 
 impl Generation {
     /// Loads and starts a build: its tasks are known and its start-up has succeeded when this returns.
     pub async fn launch(
-        _image: Arc<Image>,
-        _settings: &PluginSettings,
-        _services: &HostServices,
+        image: Arc<Image>,
+        settings: &PluginSettings,
+        services: &HostServices,
     ) -> Result<Arc<Generation>, LaunchError> {
-        Err(LaunchError::NotWrittenYet)
+        let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
+        let availability = watch::Sender::new(Availability::Serving);
+        let (runner, manifest) = match settings.isolation {
+            Isolation::Child => {
+                let (child, manifest) = Child::launch(image, settings, services, availability.clone()).await?;
+                (Runner::Child(child), manifest)
+            }
+            Isolation::InProcess => {
+                let (plugin, manifest) = InProcess::launch(&image, settings, services).await?;
+                (Runner::InProcess(plugin), manifest)
+            }
+        };
+        Ok(Arc::new(Self {
+            build,
+            manifest,
+            default_timeout: settings.timeout,
+            cancel_grace: settings.cancel_grace,
+            runner,
+            events: services.events.clone(),
+            availability,
+            running: TaskTracker::new(),
+            killed: CancellationToken::new(),
+            ended: OnceCell::new(),
+        }))
     }
 
     /// The plugin's name, from its file's name.
     pub fn plugin(&self) -> &str {
-        &self.image.plugin
+        &self.build.plugin
     }
 
     /// Which build this is.
     pub fn build(&self) -> BuildId {
-        self.image.build
+        self.build.build
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &ManifestInfo {
+        &self.manifest
     }
 
     /// Its tasks; their indexes are those that [`Generation::run`] takes.
     pub fn tasks(&self) -> &[TaskSpec] {
-        &self.tasks
+        &self.manifest.tasks
     }
 
     /// Follows whether it takes jobs.
@@ -190,17 +116,83 @@ impl Generation {
 
     /// How many jobs run on it now.
     pub fn in_flight(&self) -> usize {
-        0
+        self.running.len()
     }
 
-    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
-    pub async fn run(&self, _task: u32, _job: &JobInput<'_>, _cancel: &CancellationToken) -> Outcome {
-        Outcome::NotStarted
+    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`. Dropping the
+    /// future gives the job up without telling the plugin.
+    pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &CancellationToken) -> Outcome {
+        let Some(_running) = self.enter() else { return Outcome::NotStarted };
+        let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        let (call, line) = match self.runner.start(task, job, limit) {
+            Ok(Some(started)) => started,
+            Ok(None) => return Outcome::NotStarted,
+            Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
+        };
+        let execution = Execution {
+            call,
+            line,
+            job: job.id,
+            task: &self.tasks()[task as usize].name,
+            limit,
+            grace: self.cancel_grace,
+            cancel,
+            killed: &self.killed,
+        };
+        execution.outcome().await
     }
 
-    /// Takes no more jobs, waits for those that run, then shuts the plugin down.
-    pub async fn retire(&self) {}
+    /// Takes no more jobs, waits for those that run, then shuts the plugin down. Several callers wait for the same end.
+    pub async fn retire(&self) {
+        self.ended.get_or_init(|| self.end()).await;
+    }
 
     /// Ends it at once: what still runs is failed as cancelled.
-    pub async fn kill(&self) {}
+    pub async fn kill(&self) {
+        self.killed.cancel();
+        if let Runner::Child(child) = &self.runner {
+            child.kill().await;
+        }
+        self.retire().await;
+    }
+
+    async fn end(&self) {
+        self.running.close();
+        if let Runner::Child(child) = &self.runner {
+            child.drain();
+        }
+        if self.in_flight() > 0 {
+            self.events.emit(Event::Draining { build: self.build.clone(), in_flight: self.in_flight() });
+        }
+        self.running.wait().await;
+        match &self.runner {
+            Runner::Child(child) => child.shutdown(SHUTDOWN_LIMIT).await,
+            Runner::InProcess(plugin) => plugin.shutdown(SHUTDOWN_LIMIT).await,
+        }
+        self.availability.send_replace(Availability::Stopped);
+        self.events.emit(Event::Retired { build: self.build.clone() });
+    }
+
+    /// Counts a job in, unless the end has begun. The token comes before the look, so that the end either sees it and waits,
+    /// or was seen.
+    fn enter(&self) -> Option<TaskTrackerToken> {
+        let token = self.running.token();
+        (!self.running.is_closed()).then_some(token)
+    }
+}
+
+impl Runner {
+    fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Option<(super::calls::Call, Line<'_>)>, String> {
+        Ok(match self {
+            Runner::Child(child) => {
+                child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))
+            }
+            Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
+        })
+    }
 }

@@ -1,6 +1,20 @@
 //! A private, sealed copy of a plugin file: the bytes that were checked are the bytes that get mapped.
 
-use std::{fmt, os::fd::OwnedFd};
+use std::{
+    ffi::CString,
+    fmt,
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::Path,
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::fs::{MemfdFlags, SealFlags};
 
 /// The SHA-256 of a plugin file: what tells one build from another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,8 +47,102 @@ pub struct Image {
 }
 
 impl Image {
-    /// Copies the first `loadable` bytes of a verified plugin file into sealed memory.
-    pub fn seal(_file_name: &str, _build: BuildId, _loadable: &[u8]) -> std::io::Result<Image> {
-        Err(std::io::Error::other("not written yet"))
+    /// Copies the first `loadable` bytes of a verified plugin file into sealed memory, or, where the system refuses
+    /// executable memory files, into a file that has no name any more.
+    pub fn seal(file_name: &str, build: BuildId, loadable: &[u8]) -> io::Result<Image> {
+        let plugin = plugin_name(file_name).to_owned();
+        let fd = match memory_file(&plugin, loadable) {
+            Ok(fd) => fd,
+            // Hardened systems forbid memfd_create, or executable ones, with one of several errors. A true shortage of
+            // memory or of descriptors shows again with the file.
+            Err(refusal) => nameless_file(&std::env::temp_dir(), loadable).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("no private copy of it could be made, neither in memory ({refusal}) nor in {}: {error}; TMPDIR may name another folder", std::env::temp_dir().display()),
+                )
+            })?,
+        };
+        Ok(Image { file_name: file_name.to_owned(), plugin, build, fd })
+    }
+}
+
+/// The file's name without `lib` and `.so`.
+fn plugin_name(file_name: &str) -> &str {
+    let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
+    match stem.strip_prefix("lib") {
+        Some(rest) if !rest.is_empty() => rest,
+        _ => stem,
+    }
+}
+
+fn memory_file(plugin: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    // The name shows in /proc/PID/maps. It may have no NUL, and 249 bytes.
+    let name: Vec<u8> =
+        format!("taskbay-{plugin}").into_bytes().into_iter().filter(|byte| *byte != 0).take(200).collect();
+    let name = CString::new(name)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match rustix::fs::memfd_create(&name, flags | MemfdFlags::EXEC) {
+        // Kernels before 6.3 do not know the flag, and their memory files are executable without it.
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(&name, flags)?,
+        other => other?,
+    };
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// A read-only descriptor of a file that was unlinked before this returns: nobody else can reach it, and nothing is left
+/// behind whatever becomes of this process.
+fn nameless_file(parent: &Path, content: &[u8]) -> io::Result<OwnedFd> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let folder = parent.join(format!("taskbay-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    DirBuilder::new().mode(0o700).create(&folder)?;
+    let path = folder.join("image");
+    let copy = || {
+        OpenOptions::new().write(true).create_new(true).mode(0o500).open(&path)?.write_all(content)?;
+        File::open(&path)
+    };
+    let file = copy();
+    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_dir(&folder);
+    Ok(file?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn the_plugin_is_named_by_its_file() {
+        assert_eq!(plugin_name("libemail.so"), "email");
+        assert_eq!(plugin_name("email.so"), "email");
+        assert_eq!(plugin_name("lib.so"), "lib");
+        assert_eq!(plugin_name("libfoo.1.so"), "foo.1");
+    }
+
+    #[test]
+    fn a_sealed_image_holds_the_bytes_and_cannot_be_changed() {
+        let image = Image::seal("libemail.so", BuildId([7; 32]), b"some bytes").unwrap();
+        let file = File::from(image.fd);
+        let mut bytes = [0; 10];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"some bytes");
+        assert!(file.write_at(b"X", 0).is_err());
+        assert!(file.set_len(3).is_err());
+        assert!(file.set_len(30).is_err());
+    }
+
+    #[test]
+    fn the_file_in_place_of_memory_is_read_only_and_leaves_no_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = File::from(nameless_file(parent.path(), b"some bytes").unwrap());
+        let mut bytes = [0; 10];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"some bytes");
+        assert!(file.write_at(b"X", 0).is_err());
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

@@ -3,11 +3,38 @@
 //! A sealed [`Image`] of a plugin file is launched as a [`Generation`], which runs jobs through a runner: a child process
 //! or this process. Nothing here knows that Postgres exists.
 
-mod generation;
+// What a build is, and what is said about it.
 mod image;
+mod job;
+mod launch_error;
+mod manifest;
+mod settings;
+// From launch to the last job.
+mod execution;
+mod generation;
+// The runner in a process of its own: the host's side, then the child's.
+mod child;
+mod child_main;
+mod connection;
+mod frames;
+mod output;
+mod process;
+mod restarts;
+// The runner in the host's process.
+mod in_process;
+// The border itself; the child's side uses it as well.
+mod calls;
+mod host_calls;
+mod host_table;
+mod libc_calls;
+mod loader;
 
-pub use generation::{
-    AddJob, Availability, FailureKind, Generation, HostServices, Isolation, JobInput, LaunchError, Outcome,
-    PluginSettings, TaskSpec,
-};
+pub use child_main::plugin_child;
+pub use generation::{Availability, Generation};
+pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
+pub use job::{FailureKind, JobInput, Outcome};
+pub use launch_error::LaunchError;
+pub use manifest::{ManifestInfo, TaskSpec};
+pub use process::probe;
+pub use settings::{Isolation, PluginSettings};

@@ -1,0 +1,233 @@
+//! The runner in a process of its own: keeps one process of a build alive, through its crashes, until the build is retired.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    Availability, HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
+    calls::Call,
+    connection::Connection,
+    process::{Ending, Process},
+    restarts::{Next, Restarts},
+};
+use crate::events::{Event, PluginBuild};
+
+/// A plugin that runs in processes, one after the other.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// The line to the process that serves now; none while there is no such process.
+    current: Arc<ArcSwapOption<Connection>>,
+    /// What the supervisor is to do. Dropping it kills the process.
+    orders: watch::Sender<Order>,
+    /// Cancelled when the supervisor has ended, and with it the last process.
+    gone: CancellationToken,
+    _supervisor: AbortOnDropHandle<()>,
+}
+
+/// What is wanted of the process; each later one replaces the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Order {
+    /// Serve, and come back after a crash.
+    Serve,
+    /// Finish what runs; do not come back.
+    Drain,
+    /// End within this time.
+    ShutDown(Duration),
+    /// End now.
+    Kill,
+}
+
+impl Child {
+    /// Starts the first process. `availability` is told of every later change.
+    pub(super) async fn launch(
+        image: Arc<Image>,
+        settings: &PluginSettings,
+        services: &HostServices,
+        availability: watch::Sender<Availability>,
+    ) -> Result<(Self, ManifestInfo), LaunchError> {
+        let (process, manifest) = Process::start(&image, settings, services).await?;
+        let current = Arc::new(ArcSwapOption::from(Some(Arc::clone(&process.connection))));
+        let (orders, heard) = watch::channel(Order::Serve);
+        let gone = CancellationToken::new();
+        let supervisor = Supervisor {
+            build: PluginBuild { plugin: image.plugin.clone(), build: image.build },
+            image,
+            settings: settings.clone(),
+            services: services.clone(),
+            availability,
+            current: Arc::clone(&current),
+            orders: heard,
+            restarts: Restarts::default(),
+        };
+        let ended = gone.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let _ended = ended;
+            supervisor.supervise(process).await;
+        });
+        Ok((Self { current, orders, gone, _supervisor: AbortOnDropHandle::new(task) }, manifest))
+    }
+
+    /// Begins a job: `Ok(None)` when no process serves, an error when the job cannot travel. The line that it went over is
+    /// the one to cancel it on.
+    pub(super) fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<Option<(Call, Arc<Connection>)>, String> {
+        let Some(connection) = self.current.load_full() else { return Ok(None) };
+        Ok(connection.start(task, job, timeout)?.map(|call| (call, connection)))
+    }
+
+    /// No process is started any more.
+    pub(super) fn drain(&self) {
+        self.order(Order::Drain);
+    }
+
+    /// Ends the plugin and its process, with force if it takes longer than `limit`.
+    pub(super) async fn shutdown(&self, limit: Duration) {
+        self.order(Order::ShutDown(limit));
+        self.gone.cancelled().await;
+    }
+
+    /// Ends the process at once.
+    pub(super) async fn kill(&self) {
+        self.order(Order::Kill);
+        self.gone.cancelled().await;
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.send_if_modified(|current| {
+            let later = *current < order;
+            if later {
+                *current = order;
+            }
+            later
+        });
+    }
+}
+
+struct Supervisor {
+    build: PluginBuild,
+    image: Arc<Image>,
+    settings: PluginSettings,
+    services: HostServices,
+    availability: watch::Sender<Availability>,
+    current: Arc<ArcSwapOption<Connection>>,
+    orders: watch::Receiver<Order>,
+    restarts: Restarts,
+}
+
+impl Supervisor {
+    /// Returns when the last process is gone.
+    async fn supervise(mut self, first: Process) {
+        let mut process = first;
+        loop {
+            let up_since = Instant::now();
+            let Some((reason, in_flight)) = self.watch(&mut process).await else { return };
+            let Some(next) = self.recover(reason, in_flight, up_since.elapsed()).await else { return };
+            process = next;
+            self.current.store(Some(Arc::clone(&process.connection)));
+            self.availability.send_replace(Availability::Serving);
+            self.services.events.emit(Event::PluginRestarted { build: self.build.clone() });
+        }
+    }
+
+    /// Waits for the process to crash, whose reason and number of failed jobs it returns, or for the order to end it, which
+    /// it carries out.
+    async fn watch(&mut self, process: &mut Process) -> Option<(String, usize)> {
+        loop {
+            tokio::select! {
+                ending = process.ended() => {
+                    let in_flight = self.fail_calls(process, &ending);
+                    return Some((format!("its process {ending}"), in_flight));
+                }
+                order = next_order(&mut self.orders) => match order {
+                    Order::Serve | Order::Drain => {}
+                    Order::ShutDown(limit) => {
+                        let mut orders = self.orders.clone();
+                        tokio::select! {
+                            () = process.shut_down(limit) => {}
+                            () = wait_for(&mut orders, Order::Kill) => process.kill().await,
+                        }
+                        self.fail_calls(process, &Ending::new("was shut down"));
+                        return None;
+                    }
+                    Order::Kill => {
+                        process.kill().await;
+                        self.fail_calls(process, &Ending::new("was stopped"));
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+
+    fn fail_calls(&self, process: &Process, ending: &Ending) -> usize {
+        self.current.store(None);
+        let PluginBuild { plugin, build } = &self.build;
+        let Ending { what, detail } = ending;
+        let detail = detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        process.connection.fail_calls(&format!("plugin {plugin} (build {build}) {what} while it ran this job{detail}"))
+    }
+
+    /// Brings up another process, however often that takes; `None` when there is to be none.
+    async fn recover(&mut self, mut reason: String, mut in_flight: usize, mut healthy: Duration) -> Option<Process> {
+        loop {
+            if *self.orders.borrow() > Order::Serve {
+                return None;
+            }
+            let delay = match self.restarts.crashed(Instant::now(), healthy) {
+                Next::RestartIn(delay) => delay,
+                Next::Quarantine => {
+                    self.availability.send_replace(Availability::Quarantined { reason: reason.clone() });
+                    self.services.events.emit(Event::PluginQuarantined { build: self.build.clone(), reason });
+                    wait_for(&mut self.orders, Order::Drain).await;
+                    return None;
+                }
+            };
+            self.availability.send_replace(Availability::Restarting);
+            self.services.events.emit(Event::PluginCrashed {
+                build: self.build.clone(),
+                reason: reason.clone(),
+                in_flight,
+                restart_in: delay,
+            });
+            let mut orders = self.orders.clone();
+            let started = tokio::select! {
+                started = async {
+                    sleep(delay).await;
+                    Process::start(&self.image, &self.settings, &self.services).await
+                } => started,
+                () = wait_for(&mut orders, Order::Drain) => return None,
+            };
+            match started {
+                Ok((process, _)) => return Some(process),
+                Err(error) => {
+                    reason = format!("it did not come up again: {error}");
+                    (in_flight, healthy) = (0, Duration::ZERO);
+                }
+            }
+        }
+    }
+}
+
+/// The next order that is not `Serve`; the end of whoever gives orders is one to kill.
+async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
+    match orders.changed().await {
+        Ok(()) => *orders.borrow_and_update(),
+        Err(_) => Order::Kill,
+    }
+}
+
+/// Returns when an order is at least this one.
+async fn wait_for(orders: &mut watch::Receiver<Order>, least: Order) {
+    // An error means that nobody gives orders any more, which is an order to end.
+    let _ = orders.wait_for(|order| *order >= least).await;
+}

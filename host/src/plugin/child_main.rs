@@ -1,0 +1,330 @@
+//! The inside of a plugin's process: what `taskbay plugin-child` does.
+//!
+//! It has no runtime of its own. The main thread reads what the host says and calls the plugin; the plugin's threads
+//! answer into a buffer, which one more thread writes out. When the host is gone, so is this process, at once.
+
+use std::{
+    fs::File,
+    io::{self, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::ExitCode,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags},
+    process::{Resource, Rlimit, Signal},
+};
+use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_OK};
+
+use super::{
+    LaunchError,
+    frames::{self, Frame, FrameReader, Hello, PROTOCOL, kind, push, put_text},
+    host_table::{AddJobReply, End, LogLine, PluginHost},
+    libc_calls::{exit_now, outlive_stop_signals},
+    loader::{LoadedPlugin, MappedPlugin},
+};
+
+/// Runs one plugin for the host that started this process, which is the only way to call it.
+pub fn plugin_child() -> ExitCode {
+    match serve() {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!(
+                "taskbay plugin-child: {error}. The host starts this command by itself; it is of no use to people."
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Never {}
+
+fn serve() -> io::Result<Never> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    outlive_stop_signals();
+    let mut socket = take_socket()?;
+    let image = receive_image(&socket)?;
+    let mut reader = FrameReader::new();
+    let hello = receive_hello(&mut socket, &mut reader)?;
+    keep_in_bounds(&hello)?;
+
+    let outbox = Arc::new(Outbox::default());
+    let mut sink = socket.try_clone()?;
+    let source = Arc::clone(&outbox);
+    thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_to(&mut sink))?;
+
+    let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default() });
+    let mapped = match MappedPlugin::map(image) {
+        Ok(mapped) => mapped,
+        Err(error) => refuse(&outbox, &error),
+    };
+    outbox.send(kind::MANIFEST, 0, |body| put_json(body, mapped.manifest()));
+    if hello.check_only {
+        outbox.flush();
+        exit_now(0);
+    }
+    let plugin = Arc::new(mapped.init(Arc::clone(&host) as _, hello.max_level, &hello.settings));
+    loop {
+        while let Some(frame) = reader.next()? {
+            follow(frame, &plugin, &host)?;
+        }
+        match socket.read(reader.space())? {
+            // The host is gone or wants this: whatever the plugin does, it ends here.
+            0 => exit_now(1),
+            count => reader.filled(count),
+        }
+    }
+}
+
+/// Takes the socket out of the place of the standard input, where the plugin's own child processes would inherit it.
+fn take_socket() -> io::Result<UnixStream> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    let socket = UnixStream::from(socket);
+    socket.peer_addr().map_err(|_| io::Error::other("the standard input is not a socket"))?;
+    Ok(socket)
+}
+
+/// The first byte carries the sealed image.
+fn receive_image(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message
+            && let Some(fd) = fds.next()
+        {
+            return Ok(fd);
+        }
+    }
+    Err(io::Error::other("no plugin was handed over"))
+}
+
+fn receive_hello(socket: &mut UnixStream, reader: &mut FrameReader) -> io::Result<Hello> {
+    loop {
+        if let Some(frame) = reader.next()? {
+            if frame.kind != kind::HELLO || frame.call != PROTOCOL {
+                return Err(io::Error::other("the host is of another version than this program"));
+            }
+            return Ok(serde_json::from_slice(frame.body.rest())?);
+        }
+        match socket.read(reader.space())? {
+            0 => return Err(io::Error::other("the host went away")),
+            count => reader.filled(count),
+        }
+    }
+}
+
+fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
+    // Had the parent died before its death became our signal, somebody else would be the parent by now.
+    if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().cast_unsigned() != hello.parent) {
+        return Err(io::Error::other("the host went away"));
+    }
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    if let Some(limit) = hello.memory_limit {
+        rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    // Where memory runs out without a limit, the plugin is to go before the host. Some sandboxes do not allow it to say so.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    if hello.max_level >= LEVEL_DEBUG {
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(io::stderr)
+            .without_time()
+            .with_ansi(false)
+            .try_init();
+    }
+    Ok(())
+}
+
+fn refuse(outbox: &Outbox, error: &LaunchError) -> ! {
+    outbox.send(kind::REFUSED, 0, |body| put_json(body, error));
+    outbox.flush();
+    exit_now(0)
+}
+
+fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::Result<()> {
+    match frame.kind {
+        kind::RUN => {
+            let (task, timeout_ms, job) = frames::take_job(&mut frame.body)?;
+            let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+            plugin.start(task, &job, timeout, frame.call);
+        }
+        kind::CANCEL => plugin.cancel(frame.call, frame.body.u32()?),
+        kind::JOB_ADDED => {
+            let (id, reason) = (frame.body.u64()?.cast_signed(), frame.body.text()?);
+            if let Some(reply) = host.take_request(frame.call) {
+                reply.deliver(reason.map_or(Ok(id), Err));
+            }
+        }
+        kind::SHUT_DOWN => {
+            let limit = Duration::from_millis(frame.body.u64()?);
+            let (plugin, outbox) = (Arc::clone(plugin), Arc::clone(&host.outbox));
+            // On a thread of its own, so that this one keeps noticing when the host goes away.
+            thread::Builder::new().name("taskbay-ending".to_owned()).spawn(move || {
+                plugin.shutdown(limit);
+                outbox.flush();
+                exit_now(0);
+            })?;
+        }
+        _ => return Err(io::Error::other("the host sent an unknown message")),
+    }
+    Ok(())
+}
+
+/// What the plugin calls: everything goes to the host.
+#[derive(Debug)]
+struct Host {
+    outbox: Arc<Outbox>,
+    requests: Mutex<Requests>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    last: u64,
+    open: std::collections::HashMap<u64, AddJobReply>,
+}
+
+impl Host {
+    fn take_request(&self, request: u64) -> Option<AddJobReply> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&request)
+    }
+}
+
+/// A longer message would be refused as a frame, or be of no use to whoever reads it.
+const MAX_TEXT: usize = 1 << 20;
+
+impl PluginHost for Host {
+    fn finished(&self, call: u64, end: End<'_>) {
+        let message = end.message.map(cut);
+        if call == INIT_CALL {
+            if end.status == STATUS_OK {
+                self.outbox.send(kind::READY, 0, |_| ());
+            } else {
+                let reason = message.unwrap_or("it gave no reason").to_owned();
+                self.outbox.send(kind::REFUSED, 0, |body| put_json(body, &LaunchError::StartFailed(reason)));
+            }
+            return;
+        }
+        self.outbox.send(kind::ENDED, call, |body| {
+            body.extend_from_slice(&end.status.to_le_bytes());
+            put_text(body, message);
+        });
+    }
+
+    fn log(&self, call: u64, line: LogLine<'_>) {
+        self.outbox.wait_for_room();
+        self.outbox.send(kind::LOG, call, |body| {
+            body.extend_from_slice(&line.level.to_le_bytes());
+            for text in [Some(line.target), Some(line.message), line.fields] {
+                put_text(body, text.map(cut));
+            }
+        });
+    }
+
+    fn add_job(&self, call: u64, spec: &str, reply: AddJobReply) {
+        let request = {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.last += 1;
+            let request = requests.last;
+            requests.open.insert(request, reply);
+            request
+        };
+        let sent = self.outbox.send(kind::ADD_JOB, call, |body| {
+            body.extend_from_slice(&request.to_le_bytes());
+            put_text(body, Some(spec));
+        });
+        if !sent && let Some(reply) = self.take_request(request) {
+            reply.deliver(Err("the job's payload is larger than the 64 MiB that can be handed to the host"));
+        }
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn put_json(body: &mut Vec<u8>, value: &impl serde::Serialize) {
+    serde_json::to_writer(body, value).expect("these types have no maps with keys that JSON cannot hold");
+}
+
+/// What is yet to be written to the host.
+#[derive(Debug, Default)]
+struct Outbox {
+    state: Mutex<Pending>,
+    /// Something was added.
+    filled: Condvar,
+    /// All that was there is written.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    writing: bool,
+}
+
+/// Log lines wait while more than this is unwritten; ends of jobs never do.
+const FULL: usize = 8 << 20;
+
+impl Outbox {
+    /// Adds a frame; `false` if it is too long for one.
+    fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut pending = self.lock();
+        let was_empty = pending.bytes.is_empty();
+        let sent = push(&mut pending.bytes, kind, call, body).is_ok();
+        drop(pending);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        sent
+    }
+
+    fn wait_for_room(&self) {
+        let pending = self.lock();
+        drop(self.written.wait_while(pending, |pending| pending.bytes.len() > FULL));
+    }
+
+    /// Returns when all is written.
+    fn flush(&self) {
+        let pending = self.lock();
+        drop(self.written.wait_while(pending, |pending| pending.writing || !pending.bytes.is_empty()));
+    }
+
+    /// Writes for ever: all that has gathered, in one piece.
+    fn write_to(&self, socket: &mut UnixStream) {
+        let mut batch = Vec::new();
+        loop {
+            {
+                let pending = self.lock();
+                let empty = |pending: &mut Pending| pending.bytes.is_empty();
+                let mut pending = self.filled.wait_while(pending, empty).unwrap_or_else(PoisonError::into_inner);
+                std::mem::swap(&mut pending.bytes, &mut batch);
+                pending.writing = true;
+            }
+            if socket.write_all(&batch).is_err() {
+                exit_now(1);
+            }
+            batch.clear();
+            batch.shrink_to(1 << 20);
+            self.lock().writing = false;
+            self.written.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

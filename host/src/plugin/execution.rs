@@ -1,0 +1,157 @@
+//! One job on its plugin: waits for its end, or brings it about when its time is up or it is cancelled.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use taskbay_abi::{CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{
+    FailureKind, Outcome,
+    calls::{Call, CallEnd},
+    connection::Connection,
+    in_process::InProcess,
+};
+
+/// How long an abort may take: the plugin only has to reach an await point, or it is taken for one that never will.
+const ABORT_GRACE: Duration = Duration::from_millis(250);
+
+/// A job under way.
+pub(super) struct Execution<'a> {
+    pub(super) call: Call,
+    pub(super) line: Line<'a>,
+    pub(super) job: i64,
+    pub(super) task: &'a str,
+    /// How long it may run.
+    pub(super) limit: Option<Duration>,
+    /// How long it may take to end after it was told to.
+    pub(super) grace: Duration,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) killed: &'a CancellationToken,
+}
+
+/// The way to the plugin that runs it.
+pub(super) enum Line<'a> {
+    Child(Arc<Connection>),
+    InProcess(&'a InProcess),
+}
+
+/// Why a job is stopped.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    Timeout(Duration),
+    Cancelled,
+    Killed,
+}
+
+impl Execution<'_> {
+    /// Asks first, then aborts, then does without the plugin.
+    pub(super) async fn outcome(mut self) -> Outcome {
+        let stop = tokio::select! {
+            biased;
+            end = &mut self.call.end => return outcome(end.ok(), None),
+            () = self.killed.cancelled() => Stop::Killed,
+            () = self.cancel.cancelled() => Stop::Cancelled,
+            limit = expiry(self.limit) => Stop::Timeout(limit),
+        };
+        if let Stop::Killed = stop {
+            return stop.failure("");
+        }
+        for (mode, patience) in [(CANCEL_ASK, self.grace), (CANCEL_ABORT, ABORT_GRACE)] {
+            self.line.cancel(self.call.id, mode);
+            tokio::select! {
+                biased;
+                end = timeout(patience, &mut self.call.end) => match end {
+                    Ok(end) => return outcome(end.ok(), Some(stop)),
+                    Err(_) => continue,
+                },
+                () = self.killed.cancelled() => return Stop::Killed.failure(""),
+            }
+        }
+        self.give_up(stop)
+    }
+
+    fn give_up(self, stop: Stop) -> Outcome {
+        let Self { job, task, line, .. } = self;
+        match line {
+            Line::Child(connection) => {
+                connection
+                    .condemn(format!("was stopped because job {job} (task {task}) did not end when it was told to"));
+                stop.failure(", nor when it was told to stop, so that its plugin was restarted")
+            }
+            Line::InProcess(_) => {
+                error!(
+                    job,
+                    task,
+                    "job {job} (task {task}) does not end when it is told to; it keeps a thread of its plugin busy, which \
+                     cannot be stopped in this process: run the plugin isolated"
+                );
+                stop.failure(
+                    ", nor when it was told to stop; it still runs, because it cannot be stopped in the host's process",
+                )
+            }
+        }
+    }
+}
+
+impl Line<'_> {
+    fn cancel(&self, call: u64, mode: u32) {
+        match self {
+            Line::Child(connection) => connection.cancel(call, mode),
+            Line::InProcess(plugin) => plugin.cancel(call, mode),
+        }
+    }
+}
+
+impl Stop {
+    fn failure(self, more: &str) -> Outcome {
+        let (kind, message) = match self {
+            Stop::Timeout(limit) => {
+                (FailureKind::Timeout, format!("did not finish within {}{more}", humantime::format_duration(limit)))
+            }
+            Stop::Cancelled if more.is_empty() => (FailureKind::Cancelled, "was cancelled".to_owned()),
+            Stop::Cancelled => (FailureKind::Cancelled, format!("was cancelled, but did not end{more}")),
+            Stop::Killed => {
+                (FailureKind::Cancelled, "was cancelled because the host is stopping it at once".to_owned())
+            }
+        };
+        Outcome::Failed { kind, message }
+    }
+}
+
+/// One outcome for each way a call can end.
+fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
+    let (status, message) = match end {
+        Some(CallEnd::Reported { status, message }) => (status, message),
+        Some(CallEnd::Crashed(message)) => return Outcome::Failed { kind: FailureKind::Crash, message },
+        None => {
+            let message = "the plugin was given up while it ran this job".to_owned();
+            return Outcome::Failed { kind: FailureKind::Crash, message };
+        }
+    };
+    let or = |default: &str| message.clone().unwrap_or_else(|| default.to_owned());
+    match (status, stop) {
+        (STATUS_OK, _) => Outcome::Done,
+        (STATUS_DISCARD, _) => Outcome::Failed { kind: FailureKind::Discard, message: or("it was discarded") },
+        (STATUS_PANIC, _) => Outcome::Failed { kind: FailureKind::Panic, message: or("it panicked") },
+        // Time was up: what the task makes of being told so is not the cause.
+        (_, Some(stop @ Stop::Timeout(_))) => stop.failure(""),
+        (STATUS_CANCELLED, Some(stop)) => stop.failure(""),
+        (STATUS_CANCELLED, None) => {
+            Outcome::Failed { kind: FailureKind::Cancelled, message: or("its plugin cancelled it") }
+        }
+        (_, Some(_)) => Outcome::Failed { kind: FailureKind::Cancelled, message: or("was cancelled") },
+        (_, None) => Outcome::Failed { kind: FailureKind::Error, message: or("it failed without a message") },
+    }
+}
+
+async fn expiry(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            sleep(limit).await;
+            limit
+        }
+        None => pending().await,
+    }
+}

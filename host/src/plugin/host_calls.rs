@@ -1,0 +1,84 @@
+//! What plugins may ask of the host: a line in the log, a job in the queue.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
+
+use taskbay_abi::{LEVEL_DEBUG, LEVEL_ERROR, LEVEL_INFO, LEVEL_TRACE, LEVEL_WARN};
+use tracing::{debug, error, info, level_filters::LevelFilter, trace, warn};
+
+use super::{TaskSpec, host_table::LogLine};
+use crate::events::{Events, PluginBuild};
+
+/// What the host does for its plugins.
+#[derive(Debug, Clone)]
+pub struct HostServices {
+    /// Stores the jobs that plugins add.
+    pub add_job: Arc<dyn AddJob>,
+    /// Hears of crashes, restarts and the output of plugins.
+    pub events: Events,
+    /// The program that runs isolated plugins when called as `taskbay plugin-child`: this one, unless a library user says
+    /// otherwise.
+    pub program: PathBuf,
+}
+
+/// Stores jobs on behalf of plugins.
+pub trait AddJob: std::fmt::Debug + Send + Sync + 'static {
+    /// Adds the job that `spec` describes (the JSON object of [`taskbay_abi::ADD_JOB_SPEC`]) and returns its id, or says
+    /// why it could not.
+    fn add_job(&self, spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>>;
+}
+
+/// Writes the log lines of one build, with the target `plugin`.
+#[derive(Debug)]
+pub(super) struct PluginLog {
+    build: PluginBuild,
+    /// Known once the build is loaded.
+    tasks: OnceLock<Vec<String>>,
+}
+
+impl PluginLog {
+    pub(super) fn new(build: PluginBuild) -> Self {
+        Self { build, tasks: OnceLock::new() }
+    }
+
+    /// Tells the names that lines will be marked with.
+    pub(super) fn name_tasks(&self, tasks: &[TaskSpec]) {
+        let _ = self.tasks.set(tasks.iter().map(|task| task.name.clone()).collect());
+    }
+
+    /// Writes a line of a job, given with its task's index, or of none.
+    pub(super) fn write(&self, job: Option<(i64, u32)>, line: LogLine<'_>) {
+        let PluginBuild { plugin, build } = &self.build;
+        let task = job.and_then(|(_, index)| self.tasks.get()?.get(index as usize)).map(String::as_str);
+        let job = job.map(|(id, _)| id);
+        let LogLine { level, target, message, fields } = line;
+        macro_rules! write_at {
+            ($level:ident) => {
+                $level!(target: "plugin", job, task, plugin, %build, module = target, fields, "{message}")
+            };
+        }
+        match level {
+            ..=LEVEL_ERROR => write_at!(error),
+            LEVEL_WARN => write_at!(warn),
+            LEVEL_INFO => write_at!(info),
+            LEVEL_DEBUG => write_at!(debug),
+            LEVEL_TRACE.. => write_at!(trace),
+        }
+    }
+}
+
+/// The least important level that anybody listens to, for [`taskbay_abi::Host::max_level`].
+pub(super) fn max_level() -> u32 {
+    match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => LEVEL_ERROR,
+        LevelFilter::WARN => LEVEL_WARN,
+        LevelFilter::INFO => LEVEL_INFO,
+        LevelFilter::DEBUG => LEVEL_DEBUG,
+        _ => LEVEL_TRACE,
+    }
+}

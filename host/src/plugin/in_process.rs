@@ -1,0 +1,191 @@
+//! The runner in the host's own process, for those who trust the code and want every microsecond.
+//!
+//! Nothing that was mapped is ever unmapped, so that a process holds a limited number of builds; it refuses further ones
+//! before it would be aborted.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use taskbay_abi::{INIT_CALL, STATUS_OK};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tracing::warn;
+
+use super::{
+    HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
+    calls::{Call, CallEnd, Calls},
+    host_calls::{AddJob, PluginLog, max_level},
+    host_table::{AddJobReply, End, LogLine, PluginHost},
+    libc_calls::free_thread_keys,
+    loader::{LoadedPlugin, MappedPlugin},
+    process,
+};
+use crate::events::PluginBuild;
+
+/// Each mapped build costs a few hundred kilobytes and one of the 1,024 thread-local keys of the process.
+const MAX_MAPPED: usize = 200;
+/// What is left to the rest of the process.
+const KEYS_FLOOR: usize = 64;
+
+/// A plugin that runs in this process.
+#[derive(Debug)]
+pub(super) struct InProcess {
+    plugin: Arc<LoadedPlugin>,
+    calls: Arc<Calls>,
+    name: String,
+}
+
+impl InProcess {
+    /// Tries the build in a process of its own, then loads it into this one and starts it up.
+    pub(super) async fn launch(
+        image: &Image,
+        settings: &PluginSettings,
+        services: &HostServices,
+    ) -> Result<(Self, ManifestInfo), LaunchError> {
+        let manifest = process::probe(image, settings, &services.program).await?;
+        if manifest.panic_abort {
+            return Err(LaunchError::PanicAbort);
+        }
+        take_room()?;
+        let fd = image.fd.try_clone().map_err(|error| LaunchError::Map(error.to_string()))?;
+        let mapped = on_own_thread(&image.plugin, move || MappedPlugin::map(fd));
+        let mapped = timeout(settings.start_timeout, mapped)
+            .await
+            .map_err(|_| LaunchError::LoadTimedOut(settings.start_timeout))?
+            .unwrap_or_else(|| Err(LaunchError::Map("loading it panicked".to_owned())))?;
+        let manifest = mapped.manifest().clone();
+        let plugin = Self::start_up(image, mapped, settings, services).await?;
+        Ok((plugin, manifest))
+    }
+
+    async fn start_up(
+        image: &Image,
+        mapped: MappedPlugin,
+        settings: &PluginSettings,
+        services: &HostServices,
+    ) -> Result<Self, LaunchError> {
+        let log = PluginLog::new(PluginBuild { plugin: image.plugin.clone(), build: image.build });
+        log.name_tasks(&mapped.manifest().tasks);
+        let calls = Arc::new(Calls::default());
+        let (sender, started) = oneshot::channel();
+        let host = Arc::new(InProcessHost {
+            calls: Arc::clone(&calls),
+            log,
+            add_job: Arc::clone(&services.add_job),
+            runtime: Handle::current(),
+            started: Mutex::new(Some(sender)),
+        });
+        let json = serde_json::Value::Object(settings.settings.clone()).to_string();
+        let (max_level, limit) = (max_level(), settings.start_timeout);
+        let start = async {
+            let begun = on_own_thread(&image.plugin, move || mapped.init(host, max_level, &json)).await;
+            (begun.map(Arc::new), started.await.unwrap_or_else(|_| Err("it panicked".to_owned())))
+        };
+        // A start-up that hangs before it returns keeps its thread; there is no way to stop it in this process.
+        let (plugin, result) = timeout(limit, start).await.map_err(|_| LaunchError::StartTimedOut(limit))?;
+        let plugin = plugin.ok_or_else(|| LaunchError::StartFailed("it panicked".to_owned()))?;
+        let started = Self { plugin, calls, name: image.plugin.clone() };
+        if let Err(message) = result {
+            started.shutdown(Duration::from_secs(1)).await;
+            return Err(LaunchError::StartFailed(message));
+        }
+        Ok(started)
+    }
+
+    /// Begins a job; `None` once the plugin was shut down.
+    pub(super) fn start(&self, task: u32, job: &JobInput<'_>, timeout: Option<Duration>) -> Option<Call> {
+        let call = self.calls.begin(job.id, task)?;
+        self.plugin.start(task, job, timeout, call.id).then_some(call)
+    }
+
+    pub(super) fn cancel(&self, call: u64, mode: u32) {
+        self.plugin.cancel(call, mode);
+    }
+
+    /// Ends the plugin; what it still runs is ended by it or, at the latest, by the time that this returns.
+    pub(super) async fn shutdown(&self, limit: Duration) {
+        let plugin = Arc::clone(&self.plugin);
+        let ended = on_own_thread(&self.name, move || plugin.shutdown(limit));
+        // A second beyond its own limit, in case the plugin does not keep it.
+        let ended = timeout(limit + Duration::from_secs(1), ended).await.ok().flatten();
+        if ended != Some(true) {
+            warn!(
+                plugin = self.name,
+                "plugin {} left threads behind that cannot be stopped in this process", self.name
+            );
+        }
+        self.calls.close("the plugin was shut down while it ran this job");
+    }
+}
+
+/// What the plugin calls.
+#[derive(Debug)]
+struct InProcessHost {
+    calls: Arc<Calls>,
+    log: PluginLog,
+    add_job: Arc<dyn AddJob>,
+    runtime: Handle,
+    started: Mutex<Option<oneshot::Sender<Result<(), String>>>>,
+}
+
+impl PluginHost for InProcessHost {
+    fn finished(&self, call: u64, end: End<'_>) {
+        let message = end.message.map(str::to_owned);
+        if call != INIT_CALL {
+            self.calls.finish(call, CallEnd::Reported { status: end.status, message });
+            return;
+        }
+        let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let _ = started.send(match end.status {
+            STATUS_OK => Ok(()),
+            _ => Err(message.unwrap_or_else(|| "it gave no reason".to_owned())),
+        });
+    }
+
+    fn log(&self, call: u64, line: LogLine<'_>) {
+        self.log.write(self.calls.describe(call), line);
+    }
+
+    fn add_job(&self, _call: u64, spec: &str, reply: AddJobReply) {
+        let (add_job, spec) = (Arc::clone(&self.add_job), spec.to_owned());
+        // Not awaited by anybody: the task ends with the statement, or with the runtime, and then the reply says so.
+        self.runtime.spawn(async move {
+            let added = add_job.add_job(spec).await;
+            reply.deliver(added.as_ref().map(|id| *id).map_err(String::as_str));
+        });
+    }
+}
+
+/// Takes one of the places that this process has for builds.
+fn take_room() -> Result<(), LaunchError> {
+    static MAPPED: AtomicUsize = AtomicUsize::new(0);
+    let free = free_thread_keys(KEYS_FLOOR);
+    if free < KEYS_FLOOR {
+        return Err(LaunchError::KeysExhausted { free });
+    }
+    let one_more = |mapped| (mapped < MAX_MAPPED).then_some(mapped + 1);
+    MAPPED
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        .map(drop)
+        .map_err(|mapped| LaunchError::TooManyBuilds { mapped })
+}
+
+/// Runs code of a plugin on a thread of its own, so that neither what it leaves in thread-local places nor a wait without
+/// end stays with a thread of the host. `None` if it panicked.
+async fn on_own_thread<T: Send + 'static>(plugin: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(format!("plugin {plugin}"));
+    thread
+        .spawn(move || {
+            if let Ok(value) = catch_unwind(AssertUnwindSafe(work)) {
+                let _ = sender.send(value);
+            }
+        })
+        .ok()?;
+    result.await.ok()
+}

@@ -1,0 +1,75 @@
+//! Why a build was refused. Each message says what is wrong and what to do, without the file's name.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a build was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum LaunchError {
+    /// The dynamic loader said no.
+    #[error("the system's loader refuses it: {0}")]
+    Map(String),
+    /// A shared library, but of another kind.
+    #[error(
+        "it is a library but no taskbay plugin: it lacks the symbol {0}; end its lib.rs with plugin!(…) and build it as a cdylib"
+    )]
+    NoEntry(String),
+    /// The header is not one.
+    #[error("its plugin header is damaged ({0}): rebuild it")]
+    Header(String),
+    /// Another major version, or a newer minor one, of the interface.
+    #[error(
+        "was built for taskbay plugin interface {found}, this host speaks {ours}: rebuild it with a matching taskbay-plugin"
+    )]
+    OtherInterface { found: String, ours: String },
+    /// Same version, other types.
+    #[error("its interface types differ from this host's ({0}): rebuild it with this host's version of taskbay-plugin")]
+    Layout(String),
+    /// It breaks a rule for names.
+    #[error("{0}")]
+    Manifest(String),
+    /// A panic would end the host.
+    #[error(
+        "was built with panic = \"abort\", so that a panicking task would end the host: remove that from its profile, or run it isolated"
+    )]
+    PanicAbort,
+    /// Its process ended while the file was mapped.
+    #[error("its constructor crashed ({0}): the file cannot be loaded; rebuild it")]
+    LoadCrashed(String),
+    /// Its process exited while the file was mapped.
+    #[error("it called exit({0}) while loading: remove that from its constructors")]
+    LoadExited(i32),
+    /// The file was not mapped in time.
+    #[error("it did not finish loading within {}: look for a constructor that waits", humantime::format_duration(*.0))]
+    LoadTimedOut(Duration),
+    /// The start-up returned an error or panicked.
+    #[error("its start-up failed: {0}")]
+    StartFailed(String),
+    /// Its process ended during the start-up.
+    #[error("it crashed during its start-up: its process {0}")]
+    StartCrashed(String),
+    /// The start-up did not end in time.
+    #[error("its start-up did not finish within {}: look at what its state waits for", humantime::format_duration(*.0))]
+    StartTimedOut(Duration),
+    /// This process would run out of thread-local keys, which ends it.
+    #[error(
+        "this process has only {free} thread-local keys left, because builds that run in it are never unmapped: restart the host, or run this plugin isolated"
+    )]
+    KeysExhausted { free: usize },
+    /// This process has mapped as many builds as it may.
+    #[error("this process has mapped {mapped} builds and unmaps none: restart the host, or run this plugin isolated")]
+    TooManyBuilds { mapped: usize },
+    /// The same copy was mapped before.
+    #[error("this very copy of it is mapped already: save the file again")]
+    AlreadyMapped,
+    /// The child's process could not be made.
+    #[error("no process could be started for it: {0}")]
+    Process(String),
+    /// The child is not this program's.
+    #[error(
+        "its process does not speak this host's language ({0}): was the taskbay program replaced? restart the host"
+    )]
+    Protocol(String),
+}

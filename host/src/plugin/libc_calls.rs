@@ -1,0 +1,56 @@
+//! The three things that a process can only ask of libc, each wrapped so that the callers need no `unsafe`.
+
+use std::{ffi::c_int, mem::MaybeUninit, ptr};
+
+/// How many more thread-local keys this process can make, counted up to `enough`. A plugin's standard library takes one
+/// that never comes back, and the process is aborted when there is none.
+pub(super) fn free_thread_keys(enough: usize) -> usize {
+    let mut keys = Vec::with_capacity(enough);
+    while keys.len() < enough {
+        let mut key = 0;
+        // SAFETY: `key` is a place for the key, and a key without destructor needs nothing of us.
+        if unsafe { libc::pthread_key_create(&raw mut key, None) } != 0 {
+            break;
+        }
+        keys.push(key);
+    }
+    for key in &keys {
+        // SAFETY: the key was made above, and no value was stored under it.
+        unsafe { libc::pthread_key_delete(*key) };
+    }
+    keys.len()
+}
+
+/// Makes this process survive the signals that end a program from outside. Unlike "ignore", a handler is not inherited by
+/// the programs that a plugin may start.
+pub(super) fn outlive_stop_signals() {
+    extern "C" fn nothing(_: c_int) {}
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: a zeroed `sigaction` is a valid one, and the handler does nothing, which is safe in any context.
+        unsafe {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+            action.sa_sigaction = nothing as extern "C" fn(c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
+        }
+    }
+}
+
+/// Ends this process without running destructors: those of a plugin's libraries are known to crash.
+pub(super) fn exit_now(status: i32) -> ! {
+    // SAFETY: it does not return, and nothing of this process is needed any more.
+    unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_keys_gives_them_back() {
+        assert_eq!(free_thread_keys(64), 64);
+        let all = free_thread_keys(usize::from(u16::MAX));
+        assert!((64..=1024).contains(&all), "{all}");
+        assert!(free_thread_keys(2048) + 32 > all);
+    }
+}

@@ -1,0 +1,313 @@
+//! One process of a plugin, seen from the host: how it is started, talked to, and what its end means.
+
+use std::{
+    io::IoSlice,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+        unix::process::ExitStatusExt,
+    },
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, OnceLock, mpsc as std_mpsc},
+    time::Duration,
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::{sleep_until, timeout},
+};
+
+use super::{
+    HostServices, Image, LaunchError, ManifestInfo, PluginSettings,
+    connection::{Connection, Ends, Milestone},
+    frames::Hello,
+    host_calls::max_level,
+    output::Output,
+};
+use crate::events::PluginBuild;
+
+/// What a plugin's process must not see, since it has no business with the database.
+const SECRETS: [&str; 3] = ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD"];
+
+/// A running process with its connection and its output. Dropping it kills the process.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    pub(super) connection: Arc<Connection>,
+    _ends: Ends,
+    output: Output,
+    memory_limit: Option<u64>,
+}
+
+/// How a process ended, to be said of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// "was killed by …".
+    pub(super) what: String,
+    /// What it said about that itself.
+    pub(super) detail: Option<String>,
+}
+
+/// Loads a build in a process of its own, without starting it up, and tells what it is: what `taskbay check` shows, and
+/// what keeps a file whose constructor crashes out of this process.
+pub async fn probe(image: &Image, settings: &PluginSettings, program: &Path) -> Result<ManifestInfo, LaunchError> {
+    let (_process, manifest) = Process::begin(image, settings, program, None).await?;
+    Ok(manifest)
+}
+
+impl Process {
+    /// Starts a process, in which the build is loaded and started up when this returns.
+    pub(super) async fn start(
+        image: &Image,
+        settings: &PluginSettings,
+        services: &HostServices,
+    ) -> Result<(Self, ManifestInfo), LaunchError> {
+        Self::begin(image, settings, &services.program, Some(services)).await
+    }
+
+    /// Without services, the build is only loaded.
+    async fn begin(
+        image: &Image,
+        settings: &PluginSettings,
+        program: &Path,
+        services: Option<&HostServices>,
+    ) -> Result<(Self, ManifestInfo), LaunchError> {
+        let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
+        let failed = |error: std::io::Error| LaunchError::Process(error.to_string());
+        let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
+        send_image(&ours, &image.fd).map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let mut child = spawn(command(program, &build, theirs.into()))
+            .await
+            .map_err(|error| LaunchError::Process(format!("{} could not be run: {error}", program.display())))?;
+        let output = Output::capture(&mut child, &build, services.map(|services| &services.events));
+        let (milestones, launch) = mpsc::unbounded_channel();
+        let socket = UnixStream::from_std(ours).map_err(failed)?;
+        let (connection, ends) = Connection::open(socket, build, services, milestones);
+        connection.hello(&Hello {
+            parent: std::process::id(),
+            check_only: services.is_none(),
+            memory_limit: settings.memory_limit,
+            max_level: max_level(),
+            settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
+        });
+        let mut process = Self { child, connection, _ends: ends, output, memory_limit: settings.memory_limit };
+        let manifest = process.wait_until_ready(launch, settings.start_timeout, services.is_some()).await?;
+        Ok((process, manifest))
+    }
+
+    async fn wait_until_ready(
+        &mut self,
+        mut launch: mpsc::UnboundedReceiver<Milestone>,
+        limit: Duration,
+        with_start_up: bool,
+    ) -> Result<ManifestInfo, LaunchError> {
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut loaded = None;
+        loop {
+            let milestone = tokio::select! {
+                milestone = launch.recv() => milestone,
+                () = sleep_until(deadline) => {
+                    return Err(if loaded.is_some() { LaunchError::StartTimedOut(limit) } else { LaunchError::LoadTimedOut(limit) });
+                }
+            };
+            match (milestone, loaded.take()) {
+                (Some(Milestone::Loaded(manifest)), _) if with_start_up => loaded = Some(manifest),
+                (Some(Milestone::Loaded(manifest)), _) | (Some(Milestone::Ready), Some(manifest)) => {
+                    return Ok(manifest);
+                }
+                (Some(Milestone::Refused(error)), _) => return Err(error),
+                (Some(Milestone::Ready), None) => {
+                    return Err(LaunchError::Protocol("it was ready before it was loaded".to_owned()));
+                }
+                (None, loaded) => return Err(self.launch_failure(loaded.is_some()).await),
+            }
+        }
+    }
+
+    async fn launch_failure(&mut self, loaded: bool) -> LaunchError {
+        let status = self.wait_for_exit().await;
+        let said = self.output.last_words().await;
+        match (status.code(), loaded) {
+            (_, true) => LaunchError::StartCrashed(Ending::of(status, &said, self.memory_limit).to_string()),
+            // That is how `plugin_child` itself ends when it does not understand the host.
+            (Some(1), false) if said.iter().any(|line| line.starts_with("taskbay plugin-child:")) => {
+                LaunchError::Protocol(said.join("; "))
+            }
+            (Some(code), false) => LaunchError::LoadExited(code),
+            (None, false) => LaunchError::LoadCrashed(signal_name(status)),
+        }
+    }
+
+    /// Waits for the process to end by itself or because it was condemned, and tells why it did. All that it reported
+    /// before has been delivered by then. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> Ending {
+        let connection = Arc::clone(&self.connection);
+        tokio::select! {
+            () = connection.closed() => {}
+            _ = self.child.wait() => {}
+            () = connection.condemned() => {
+                let _ = self.child.start_kill();
+            }
+        }
+        let status = self.wait_for_exit().await;
+        // What it wrote before its end may still be on the way. A process that it started may keep the pipes open.
+        let _ = timeout(Duration::from_millis(500), connection.closed()).await;
+        let said = self.output.last_words().await;
+        match connection.verdict() {
+            Some(verdict) => Ending::new(verdict),
+            None => Ending::of(status, &said, self.memory_limit),
+        }
+    }
+
+    /// Has the plugin end itself and the process with it, or else kills it.
+    pub(super) async fn shut_down(&mut self, limit: Duration) {
+        self.connection.shut_down(limit);
+        // The child keeps the limit; the rest is for a child that does not.
+        if timeout(limit + Duration::from_millis(500), self.child.wait()).await.is_err() {
+            self.kill().await;
+        }
+        let _ = timeout(Duration::from_millis(500), self.connection.closed()).await;
+        let _ = self.output.last_words().await;
+    }
+
+    pub(super) async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// The process is ending; it gets a moment to.
+    async fn wait_for_exit(&mut self) -> ExitStatus {
+        if let Ok(Ok(status)) = timeout(Duration::from_secs(1), self.child.wait()).await {
+            return status;
+        }
+        let _ = self.child.start_kill();
+        self.child.wait().await.unwrap_or_default()
+    }
+}
+
+fn command(program: &Path, build: &PluginBuild, socket: OwnedFd) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg0(format!("taskbay: plugin {} build {}", build.plugin, build.build))
+        .arg("plugin-child")
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Ctrl-C in a terminal is for the host, which decides when its plugins end.
+        .process_group(0)
+        .kill_on_drop(true);
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
+    command
+}
+
+/// Starts a process from the one thread whose end would be the end of all children, since the kernel takes the end of the
+/// thread that started a process for the end of its parent.
+async fn spawn(command: Command) -> std::io::Result<Child> {
+    type Request = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
+    static THREAD: OnceLock<std_mpsc::Sender<Request>> = OnceLock::new();
+    let thread = THREAD.get_or_init(|| {
+        let (sender, requests) = std_mpsc::channel::<Request>();
+        let work = move || {
+            for (mut command, runtime, reply) in requests {
+                let _inside = runtime.enter();
+                // If nobody waits any more, the child is dropped and thereby killed.
+                let _ = reply.send(command.spawn());
+            }
+        };
+        std::thread::Builder::new().name("taskbay-spawner".to_owned()).spawn(work).expect("a thread can be started");
+        sender
+    });
+    let (sender, reply) = oneshot::channel();
+    let gone = || std::io::Error::other("the thread that starts processes is gone");
+    thread.send((command, Handle::current(), sender)).map_err(|_| gone())?;
+    reply.await.map_err(|_| gone())?
+}
+
+fn send_image(socket: &StdUnixStream, image: &OwnedFd) -> std::io::Result<()> {
+    let fds = [image.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Lines that tell why a Rust program ended.
+const TELLING: [&str; 5] =
+    ["memory allocation of", "stack overflow", "overflowed its stack", "fatal runtime error", "panicked at"];
+
+impl Ending {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), detail: None }
+    }
+
+    /// Says what an exit status means, with what the process wrote before.
+    fn of(status: ExitStatus, said: &[String], memory_limit: Option<u64>) -> Self {
+        let what = match status.code() {
+            Some(code) => format!("ended by itself with exit status {code}"),
+            None => format!("was killed by {}", signal_name(status)),
+        };
+        let telling = said.iter().rev().find(|line| TELLING.iter().any(|part| line.contains(part)));
+        let last = said.last().filter(|_| status.code().is_none());
+        let mut detail = telling.or(last).cloned();
+        if let (Some(detail), Some(limit)) = (&mut detail, memory_limit)
+            && detail.contains("memory allocation of")
+        {
+            detail.push_str(&format!(" (its memory limit is {limit} bytes)"));
+        }
+        Self { what, detail }
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)?;
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+    }
+}
+
+fn signal_name(status: ExitStatus) -> String {
+    let Some(signal) = status.signal() else { return format!("nothing known ({status})") };
+    let name = match signal {
+        libc::SIGSEGV => "SIGSEGV, an invalid memory access or a stack overflow",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGILL => "SIGILL",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL, by somebody or by the kernel for want of memory",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGSYS => "SIGSYS, a forbidden system call",
+        libc::SIGTRAP => "SIGTRAP",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_with_what_helps_to_understand_it() {
+        let said = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let describe = |status, said: &[String], limit| Ending::of(status, said, limit).to_string();
+        let aborted = ExitStatus::from_raw(libc::SIGABRT);
+        assert_eq!(describe(ExitStatus::from_raw(3 << 8), &said(&["bye"]), None), "ended by itself with exit status 3");
+        assert_eq!(
+            describe(aborted, &said(&["memory allocation of 99 bytes failed", "other"]), Some(1000)),
+            "was killed by signal 6 (SIGABRT): memory allocation of 99 bytes failed (its memory limit is 1000 bytes)"
+        );
+        assert_eq!(describe(aborted, &said(&["one", "two"]), None), "was killed by signal 6 (SIGABRT): two");
+        assert!(
+            describe(ExitStatus::from_raw(libc::SIGSEGV), &[], None).starts_with("was killed by signal 11 (SIGSEGV")
+        );
+    }
+}
