@@ -66,8 +66,9 @@ fn serve() -> io::Result<Never> {
         Err(error) => refuse(&outbox, &error),
     };
     outbox.send(kind::MANIFEST, 0, |body| put_json(body, mapped.manifest()));
+    // Written before the start-up begins, so that a crash of that is not taken for one of a constructor.
+    outbox.flush();
     if hello.check_only {
-        outbox.flush();
         exit_now(0);
     }
     let plugin = Arc::new(mapped.init(Arc::clone(&host) as _, hello.max_level, &hello.settings));
@@ -199,24 +200,20 @@ impl Host {
     }
 }
 
-/// A longer message would be refused as a frame, or be of no use to whoever reads it.
-const MAX_TEXT: usize = 1 << 20;
-
 impl PluginHost for Host {
     fn finished(&self, call: u64, end: End<'_>) {
-        let message = end.message.map(cut);
         if call == INIT_CALL {
             if end.status == STATUS_OK {
                 self.outbox.send(kind::READY, 0, |_| ());
             } else {
-                let reason = message.unwrap_or("it gave no reason").to_owned();
+                let reason = end.message.unwrap_or("it gave no reason").to_owned();
                 self.outbox.send(kind::REFUSED, 0, |body| put_json(body, &LaunchError::StartFailed(reason)));
             }
             return;
         }
         self.outbox.send(kind::ENDED, call, |body| {
             body.extend_from_slice(&end.status.to_le_bytes());
-            put_text(body, message);
+            put_text(body, end.message);
         });
     }
 
@@ -225,7 +222,7 @@ impl PluginHost for Host {
         self.outbox.send(kind::LOG, call, |body| {
             body.extend_from_slice(&line.level.to_le_bytes());
             for text in [Some(line.target), Some(line.message), line.fields] {
-                put_text(body, text.map(cut));
+                put_text(body, text);
             }
         });
     }
@@ -246,14 +243,6 @@ impl PluginHost for Host {
             reply.deliver(Err("the job's payload is larger than the 64 MiB that can be handed to the host"));
         }
     }
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 fn put_json(body: &mut Vec<u8>, value: &impl serde::Serialize) {
