@@ -128,6 +128,18 @@ async fn a_build_that_crashes_while_it_drains_does_not_come_back() {
     soon(retiring).await.unwrap();
 }
 
+/// A service manager sends its stop signal to all processes of the service, and a terminal to all of its group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_signal_is_for_the_host() {
+    let plugin = plugin().await;
+    let pid = message(plugin.run("pid", "{}").await, FailureKind::Error);
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+        rustix::process::kill_process(process(pid.parse().unwrap()), signal).unwrap();
+    }
+    assert_eq!(plugin.run("pid", "{}").await, failed(FailureKind::Error, &pid));
+    plugin.generation.retire().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_prints_becomes_events() {
     let mut plugin = plugin().await;

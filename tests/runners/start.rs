@@ -69,26 +69,21 @@ async fn a_probe_tells_the_manifest_without_the_start_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_not_taskbay_is_told() {
-    for (program, expected) in [("/nonexistent/taskbay", "No such file"), ("/bin/true", "exit(0)")] {
+    for (program, expected) in
+        [("/nonexistent/taskbay", "No such file"), ("/bin/true", "it ended by itself with exit status 0")]
+    {
         let error = soon(probe(&image(), &PluginSettings::default(), program.as_ref())).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
 
-/// In a process of its own, since it uses up what this one has for builds.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_process_there_is_a_last_build_and_it_serves_on() {
-    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "runners::start::fill_this_process"])
-        .output()
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    in_own_process("runners::start::fill_this_process", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by the test above"]
+#[ignore = "run by the test above, since it uses up what a process has for builds"]
 async fn fill_this_process() {
     let settings = settings(Isolation::InProcess);
     let (services, _) = services();
@@ -109,4 +104,58 @@ async fn fill_this_process() {
     }
     let outcome = serving.unwrap().run(0, &job("{}"), &CancellationToken::new()).await;
     assert_eq!(outcome, Outcome::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_would_take_the_last_thread_keys_is_refused() {
+    in_own_process("runners::start::use_up_thread_keys", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the test above, since it uses up what a process has of thread-local keys"]
+async fn use_up_thread_keys() {
+    let serving = Plugin::launch(Isolation::InProcess).await;
+    let mut keys = Vec::new();
+    let mut key = 0;
+    // SAFETY: keys without destructors, made and deleted in this test.
+    while unsafe { libc::pthread_key_create(&raw mut key, None) } == 0 {
+        keys.push(key);
+    }
+    for key in keys.drain(..40) {
+        // SAFETY: as above.
+        unsafe { libc::pthread_key_delete(key) };
+    }
+    let error = Generation::launch(image(), &settings(Isolation::InProcess), &services().0).await.unwrap_err();
+    assert!(error.to_string().starts_with("this process has only 40 thread-local keys left"), "{error}");
+    assert_eq!(serving.run("ok", "{}").await, Outcome::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_does_not_see_how_to_reach_the_database() {
+    let variables = [("DATABASE_URL", "x"), ("TASKBAY_DATABASE_URL", "y"), ("PGPASSWORD", "z"), ("OTHER", "seen")];
+    in_own_process("runners::start::look_at_the_environment", &variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the test above, with the variables"]
+async fn look_at_the_environment() {
+    let plugin = Plugin::launch(Isolation::Child).await;
+    for (name, expected) in
+        [("DATABASE_URL", "not set"), ("TASKBAY_DATABASE_URL", "not set"), ("PGPASSWORD", "not set"), ("OTHER", "seen")]
+    {
+        assert_eq!(plugin.run("environment", name).await, failed(FailureKind::Error, expected));
+    }
+    plugin.generation.retire().await;
+}
+
+/// Runs a test that may not share its process with others.
+async fn in_own_process(test: &str, variables: &[(&str, &str)]) {
+    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", test])
+        .envs(variables.iter().copied())
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }

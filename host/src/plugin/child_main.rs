@@ -61,12 +61,14 @@ fn serve() -> io::Result<Never> {
     thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_to(&mut sink))?;
 
     let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default() });
+    // Each step is written before the next begins, so that the host knows in which one a crash has happened.
+    outbox.send(kind::LOADING, 0, |_| ());
+    outbox.flush();
     let mapped = match MappedPlugin::map(image) {
         Ok(mapped) => mapped,
         Err(error) => refuse(&outbox, &error),
     };
     outbox.send(kind::MANIFEST, 0, |body| put_json(body, mapped.manifest()));
-    // Written before the start-up begins, so that a crash of that is not taken for one of a constructor.
     outbox.flush();
     if hello.check_only {
         exit_now(0);

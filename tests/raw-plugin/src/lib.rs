@@ -59,7 +59,7 @@ const fn task(name: &'static str, timeout_ms: u64) -> TaskDef {
     }
 }
 
-static TASKS: [TaskDef; 21] = [
+static TASKS: [TaskDef; 22] = [
     task("ok", 0),
     task("error", 0),
     task("discard", 0),
@@ -81,6 +81,7 @@ static TASKS: [TaskDef; 21] = [
     task("allocate", 0),
     task("describe", 0),
     task("pid", 0),
+    task("environment", 0),
 ];
 
 #[unsafe(no_mangle)]
@@ -142,6 +143,7 @@ unsafe extern "C" fn start(task: u32, job: &Job<'_>, call: u64) {
         "echo" => finish(call, STATUS_ERROR, &payload),
         "describe" => finish(call, STATUS_ERROR, &describe(job)),
         "pid" => finish(call, STATUS_ERROR, &std::process::id().to_string()),
+        "environment" => finish(call, STATUS_ERROR, &std::env::var(&payload).unwrap_or("not set".to_owned())),
         "twice" => twice(call),
         "ask" | "abort-only" | "release" => {
             WAITING.lock().unwrap().get_or_insert_default().insert(call, name);
