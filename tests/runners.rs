@@ -60,7 +60,7 @@ fn image_with(constructor: &str, start_up: &str) -> Arc<Image> {
 fn seal(bytes: &[u8]) -> Arc<Image> {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let mut build = [0; 32];
-    build[..8].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    build[..8].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     Arc::new(Image::seal("libraw.so", BuildId(build), bytes).unwrap())
 }
 

@@ -150,7 +150,11 @@ impl Process {
                 LaunchError::Protocol([vec![format!("it {}", ending())], said.clone()].concat().join("; "))
             }
             (Stage::Loading, Some(code)) => LaunchError::LoadExited(code),
-            (Stage::Loading, None) => LaunchError::LoadCrashed(signal_name(status)),
+            (Stage::Loading, None) => {
+                let Ending { detail, .. } = Ending::of(status, &said, self.memory_limit);
+                let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+                LaunchError::LoadCrashed(format!("{}{detail}", signal_name(status)))
+            }
             (Stage::Loaded(_), _) => LaunchError::StartCrashed(ending()),
         }
     }
@@ -160,11 +164,13 @@ impl Process {
     pub(super) async fn ended(&mut self) -> Ending {
         let connection = Arc::clone(&self.connection);
         tokio::select! {
-            () = connection.closed() => {}
-            _ = self.child.wait() => {}
+            // First, because a line is also closed when what came over it made no sense.
+            biased;
             () = connection.condemned() => {
                 let _ = self.child.start_kill();
             }
+            () = connection.closed() => {}
+            _ = self.child.wait() => {}
         }
         let status = self.wait_for_exit().await;
         // What it wrote before its end may still be on the way. A process that it started may keep the pipes open.
