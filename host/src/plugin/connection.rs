@@ -31,6 +31,7 @@ use crate::events::PluginBuild;
 /// A step of a launch that the child reports.
 #[derive(Debug)]
 pub(super) enum Milestone {
+    Loading,
     Loaded(ManifestInfo),
     Ready,
     Refused(LaunchError),
@@ -193,6 +194,7 @@ impl Connection {
                 }
                 kind::LOG => self.write_log(&mut frame)?,
                 kind::ADD_JOB => self.add_job(&mut frame)?,
+                kind::LOADING => drop(milestones.send(Milestone::Loading)),
                 kind::MANIFEST => {
                     let manifest: ManifestInfo = serde_json::from_slice(frame.body.rest())?;
                     self.log.name_tasks(&manifest.tasks);
