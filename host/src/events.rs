@@ -137,11 +137,17 @@ pub enum Event {
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,
-        task: String,
+        task: Arc<str>,
         reason: &'static str,
     },
 
     // The database.
+    /// The schema can be worked; `installed` if it was not there before.
+    SchemaReady {
+        number: i32,
+        installed: bool,
+        warning: Option<String>,
+    },
     /// The worker begins to claim.
     WorkerReady {
         owner: String,
@@ -281,6 +287,15 @@ fn log(event: &Event) {
         }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
+        }
+        Event::SchemaReady { number, warning: Some(warning), .. } => {
+            warn!(event = "schema_ready", number, "{warning}");
+        }
+        Event::SchemaReady { number, installed: true, .. } => {
+            info!(event = "schema_ready", number, "installed the schema at revision {number}");
+        }
+        Event::SchemaReady { number, .. } => {
+            debug!(event = "schema_ready", number, "the schema is at revision {number}")
         }
         Event::WorkerReady { owner, concurrency } => {
             info!(event = "worker_ready", owner, concurrency, "ready for jobs");

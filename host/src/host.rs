@@ -47,8 +47,13 @@ pub struct Control {
 
 /// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now.
 pub async fn run(settings: Settings, mode: Mode, events: Events, control: Control) -> Result<(), HostError> {
-    let database = Database::open(&settings.database)?;
-    migrate::prepare(&database).await?;
+    let database = Database::new(settings.database)?;
+    let revision = migrate::prepare(&database).await?;
+    events.emit(Event::SchemaReady {
+        number: revision.number,
+        installed: revision.installed,
+        warning: revision.warning(),
+    });
 
     let tasks = Arc::new(LiveTaskMap::default());
     let services = HostServices {
@@ -67,7 +72,7 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
     let background = CancellationToken::new();
     let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
     let listener = (mode == Mode::Continuous)
-        .then(|| tokio::spawn(queue::listen(database.clone(), events.clone(), notify, background.clone())));
+        .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
     let watching = tokio::spawn(folder.run(background.clone(), control.rescan));
 
     let pool = Pool::new(settings.worker, mode, database, tasks, events.clone(), control.stop);

@@ -14,7 +14,7 @@
 pub mod cli;
 pub mod config;
 // The wiring: starts the stages, stops them in reverse.
-//pub mod host;
+pub mod host;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.
@@ -22,7 +22,7 @@ pub mod tasks;
 // One build of a plugin, and the border to its code.
 pub mod plugin;
 // A job becomes an outcome.
-//pub mod work;
+pub mod work;
 // What is asked of Postgres.
 pub mod queue;
 // Where the database comes from.

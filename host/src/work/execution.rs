@@ -77,7 +77,7 @@ impl Execution {
             }
             let run = self.describe(Some(&task));
             self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.map });
-            match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
+            match task.generation.run(task.index, &self.input(&task), &self.pool.cancel.force).await {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
@@ -104,7 +104,7 @@ impl Execution {
             task: Arc::clone(&self.task),
             attempt: self.job.attempts,
             max_attempts: self.job.max_attempts,
-            plugin: task.map_or_else(|| Arc::from(""), |task| Arc::clone(task.generation.plugin())),
+            plugin: task.map_or_else(|| Arc::from(""), |task| Arc::from(task.generation.plugin())),
             build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
         }
     }

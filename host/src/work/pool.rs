@@ -16,7 +16,6 @@ use super::{completion::Completer, fetcher::Fetcher};
 use crate::{
     config::WorkerSettings,
     events::{Event, Events},
-    plugin::Cancel,
     queue::{Database, Notification},
     tasks::LiveTaskMap,
 };
@@ -40,6 +39,13 @@ pub struct Stop {
     pub graceful: CancellationToken,
     /// Cancel what still runs.
     pub now: CancellationToken,
+}
+
+/// Tells running jobs to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cancel {
+    pub(super) ask: CancellationToken,
+    pub(super) force: CancellationToken,
 }
 
 /// Works jobs under one owner id.
@@ -123,7 +129,7 @@ impl Pool {
 
     fn heard(&self, notification: &Notification) {
         match notification {
-            Notification::JobsAdded(count) if *count <= 0 => {}
+            Notification::JobsAdded(count) if *count == 0 => {}
             // Jobs may have been added while nobody listened.
             Notification::JobsAdded(_) | Notification::Connected => self.nudge.notify_one(),
             Notification::Migrated { .. } => {}
