@@ -1,0 +1,235 @@
+//! `plugin!`: the statics that a host looks for in a plugin.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{
+    Ident, LitInt, Path, Token, bracketed,
+    parse::{Parse, ParseStream},
+    punctuated::Punctuated,
+    spanned::Spanned,
+};
+
+use crate::options::{error_at, unknown};
+
+/// The name under which abi_stable looks for the root module of a library.
+const ROOT_MODULE_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
+
+const FIELDS: [&str; 4] = ["state", "teardown", "tasks", "worker_threads"];
+
+struct Plugin {
+    tasks: Vec<Path>,
+    state: Option<Path>,
+    teardown: Option<Path>,
+    worker_threads: usize,
+}
+
+pub(crate) fn expand(input: TokenStream) -> TokenStream {
+    let plugin = match syn::parse2::<Plugin>(input) {
+        Ok(plugin) => plugin,
+        Err(error) => return error.into_compile_error(),
+    };
+    let statics = plugin.statics(&quote!(#[unsafe(export_name = "TASKBAY_PLUGIN")]));
+    quote! {
+        #[cfg(panic = "abort")]
+        ::core::compile_error!(
+            "a plugin cannot be built with `panic = \"abort\"`, because a panic of one job would end all the others: \
+             remove that line from the profile in Cargo.toml"
+        );
+
+        const _: () = {
+            #statics
+
+            #[unsafe(export_name = #ROOT_MODULE_SYMBOL)]
+            static ROOT_MODULE: ::taskbay_plugin::private::LibHeader =
+                ::taskbay_plugin::private::root_module::<Plugin>();
+        };
+    }
+}
+
+pub(crate) fn expand_header(input: TokenStream) -> TokenStream {
+    match syn::parse2::<Plugin>(input) {
+        Ok(plugin) => {
+            let statics = plugin.statics(&TokenStream::new());
+            quote!({ #statics &HEADER })
+        }
+        Err(error) => error.into_compile_error(),
+    }
+}
+
+impl Plugin {
+    fn statics(&self, export: &TokenStream) -> TokenStream {
+        let Self { tasks, worker_threads, .. } = self;
+        let count = tasks.len();
+        let checks = self.checks();
+        let (build, build_fn) = self.build();
+        quote! {
+            struct Plugin;
+
+            static TASKS: [::taskbay_plugin::private::TaskDef; #count] =
+                [#(::taskbay_plugin::private::task_def::<#tasks>()),*];
+
+            static DISPATCHER: ::taskbay_plugin::private::Dispatcher = ::taskbay_plugin::private::Dispatcher::new(
+                ::taskbay_plugin::private::Definition {
+                    name: ::core::env!("CARGO_PKG_NAME"),
+                    tasks: &[#(<#tasks as ::taskbay_plugin::private::Task>::NAME),*],
+                    runs: &[#(<#tasks as ::taskbay_plugin::private::Task>::run),*],
+                    build: #build,
+                    worker_threads: #worker_threads,
+                },
+            );
+
+            impl ::taskbay_plugin::private::Exported for Plugin {
+                fn dispatcher() -> &'static ::taskbay_plugin::private::Dispatcher {
+                    &DISPATCHER
+                }
+
+                fn header() -> &'static ::taskbay_plugin::private::Header {
+                    &HEADER
+                }
+            }
+
+            #export
+            static HEADER: ::taskbay_plugin::private::Header = ::taskbay_plugin::private::header::<Plugin>(
+                ::core::env!("CARGO_PKG_NAME"),
+                ::core::env!("CARGO_PKG_VERSION"),
+                ::core::cfg!(debug_assertions),
+                &TASKS,
+            );
+
+            #build_fn
+
+            #checks
+        }
+    }
+
+    /// Errors about one task point at that task.
+    fn checks(&self) -> TokenStream {
+        let mut checks = TokenStream::new();
+        for (i, task) in self.tasks.iter().enumerate() {
+            let earlier = &self.tasks[..i];
+            checks.extend(quote_spanned! {task.span()=>
+                const _: () = ::core::assert!(
+                    ::taskbay_plugin::private::is_new(
+                        <#task as ::taskbay_plugin::private::Task>::NAME,
+                        &[#(<#earlier as ::taskbay_plugin::private::Task>::NAME),*],
+                    ),
+                    "two tasks of this plugin have the same name",
+                );
+            });
+            if self.state.is_none() {
+                checks.extend(quote_spanned! {task.span()=>
+                    const _: () = ::taskbay_plugin::private::fits::<#task, ()>();
+                });
+            }
+        }
+        checks
+    }
+
+    /// The function that builds the state and knows how to end it, in one place, because only there the state's type is
+    /// known.
+    fn build(&self) -> (TokenStream, TokenStream) {
+        let Some(state) = &self.state else {
+            return (quote!(::taskbay_plugin::private::no_state), TokenStream::new());
+        };
+        let tasks = &self.tasks;
+        let fits = tasks
+            .iter()
+            .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::fits_value::<#task, _>(&state);));
+        let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(setup)).state().await?);
+        let teardown = match &self.teardown {
+            Some(teardown) => quote_spanned! {teardown.span()=>
+                ::taskbay_plugin::private::TornDown(#teardown(&ending)).result().await
+            },
+            None => quote!(::core::result::Result::Ok(())),
+        };
+        let function = quote! {
+            fn build(
+                setup: ::taskbay_plugin::Setup,
+            ) -> ::taskbay_plugin::private::LocalFuture<
+                ::core::result::Result<::taskbay_plugin::private::Built, ::taskbay_plugin::TaskError>,
+            > {
+                #[allow(unused_imports)]
+                use ::taskbay_plugin::private::{ReturnedLater as _, TornDownLater as _};
+                ::std::boxed::Box::pin(async move {
+                    let state = #built;
+                    #(#fits)*
+                    let state = ::std::sync::Arc::new(state);
+                    let ending = ::std::sync::Arc::clone(&state);
+                    let teardown = move || -> ::taskbay_plugin::private::LocalFuture<
+                        ::core::result::Result<(), ::taskbay_plugin::TaskError>,
+                    > {
+                        ::std::boxed::Box::pin(async move {
+                            let result = #teardown;
+                            ::core::mem::drop(ending);
+                            result
+                        })
+                    };
+                    ::core::result::Result::Ok(::taskbay_plugin::private::Built {
+                        state,
+                        teardown: ::std::boxed::Box::new(teardown),
+                    })
+                })
+            }
+        };
+        (quote!(build), function)
+    }
+}
+
+impl Parse for Plugin {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let long = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
+        let plugin = if long {
+            fields(input)?
+        } else {
+            let tasks = Punctuated::<Path, Token![,]>::parse_terminated(input)?;
+            Self { tasks: tasks.into_iter().collect(), state: None, teardown: None, worker_threads: 1 }
+        };
+        if plugin.tasks.is_empty() {
+            return Err(syn::Error::new(Span::call_site(), "a plugin offers at least one task: plugin!(send_email)"));
+        }
+        if let (Some(teardown), None) = (&plugin.teardown, &plugin.state) {
+            return Err(error_at(teardown, "there is nothing to tear down without `state`"));
+        }
+        Ok(plugin)
+    }
+}
+
+fn fields(input: ParseStream<'_>) -> syn::Result<Plugin> {
+    let mut plugin = Plugin { tasks: Vec::new(), state: None, teardown: None, worker_threads: 1 };
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let field: Ident = input.parse()?;
+        if seen.contains(&field) {
+            return Err(syn::Error::new(field.span(), format!("`{field}` is given twice")));
+        }
+        if !FIELDS.iter().any(|name| field == name) {
+            return Err(unknown("field", &field, &FIELDS));
+        }
+        input.parse::<Token![:]>()?;
+        if field == "tasks" {
+            let tasks;
+            bracketed!(tasks in input);
+            plugin.tasks = Punctuated::<Path, Token![,]>::parse_terminated(&tasks)?.into_iter().collect();
+        } else if field == "state" {
+            plugin.state = Some(input.parse()?);
+        } else if field == "teardown" {
+            plugin.teardown = Some(input.parse()?);
+        } else {
+            plugin.worker_threads = worker_threads(input)?;
+        }
+        seen.push(field);
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(plugin)
+}
+
+fn worker_threads(input: ParseStream<'_>) -> syn::Result<usize> {
+    let wrong = "write the threads as a number from 1: worker_threads: 2";
+    let literal: LitInt = input.parse().map_err(|error| syn::Error::new(error.span(), wrong))?;
+    match literal.base10_parse::<usize>() {
+        Ok(threads) if threads > 0 => Ok(threads),
+        _ => Err(syn::Error::new(literal.span(), wrong)),
+    }
+}

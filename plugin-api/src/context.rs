@@ -1,0 +1,180 @@
+//! What a task knows of its job, and what it can ask of the host.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::{
+    NewJob,
+    current::Scoped,
+    job::{Call, Stop, time},
+};
+
+/// The job that a task runs for, and the plugin's state. Cheap to clone.
+///
+/// A task that needs the state of its plugin takes `Context<State>`, any other plain `Context`.
+pub struct Context<S = ()> {
+    call: Arc<Call>,
+    state: Arc<S>,
+}
+
+impl<S> Context<S> {
+    pub(crate) fn new(call: Arc<Call>, state: Arc<S>) -> Self {
+        Self { call, state }
+    }
+
+    /// What the plugin's `state:` function built.
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> i64 {
+        self.call.job.id
+    }
+
+    /// The name by which the job asked for this task.
+    pub fn task(&self) -> &'static str {
+        self.call.task
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.call.job.attempt
+    }
+
+    /// How many attempts the job has.
+    pub fn max_attempts(&self) -> u32 {
+        self.call.job.max_attempts
+    }
+
+    /// Whether the job fails for good if this attempt fails.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt() >= self.max_attempts()
+    }
+
+    /// A smaller number runs earlier.
+    pub fn priority(&self) -> i32 {
+        self.call.job.priority
+    }
+
+    /// When the job was due.
+    pub fn run_at(&self) -> SystemTime {
+        time(self.call.job.run_at_us)
+    }
+
+    /// When the job was added.
+    pub fn created_at(&self) -> SystemTime {
+        time(self.call.job.created_at_us)
+    }
+
+    /// When the job was last changed by somebody else than a worker.
+    pub fn updated_at(&self) -> SystemTime {
+        time(self.call.job.updated_at_us)
+    }
+
+    /// The name of the job's queue, if it has one.
+    pub fn queue(&self) -> Option<&str> {
+        self.call.job.queue.as_deref()
+    }
+
+    /// The job's key, if it has one.
+    pub fn key(&self) -> Option<&str> {
+        self.call.job.key.as_deref()
+    }
+
+    /// How often the job was changed through its key.
+    pub fn revision(&self) -> i32 {
+        self.call.job.revision
+    }
+
+    /// The job's flags, in alphabetical order.
+    pub fn flags(&self) -> Vec<String> {
+        let flags = self.call.job.flags.as_deref().map(serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>);
+        flags.and_then(Result::ok).unwrap_or_default().into_keys().collect()
+    }
+
+    /// Why the previous attempt failed, if there was one.
+    pub fn last_error(&self) -> Option<&str> {
+        self.call.job.last_error.as_deref()
+    }
+
+    /// The payload as JSON text, byte for byte as the database keeps it.
+    pub fn payload(&self) -> &str {
+        &self.call.job.payload
+    }
+
+    /// How long the job may run, if that is limited.
+    pub fn timeout(&self) -> Option<Duration> {
+        (self.call.job.timeout_ms > 0).then(|| Duration::from_millis(self.call.job.timeout_ms))
+    }
+
+    /// When the job is cancelled for having run too long, if that is limited.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.deadline
+    }
+
+    /// Whether the task was told to stop: its time is over, or the host shuts down. A task that goes on regardless is
+    /// ended a short time later, an async one at its next `.await`.
+    pub fn is_cancelled(&self) -> bool {
+        *self.call.stop.borrow() >= Stop::Asked
+    }
+
+    /// Ends when the task is told to stop; for `tokio::select!`.
+    pub async fn cancelled(&self) {
+        self.call.stopped(Stop::Asked).await;
+    }
+
+    /// Adds a job for a task of this plugin or any other.
+    ///
+    /// ```
+    /// # use taskbay_plugin::prelude::*;
+    /// # use std::time::Duration;
+    /// #[task]
+    /// async fn welcome(ctx: Context) -> TaskResult {
+    ///     let id = ctx.add_job("send_email", &json!({ "to": "ada@example.org" })).await?;
+    ///     info!(id, "added");
+    ///     ctx.add_job("remind", &json!({})).run_in(Duration::from_secs(3600)).key("remind:ada").await?;
+    ///     Ok(())
+    /// }
+    ///
+    /// #[task]
+    /// fn welcome_plain(ctx: Context) -> TaskResult {
+    ///     ctx.add_job("send_email", &json!({ "to": "ada@example.org" })).wait()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn add_job<P: Serialize + ?Sized>(&self, task: impl Into<String>, payload: &P) -> NewJob {
+        NewJob::new(&self.call.link, self.call.number, task, payload)
+    }
+
+    /// Runs a future beside the task, as `tokio::spawn` does, with its log lines attributed to this job.
+    ///
+    /// The job does not wait for it: await the handle if the outcome matters.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(Scoped::new(self.call.current(false), future))
+    }
+}
+
+impl<S> Clone for Context<S> {
+    fn clone(&self) -> Self {
+        Self { call: Arc::clone(&self.call), state: Arc::clone(&self.state) }
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("task", &self.task()).field("id", &self.id()).finish_non_exhaustive()
+    }
+}

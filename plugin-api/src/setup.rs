@@ -1,0 +1,31 @@
+//! What a plugin has at hand while it builds its state.
+
+use serde::de::DeserializeOwned;
+
+use crate::{TaskError, payload};
+
+/// Handed to the plugin's `state:` function, once per build of the plugin.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub(crate) plugin: &'static str,
+    pub(crate) settings: String,
+}
+
+impl Setup {
+    /// The name of the plugin's crate.
+    pub fn plugin(&self) -> &'static str {
+        self.plugin
+    }
+
+    /// The plugin's section of the host's settings. It is an empty object if the section is missing, so give fields a
+    /// `#[serde(default)]` where there is a good one.
+    ///
+    /// # Errors
+    ///
+    /// When the settings do not fit the type; the message names the setting.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
+        payload::read(&self.settings).map_err(|reason| {
+            TaskError::new(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin))
+        })
+    }
+}
