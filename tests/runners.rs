@@ -27,22 +27,25 @@ mod crashes;
 mod logs;
 mod same_on_both;
 mod start;
+mod typed;
 
 /// The bytes of the plugin that keeps to no rule.
 fn raw_plugin() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "raw-plugin"])
-            .current_dir(root)
-            .status()
-            .expect("cargo can be run");
-        assert!(built.success(), "the plugin of the tests does not build");
-        // The program of these tests lies in the target folder that cargo has just built into.
-        let folder = PathBuf::from(env!("CARGO_BIN_EXE_taskbay")).parent().unwrap().to_owned();
-        std::fs::read(folder.join("libraw_plugin.so")).expect("the plugin of the tests was built")
-    })
+    BYTES.get_or_init(|| build("raw-plugin"))
+}
+
+/// Builds a plugin crate of the workspace.
+fn build(package: &str) -> Vec<u8> {
+    let built = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .expect("cargo can be run");
+    assert!(built.success(), "{package} does not build");
+    // The program of these tests lies in the target folder that cargo has just built into.
+    let folder = PathBuf::from(env!("CARGO_BIN_EXE_taskbay")).parent().unwrap().to_owned();
+    std::fs::read(folder.join(format!("lib{}.so", package.replace('-', "_")))).expect("the plugin was built")
 }
 
 /// A build that differs from every other. `constructor` and `start_up` are what `tests/raw-plugin` can be told to do.

@@ -155,10 +155,10 @@ async fn a_thousand_jobs_run_at_once(isolation: Isolation) {
             && still_to_wait.fetch_sub(1, Ordering::Relaxed) == 1
     });
     let running = futures_util::future::join_all((0..1_000).map(|n: i64| {
-        let (generation, cancel) = (Arc::clone(&plugin.generation), cancel.clone());
-        let (task, expected) = match n % 2 {
-            0 => (plugin.index("release"), Outcome::Done),
-            _ => (plugin.index("echo"), failed(FailureKind::Error, &n.to_string())),
+        let generation = Arc::clone(&plugin.generation);
+        let (task, expected, cancel) = match n % 2 {
+            0 => (plugin.index("release"), Outcome::Done, cancel.clone()),
+            _ => (plugin.index("echo"), failed(FailureKind::Error, &n.to_string()), CancellationToken::new()),
         };
         tokio::spawn(async move {
             let payload = n.to_string();
