@@ -1,1 +1,4 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
+
+pub mod node;
+pub mod postgres;
