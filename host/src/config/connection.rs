@@ -225,7 +225,7 @@ mod tests {
         for (variable, value) in
             [("PGPORT", "many"), ("PGPORT", "70000"), ("PGSSLMODE", "maybe"), ("PGCONNECT_TIMEOUT", "soon")]
         {
-            let refused = resolve(Some("postgres://db/jobs"), None, &[(variable, value)]).unwrap_err();
+            let refused = resolve(None, None, &[("PGHOST", "db"), (variable, value)]).unwrap_err();
             assert!(refused.contains(variable) && refused.contains(value), "{refused}");
         }
     }
