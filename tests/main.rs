@@ -4,3 +4,5 @@ mod harness;
 
 // The schema and the statements, beside the npm package's.
 mod database;
+// Both runners, with a plugin that keeps to no rule.
+mod runners;

@@ -2,7 +2,7 @@
 //!
 //! The rest of the host only announces; how a thing is said is decided here.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
 use tracing::{debug, error, info, warn};
@@ -20,10 +20,10 @@ pub struct PluginBuild {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRun {
     pub id: i64,
-    pub task: String,
+    pub task: Arc<str>,
     pub attempt: i16,
     pub max_attempts: i16,
-    pub plugin: String,
+    pub plugin: Arc<str>,
     pub build: BuildId,
 }
 
@@ -45,6 +45,16 @@ pub enum Event {
     /// The folder is there again.
     FolderBack {
         folder: PathBuf,
+    },
+    /// Changes cannot be watched; the folder is listed often instead.
+    WatchFailed {
+        folder: PathBuf,
+        reason: String,
+    },
+    /// Others may write to the folder or a file of it, and the rules were told not to be strict.
+    LaxPermissions {
+        what: String,
+        reason: String,
     },
     /// A file was refused. `serving` is the build of that plugin which goes on.
     FileRejected {
@@ -108,8 +118,10 @@ pub enum Event {
     },
 
     // Jobs.
+    /// `map` is the task map by which the job was claimed.
     JobStarted {
         job: JobRun,
+        map: u64,
     },
     JobDone {
         job: JobRun,
@@ -125,11 +137,17 @@ pub enum Event {
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,
-        task: String,
+        task: Arc<str>,
         reason: &'static str,
     },
 
     // The database.
+    /// The schema can be worked; `installed` if it was not there before.
+    SchemaReady {
+        number: i32,
+        installed: bool,
+        warning: Option<String>,
+    },
     /// The worker begins to claim.
     WorkerReady {
         owner: String,
@@ -153,6 +171,11 @@ pub enum Event {
     Stopping {
         running: usize,
         forceful: bool,
+    },
+    /// The host ends although the database did not take the results of these jobs.
+    VerdictsLost {
+        jobs: usize,
+        owner: String,
     },
     /// All is done.
     Stopped,
@@ -196,13 +219,19 @@ fn log(event: &Event) {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
         }
         Event::FolderBack { folder } => {
-            info!(event = "folder_back", folder = %folder.display(), "the tasks folder is back")
+            info!(event = "folder_back", folder = %folder.display(), "the tasks folder is back");
+        }
+        Event::WatchFailed { folder, reason } => {
+            warn!(event = "watch_failed", folder = %folder.display(), reason, "the tasks folder cannot be watched and is listed every second instead: {reason}");
+        }
+        Event::LaxPermissions { what, reason } => {
+            warn!(event = "lax_permissions", what, reason, "{what} is loaded although it is not safe: {reason}");
         }
         Event::FileRejected { file, reason, serving: Some(build) } => {
             error!(event = "file_rejected", file, serving = %build, "{file}: {reason} (build {build} keeps serving)");
         }
         Event::FileRejected { file, reason, serving: None } => {
-            error!(event = "file_rejected", file, "{file}: {reason}")
+            error!(event = "file_rejected", file, "{file}: {reason}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took = ?took, "replaced plugin {plugin}: build {old} by {build}");
@@ -244,23 +273,32 @@ fn log(event: &Event) {
         Event::PluginOutput { build: PluginBuild { plugin, build }, error: false, line } => {
             info!(event = "plugin_output", plugin, %build, "{line}");
         }
-        Event::JobStarted { job } => {
-            debug!(event = "job_started", job = job.id, task = job.task, plugin = job.plugin, build = %job.build, attempt = job.attempt, "job started");
+        Event::JobStarted { job, map } => {
+            debug!(event = "job_started", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = job.task, plugin = job.plugin, build = %job.build, attempt = job.attempt, took = ?took, "job done");
+            debug!(event = "job_done", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took = ?took, "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(
-                event = "job_failed", job = job.id, task = job.task, plugin = job.plugin, build = %job.build, attempt = job.attempt,
+                event = "job_failed", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
                 max_attempts = job.max_attempts, retry, took = ?took, "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
         }
         Event::JobReturned { id, task, reason } => {
-            debug!(event = "job_returned", job = id, task, "job given back unstarted: {reason}");
+            debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
+        }
+        Event::SchemaReady { number, warning: Some(warning), .. } => {
+            warn!(event = "schema_ready", number, "{warning}");
+        }
+        Event::SchemaReady { number, installed: true, .. } => {
+            info!(event = "schema_ready", number, "installed the schema at revision {number}");
+        }
+        Event::SchemaReady { number, .. } => {
+            debug!(event = "schema_ready", number, "the schema is at revision {number}")
         }
         Event::WorkerReady { owner, concurrency } => {
-            info!(event = "worker_ready", owner, concurrency, "ready for jobs")
+            info!(event = "worker_ready", owner, concurrency, "ready for jobs");
         }
         Event::Listening => debug!(event = "listening", "listening for new jobs"),
         Event::DatabaseTrouble { what, error, retry_in } => {
@@ -272,6 +310,15 @@ fn log(event: &Event) {
         }
         Event::Stopping { running, forceful: true } => {
             warn!(event = "stopping_now", running, "stopping now: cancelling {running} running jobs");
+        }
+        Event::VerdictsLost { jobs, owner } => {
+            error!(
+                event = "verdicts_lost",
+                jobs,
+                owner,
+                "ending although the results of {jobs} jobs could not be stored: they stay locked by {owner} and will run again \
+                 once that lock is released (graphile_worker.force_unlock_workers)"
+            );
         }
         Event::Stopped => info!(event = "stopped", "stopped"),
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::{FolderSettings, LogFormat, LogSettings, Purpose, Settings, WorkerSettings};
+use super::{FolderSettings, LogFormat, LogSettings, PluginLookup, Purpose, Settings, WorkerSettings};
 use crate::{
     plugin::{Isolation, PluginSettings},
     queue::DatabaseSettings,
@@ -87,22 +87,25 @@ impl Layer {
         LogSettings { format: self.log_format.unwrap_or_default(), filter: self.log_filter.clone() }
     }
 
-    /// The settings, with what is not said filled in.
-    pub fn into_settings(self, database: DatabaseSettings, purpose: Purpose) -> Settings {
+    /// The settings of each plugin, with what is not said filled in.
+    pub fn plugins(&self) -> PluginLookup {
         let plugin = |layer: PluginLayer| PluginSettings {
             isolation: self.isolation.or(layer.isolation).unwrap_or_default(),
             ..layer.into_settings()
         };
         let defaults = &self.plugin_defaults;
+        let by_name = self.plugins.iter().map(|(name, layer)| (name.clone(), plugin(layer.clone().or(defaults))));
+        PluginLookup { by_name: by_name.collect(), defaults: plugin(defaults.clone()) }
+    }
+
+    /// All settings, with what is not said filled in.
+    pub fn into_settings(self, database: DatabaseSettings, purpose: Purpose) -> Settings {
         Settings {
             database,
             log: self.log(),
-            plugins: self
-                .plugins
-                .iter()
-                .map(|(name, layer)| (name.clone(), plugin(layer.clone().or(defaults))))
-                .collect(),
-            plugin_defaults: plugin(defaults.clone()),
+            plugins: self.plugins(),
+            // The running program, even after its file was replaced.
+            program: PathBuf::from("/proc/self/exe"),
             worker: WorkerSettings {
                 concurrency: self.concurrency.unwrap_or(10),
                 poll_interval: self.poll_interval.unwrap_or(Duration::from_secs(2)),
@@ -112,7 +115,8 @@ impl Layer {
         }
     }
 
-    fn folder(self, purpose: Purpose) -> FolderSettings {
+    /// How the tasks folder is watched.
+    pub fn folder(self, purpose: Purpose) -> FolderSettings {
         let development = purpose == Purpose::Development;
         let (settle, settle_cap) = if development { (25, 2_000) } else { (100, 5_000) };
         FolderSettings {
@@ -187,13 +191,13 @@ mod tests {
             .plugins
             .insert("a".into(), PluginLayer { isolation: Some(Isolation::InProcess), ..PluginLayer::default() });
         let found = settings(layer.clone(), Purpose::Production);
-        assert_eq!(found.plugins["a"].timeout, Some(Duration::from_secs(60)));
+        assert_eq!(found.plugins.get("a").timeout, Some(Duration::from_secs(60)));
         assert_eq!(
-            (found.plugins["a"].isolation, found.plugin_defaults.isolation),
+            (found.plugins.get("a").isolation, found.plugins.get("b").isolation),
             (Isolation::InProcess, Isolation::Child)
         );
         layer.isolation = Some(Isolation::InProcess);
-        assert_eq!(settings(layer, Purpose::Production).plugin_defaults.isolation, Isolation::InProcess);
+        assert_eq!(settings(layer, Purpose::Production).plugins.get("a").isolation, Isolation::InProcess);
     }
 
     #[test]

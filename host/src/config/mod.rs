@@ -23,10 +23,25 @@ pub struct Settings {
     pub folder: FolderSettings,
     pub worker: WorkerSettings,
     pub log: LogSettings,
+    pub plugins: PluginLookup,
+    /// The program that runs isolated plugins when called as `taskbay plugin-child`.
+    pub program: PathBuf,
+}
+
+/// The settings of each plugin.
+#[derive(Debug, Clone, Default)]
+pub struct PluginLookup {
     /// What holds for a plugin that has no section of its own.
-    pub plugin_defaults: PluginSettings,
+    pub defaults: PluginSettings,
     /// By the plugin's name, which is its file's name without `lib` and `.so`.
-    pub plugins: BTreeMap<String, PluginSettings>,
+    pub by_name: BTreeMap<String, PluginSettings>,
+}
+
+impl PluginLookup {
+    /// The settings of a plugin.
+    pub fn get(&self, plugin: &str) -> &PluginSettings {
+        self.by_name.get(plugin).unwrap_or(&self.defaults)
+    }
 }
 
 /// How the tasks folder is watched.

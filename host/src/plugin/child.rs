@@ -145,6 +145,8 @@ impl Supervisor {
         loop {
             tokio::select! {
                 ending = process.ended() => {
+                    // Before its jobs are heard to have failed, so that nobody who hears of it still takes it for serving.
+                    self.availability.send_replace(Availability::Restarting);
                     let in_flight = self.fail_calls(process, &ending);
                     return Some((format!("its process {ending}"), in_flight));
                 }
@@ -192,7 +194,6 @@ impl Supervisor {
                     return None;
                 }
             };
-            self.availability.send_replace(Availability::Restarting);
             self.services.events.emit(Event::PluginCrashed {
                 build: self.build.clone(),
                 reason: reason.clone(),

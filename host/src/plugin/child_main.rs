@@ -61,13 +61,16 @@ fn serve() -> io::Result<Never> {
     thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_to(&mut sink))?;
 
     let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default() });
+    // Each step is written before the next begins, so that the host knows in which one a crash has happened.
+    outbox.send(kind::LOADING, 0, |_| ());
+    outbox.flush();
     let mapped = match MappedPlugin::map(image) {
         Ok(mapped) => mapped,
         Err(error) => refuse(&outbox, &error),
     };
     outbox.send(kind::MANIFEST, 0, |body| put_json(body, mapped.manifest()));
+    outbox.flush();
     if hello.check_only {
-        outbox.flush();
         exit_now(0);
     }
     let plugin = Arc::new(mapped.init(Arc::clone(&host) as _, hello.max_level, &hello.settings));
@@ -199,24 +202,20 @@ impl Host {
     }
 }
 
-/// A longer message would be refused as a frame, or be of no use to whoever reads it.
-const MAX_TEXT: usize = 1 << 20;
-
 impl PluginHost for Host {
     fn finished(&self, call: u64, end: End<'_>) {
-        let message = end.message.map(cut);
         if call == INIT_CALL {
             if end.status == STATUS_OK {
                 self.outbox.send(kind::READY, 0, |_| ());
             } else {
-                let reason = message.unwrap_or("it gave no reason").to_owned();
+                let reason = end.message.unwrap_or("it gave no reason").to_owned();
                 self.outbox.send(kind::REFUSED, 0, |body| put_json(body, &LaunchError::StartFailed(reason)));
             }
             return;
         }
         self.outbox.send(kind::ENDED, call, |body| {
             body.extend_from_slice(&end.status.to_le_bytes());
-            put_text(body, message);
+            put_text(body, end.message);
         });
     }
 
@@ -225,7 +224,7 @@ impl PluginHost for Host {
         self.outbox.send(kind::LOG, call, |body| {
             body.extend_from_slice(&line.level.to_le_bytes());
             for text in [Some(line.target), Some(line.message), line.fields] {
-                put_text(body, text.map(cut));
+                put_text(body, text);
             }
         });
     }
@@ -246,14 +245,6 @@ impl PluginHost for Host {
             reply.deliver(Err("the job's payload is larger than the 64 MiB that can be handed to the host"));
         }
     }
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 fn put_json(body: &mut Vec<u8>, value: &impl serde::Serialize) {

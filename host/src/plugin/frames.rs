@@ -30,6 +30,8 @@ pub(super) mod kind {
     pub(in crate::plugin) const SHUT_DOWN: u8 = 4;
     /// To the child; its call is the request's: `u64` id and an absent text, or the reason.
     pub(in crate::plugin) const JOB_ADDED: u8 = 5;
+    /// To the host: the plugin's code is about to be mapped.
+    pub(in crate::plugin) const LOADING: u8 = 15;
     /// To the host: the manifest as JSON.
     pub(in crate::plugin) const MANIFEST: u8 = 16;
     /// To the host: the start-up succeeded.

@@ -19,6 +19,9 @@ use crate::events::{Event, Events, PluginBuild};
 /// How long a retired plugin's teardown may take. No job runs on it any more, so that this only bounds a hang.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// The same for a plugin that is killed, in this process, where it can only be asked.
+const KILL_LIMIT: Duration = Duration::from_millis(500);
+
 /// Whether a generation can take jobs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
@@ -165,9 +168,10 @@ impl Generation {
             self.events.emit(Event::Draining { build: self.build.clone(), in_flight: self.in_flight() });
         }
         self.running.wait().await;
+        let limit = if self.killed.is_cancelled() { KILL_LIMIT } else { SHUTDOWN_LIMIT };
         match &self.runner {
-            Runner::Child(child) => child.shutdown(SHUTDOWN_LIMIT).await,
-            Runner::InProcess(plugin) => plugin.shutdown(SHUTDOWN_LIMIT).await,
+            Runner::Child(child) => child.shutdown(limit).await,
+            Runner::InProcess(plugin) => plugin.shutdown(limit).await,
         }
         self.availability.send_replace(Availability::Stopped);
         self.events.emit(Event::Retired { build: self.build.clone() });

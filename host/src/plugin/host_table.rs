@@ -74,6 +74,9 @@ impl Debug for AddJobReply {
     }
 }
 
+/// Longer messages are cut here.
+const MAX_READABLE: usize = 1 << 20;
+
 struct Context {
     host: Arc<dyn PluginHost>,
 }
@@ -97,7 +100,7 @@ unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Ou
             let message = Some("the plugin reported an outcome that is too short to be one");
             return host.finished(call, End { status: STATUS_ERROR, message });
         }
-        let message = lossy(outcome.message);
+        let message = readable(outcome.message);
         host.finished(call, End { status: outcome.status, message: message.as_deref() });
     });
 }
@@ -111,7 +114,7 @@ unsafe extern "C" fn log(
     fields: Str<'_>,
 ) {
     guarded(context, |host| {
-        let (target, message, fields) = (lossy(target), lossy(message), lossy(fields));
+        let (target, message, fields) = (readable(target), readable(message), readable(fields));
         let line = LogLine {
             level,
             target: target.as_deref().unwrap_or_default(),
@@ -142,6 +145,13 @@ fn guarded(context: *const HostContext, work: impl FnOnce(&dyn PluginHost)) {
 fn lossy(text: Str<'_>) -> Option<Cow<'_, str>> {
     // SAFETY: by the contract, a plugin's text points to readable bytes for the duration of its call, which is ours.
     unsafe { text.bytes() }.map(String::from_utf8_lossy)
+}
+
+/// A text for people: more of it would be of no use to anybody.
+fn readable(text: Str<'_>) -> Option<Cow<'_, str>> {
+    // SAFETY: as above.
+    let bytes = unsafe { text.bytes() }?;
+    Some(String::from_utf8_lossy(bytes.get(..MAX_READABLE).unwrap_or(bytes)))
 }
 
 #[cfg(test)]

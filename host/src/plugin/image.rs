@@ -50,7 +50,7 @@ impl Image {
     /// Copies the first `loadable` bytes of a verified plugin file into sealed memory, or, where the system refuses
     /// executable memory files, into a file that has no name any more.
     pub fn seal(file_name: &str, build: BuildId, loadable: &[u8]) -> io::Result<Image> {
-        let plugin = plugin_name(file_name).to_owned();
+        let plugin = Self::plugin_name(file_name).to_owned();
         let fd = match memory_file(&plugin, loadable) {
             Ok(fd) => fd,
             // Hardened systems forbid memfd_create, or executable ones, with one of several errors. A true shortage of
@@ -64,14 +64,14 @@ impl Image {
         };
         Ok(Image { file_name: file_name.to_owned(), plugin, build, fd })
     }
-}
 
-/// The file's name without `lib` and `.so`.
-fn plugin_name(file_name: &str) -> &str {
-    let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
-    match stem.strip_prefix("lib") {
-        Some(rest) if !rest.is_empty() => rest,
-        _ => stem,
+    /// The plugin's name that a file's name gives: without `lib` and `.so`.
+    pub fn plugin_name(file_name: &str) -> &str {
+        let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
+        match stem.strip_prefix("lib") {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => stem,
+        }
     }
 }
 
@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn the_plugin_is_named_by_its_file() {
-        assert_eq!(plugin_name("libemail.so"), "email");
-        assert_eq!(plugin_name("email.so"), "email");
-        assert_eq!(plugin_name("lib.so"), "lib");
-        assert_eq!(plugin_name("libfoo.1.so"), "foo.1");
+        assert_eq!(Image::plugin_name("libemail.so"), "email");
+        assert_eq!(Image::plugin_name("email.so"), "email");
+        assert_eq!(Image::plugin_name("lib.so"), "lib");
+        assert_eq!(Image::plugin_name("libfoo.1.so"), "foo.1");
     }
 
     #[test]

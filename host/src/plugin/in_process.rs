@@ -6,14 +6,18 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use taskbay_abi::{INIT_CALL, STATUS_OK};
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 use tracing::warn;
 
 use super::{
@@ -36,7 +40,7 @@ const KEYS_FLOOR: usize = 64;
 #[derive(Debug)]
 pub(super) struct InProcess {
     plugin: Arc<LoadedPlugin>,
-    calls: Arc<Calls>,
+    host: Arc<InProcessHost>,
     name: String,
 }
 
@@ -71,35 +75,38 @@ impl InProcess {
     ) -> Result<Self, LaunchError> {
         let log = PluginLog::new(PluginBuild { plugin: image.plugin.clone(), build: image.build });
         log.name_tasks(&mapped.manifest().tasks);
-        let calls = Arc::new(Calls::default());
         let (sender, started) = oneshot::channel();
         let host = Arc::new(InProcessHost {
-            calls: Arc::clone(&calls),
+            calls: Arc::default(),
             log,
-            add_job: Arc::clone(&services.add_job),
+            jobs: Mutex::new(Some(Arc::clone(&services.add_job))),
             runtime: Handle::current(),
             started: Mutex::new(Some(sender)),
         });
         let json = serde_json::Value::Object(settings.settings.clone()).to_string();
         let (max_level, limit) = (max_level(), settings.start_timeout);
-        let start = async {
-            let begun = on_own_thread(&image.plugin, move || mapped.init(host, max_level, &json)).await;
-            (begun.map(Arc::new), started.await.unwrap_or_else(|_| Err("it panicked".to_owned())))
-        };
+        let deadline = Instant::now() + limit;
+        let callee = Arc::clone(&host);
+        let begun = on_own_thread(&image.plugin, move || mapped.init(callee, max_level, &json));
         // A start-up that hangs before it returns keeps its thread; there is no way to stop it in this process.
-        let (plugin, result) = timeout(limit, start).await.map_err(|_| LaunchError::StartTimedOut(limit))?;
-        let plugin = plugin.ok_or_else(|| LaunchError::StartFailed("it panicked".to_owned()))?;
-        let started = Self { plugin, calls, name: image.plugin.clone() };
-        if let Err(message) = result {
-            started.shutdown(Duration::from_secs(1)).await;
-            return Err(LaunchError::StartFailed(message));
-        }
-        Ok(started)
+        let plugin = timeout_at(deadline, begun)
+            .await
+            .map_err(|_| LaunchError::StartTimedOut(limit))?
+            .ok_or_else(|| LaunchError::StartFailed("it panicked".to_owned()))?;
+        let plugin = Self { plugin: Arc::new(plugin), host, name: image.plugin.clone() };
+        let error = match timeout_at(deadline, started).await {
+            Ok(Ok(Ok(()))) => return Ok(plugin),
+            Ok(Ok(Err(message))) => LaunchError::StartFailed(message),
+            Ok(Err(_)) => LaunchError::StartFailed("it gave no answer".to_owned()),
+            Err(_) => LaunchError::StartTimedOut(limit),
+        };
+        plugin.shutdown(Duration::from_secs(1)).await;
+        Err(error)
     }
 
     /// Begins a job; `None` once the plugin was shut down.
     pub(super) fn start(&self, task: u32, job: &JobInput<'_>, timeout: Option<Duration>) -> Option<Call> {
-        let call = self.calls.begin(job.id, task)?;
+        let call = self.host.calls.begin(job.id, task)?;
         self.plugin.start(task, job, timeout, call.id).then_some(call)
     }
 
@@ -119,7 +126,9 @@ impl InProcess {
                 "plugin {} left threads behind that cannot be stopped in this process", self.name
             );
         }
-        self.calls.close("the plugin was shut down while it ran this job");
+        self.host.calls.close("the plugin was shut down while it ran this job");
+        // The plugin's way to the host is never freed, and must not keep the connections to the database with it.
+        self.host.jobs().take();
     }
 }
 
@@ -128,9 +137,16 @@ impl InProcess {
 struct InProcessHost {
     calls: Arc<Calls>,
     log: PluginLog,
-    add_job: Arc<dyn AddJob>,
+    /// None once the plugin was shut down.
+    jobs: Mutex<Option<Arc<dyn AddJob>>>,
     runtime: Handle,
     started: Mutex<Option<oneshot::Sender<Result<(), String>>>>,
+}
+
+impl InProcessHost {
+    fn jobs(&self) -> MutexGuard<'_, Option<Arc<dyn AddJob>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PluginHost for InProcessHost {
@@ -152,10 +168,11 @@ impl PluginHost for InProcessHost {
     }
 
     fn add_job(&self, _call: u64, spec: &str, reply: AddJobReply) {
-        let (add_job, spec) = (Arc::clone(&self.add_job), spec.to_owned());
+        let Some(jobs) = self.jobs().clone() else { return };
+        let spec = spec.to_owned();
         // Not awaited by anybody: the task ends with the statement, or with the runtime, and then the reply says so.
         self.runtime.spawn(async move {
-            let added = add_job.add_job(spec).await;
+            let added = jobs.add_job(spec).await;
             reply.deliver(added.as_ref().map(|id| *id).map_err(String::as_str));
         });
     }

@@ -68,8 +68,6 @@ pub enum LaunchError {
     #[error("no process could be started for it: {0}")]
     Process(String),
     /// The child is not this program's.
-    #[error(
-        "its process does not speak this host's language ({0}): was the taskbay program replaced? restart the host"
-    )]
+    #[error("the program that was to run it is not this taskbay ({0}): was the program replaced? restart the host")]
     Protocol(String),
 }

@@ -20,7 +20,7 @@ use tokio::{
     process::{Child, Command},
     runtime::Handle,
     sync::{mpsc, oneshot},
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -43,6 +43,14 @@ pub(super) struct Process {
     _ends: Ends,
     output: Output,
     memory_limit: Option<u64>,
+}
+
+/// How far a launch has come.
+#[derive(Debug)]
+enum Stage {
+    Spawned,
+    Loading,
+    Loaded(ManifestInfo),
 }
 
 /// How a process ended, to be said of it.
@@ -108,40 +116,46 @@ impl Process {
         limit: Duration,
         with_start_up: bool,
     ) -> Result<ManifestInfo, LaunchError> {
-        let deadline = tokio::time::Instant::now() + limit;
-        let mut loaded = None;
+        let deadline = Instant::now() + limit;
+        let mut stage = Stage::Spawned;
         loop {
             let milestone = tokio::select! {
                 milestone = launch.recv() => milestone,
-                () = sleep_until(deadline) => {
-                    return Err(if loaded.is_some() { LaunchError::StartTimedOut(limit) } else { LaunchError::LoadTimedOut(limit) });
-                }
+                () = sleep_until(deadline) => return Err(match stage {
+                    Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
+                    Stage::Loaded(_) => LaunchError::StartTimedOut(limit),
+                }),
             };
-            match (milestone, loaded.take()) {
-                (Some(Milestone::Loaded(manifest)), _) if with_start_up => loaded = Some(manifest),
-                (Some(Milestone::Loaded(manifest)), _) | (Some(Milestone::Ready), Some(manifest)) => {
+            stage = match (milestone, stage) {
+                (Some(Milestone::Loading), _) => Stage::Loading,
+                (Some(Milestone::Loaded(manifest)), _) if with_start_up => Stage::Loaded(manifest),
+                (Some(Milestone::Loaded(manifest)), _) | (Some(Milestone::Ready), Stage::Loaded(manifest)) => {
                     return Ok(manifest);
                 }
                 (Some(Milestone::Refused(error)), _) => return Err(error),
-                (Some(Milestone::Ready), None) => {
+                (None, stage) => return Err(self.launch_failure(&stage).await),
+                (Some(Milestone::Ready), _) => {
                     return Err(LaunchError::Protocol("it was ready before it was loaded".to_owned()));
                 }
-                (None, loaded) => return Err(self.launch_failure(loaded.is_some()).await),
-            }
+            };
         }
     }
 
-    async fn launch_failure(&mut self, loaded: bool) -> LaunchError {
+    async fn launch_failure(&mut self, stage: &Stage) -> LaunchError {
         let status = self.wait_for_exit().await;
         let said = self.output.last_words().await;
-        match (status.code(), loaded) {
-            (_, true) => LaunchError::StartCrashed(Ending::of(status, &said, self.memory_limit).to_string()),
-            // That is how `plugin_child` itself ends when it does not understand the host.
-            (Some(1), false) if said.iter().any(|line| line.starts_with("taskbay plugin-child:")) => {
-                LaunchError::Protocol(said.join("; "))
+        let ending = || Ending::of(status, &said, self.memory_limit).to_string();
+        match (stage, status.code()) {
+            (Stage::Spawned, _) => {
+                LaunchError::Protocol([vec![format!("it {}", ending())], said.clone()].concat().join("; "))
             }
-            (Some(code), false) => LaunchError::LoadExited(code),
-            (None, false) => LaunchError::LoadCrashed(signal_name(status)),
+            (Stage::Loading, Some(code)) => LaunchError::LoadExited(code),
+            (Stage::Loading, None) => {
+                let Ending { detail, .. } = Ending::of(status, &said, self.memory_limit);
+                let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+                LaunchError::LoadCrashed(format!("{}{detail}", signal_name(status)))
+            }
+            (Stage::Loaded(_), _) => LaunchError::StartCrashed(ending()),
         }
     }
 
@@ -150,11 +164,13 @@ impl Process {
     pub(super) async fn ended(&mut self) -> Ending {
         let connection = Arc::clone(&self.connection);
         tokio::select! {
-            () = connection.closed() => {}
-            _ = self.child.wait() => {}
+            // First, because a line is also closed when what came over it made no sense.
+            biased;
             () = connection.condemned() => {
                 let _ = self.child.start_kill();
             }
+            () = connection.closed() => {}
+            _ = self.child.wait() => {}
         }
         let status = self.wait_for_exit().await;
         // What it wrote before its end may still be on the way. A process that it started may keep the pipes open.

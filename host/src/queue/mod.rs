@@ -3,5 +3,27 @@
 //! Nothing here knows that plugins exist.
 
 mod connection;
+mod error;
 
-pub use connection::{Database, DatabaseSettings, Job, QueueError, Session};
+mod job;
+mod new_job;
+
+mod add_jobs;
+mod complete_jobs;
+mod fail_jobs;
+mod force_unlock;
+mod get_jobs;
+mod listen;
+mod return_jobs;
+mod task_ids;
+
+pub use complete_jobs::CompletedJob;
+pub use connection::{Database, DatabaseSettings, Session};
+pub use error::QueueError;
+pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
+pub use job::Job;
+pub use listen::{Notification, listen};
+pub use new_job::{JobKeyMode, NewJob};
+pub use return_jobs::ReturnedJob;
+
+pub(crate) use connection::quote_identifier;

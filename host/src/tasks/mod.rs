@@ -4,6 +4,14 @@
 //! was verified before anything of it runs; the reloader launches what is new and publishes a whole new [`TaskMap`].
 //! Nothing here knows that Postgres exists.
 
+mod artifact;
+mod folder;
+mod inspect;
+mod reload;
 mod task_map;
+mod watcher;
 
+pub use folder::FolderError;
+pub use inspect::{FileReport, inspect_file, inspect_folder};
+pub use reload::{Rejection, TasksFolder};
 pub use task_map::{LiveTaskMap, Task, TaskMap};

@@ -1,1 +1,17 @@
 //! A job becomes an outcome: the only place that knows both Postgres and plugins.
+//!
+//! ```text
+//! Fetcher ── claims as many jobs as there are free slots ──▶ Execution (one task per job, on the current build)
+//!    ▲                                                            │ verdict
+//!    └── nudged: new jobs, new tasks, a queue became free ◀── Completer ── stores verdicts, many per statement
+//! ```
+
+mod backoff;
+mod completion;
+mod execution;
+mod fetcher;
+mod plugin_jobs;
+mod pool;
+
+pub use plugin_jobs::PluginJobs;
+pub use pool::{Mode, Pool, Stop};

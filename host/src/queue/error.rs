@@ -1,0 +1,125 @@
+//! What can go wrong between the host and Postgres, in words for people.
+
+use std::error::Error;
+
+use thiserror::Error;
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+/// A statement or a connection that failed. The message says what was tried and why it failed.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    #[error("could not connect to {server}: {reason}")]
+    Connect { server: String, reason: String, code: Option<SqlState> },
+    #[error(
+        "could not connect to {server}: encrypted connections (sslmode=require) are not supported yet; \
+         use sslmode=prefer or sslmode=disable where the way to the server is trusted"
+    )]
+    TlsMissing { server: String },
+    #[error("could not {what}: {reason}")]
+    Statement {
+        /// Completes the sentence "could not …".
+        what: &'static str,
+        reason: String,
+        code: Option<SqlState>,
+        /// The connection ended, so nothing is known of whether the statement took effect.
+        lost: bool,
+    },
+    #[error("could not add a job: {reason}")]
+    BadJob { reason: String },
+}
+
+impl QueueError {
+    pub(crate) fn statement(what: &'static str, error: &tokio_postgres::Error) -> Self {
+        let lost = match error.as_db_error() {
+            Some(answer) => ends_connection(answer),
+            None => error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>()),
+        };
+        Self::Statement { what, reason: reason_of(error), code: error.code().cloned(), lost }
+    }
+
+    /// The message without what was tried, for those who say that themselves.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Connect { .. } | Self::TlsMissing { .. } => self.to_string(),
+            Self::Statement { reason, .. } | Self::BadJob { reason } => reason.clone(),
+        }
+    }
+
+    /// The SQLSTATE that the server answered with.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Connect { code, .. } | Self::Statement { code, .. } => code.as_ref(),
+            Self::TlsMissing { .. } | Self::BadJob { .. } => None,
+        }
+    }
+
+    /// Another session may succeed; this one will not.
+    pub fn connection_lost(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Statement { lost: true, .. })
+    }
+
+    /// Whether the same request may succeed later: the server is away, starts or stops, or two transactions were in each
+    /// other's way. Otherwise the request itself is at fault, and repeating it is of no use.
+    pub fn is_temporary(&self) -> bool {
+        if self.connection_lost() {
+            return true;
+        }
+        self.code().is_some_and(|code| {
+            // By class: 08 connection, 40 transaction rollback, 53 resources, 55 object not ready, 57 intervention,
+            // 58 system error; and a read-only standby, which may be promoted.
+            let class = code.code().get(..2).unwrap_or_default();
+            matches!(class, "08" | "40" | "53" | "55" | "57" | "58") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        })
+    }
+}
+
+fn ends_connection(error: &DbError) -> bool {
+    let code = error.code();
+    *code == SqlState::ADMIN_SHUTDOWN
+        || *code == SqlState::CRASH_SHUTDOWN
+        || *code == SqlState::CANNOT_CONNECT_NOW
+        || matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Everything that the server or the system said, in one line.
+pub(crate) fn reason_of(error: &tokio_postgres::Error) -> String {
+    if let Some(answer) = error.as_db_error() {
+        let mut reason = match explain(answer) {
+            Some(plain) => format!("{plain} ({}, SQLSTATE {})", answer.message(), answer.code().code()),
+            None => format!("{} (SQLSTATE {})", answer.message(), answer.code().code()),
+        };
+        for more in [answer.detail(), answer.hint()].into_iter().flatten() {
+            reason.push_str("; ");
+            reason.push_str(more);
+        }
+        return reason.replace('\n', " ");
+    }
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        reason.push_str(": ");
+        reason.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    reason
+}
+
+/// The plain sentence behind the rules that a job can break.
+fn explain(answer: &DbError) -> Option<&'static str> {
+    match answer.constraint() {
+        Some("jobs_key_check") => return Some("a job key has 1 to 512 characters"),
+        Some("jobs_max_attempts_check") => return Some("a job has at least one attempt"),
+        Some("tasks_identifier_check") => return Some("the name of a task has at most 128 characters"),
+        Some("job_queues_queue_name_check") => return Some("the name of a queue has at most 128 characters"),
+        _ => {}
+    }
+    match *answer.code() {
+        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION | SqlState::INVALID_SCHEMA_NAME => {
+            Some("the schema is not installed here; `taskbay migrate` installs it")
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            Some("this role may not do that; use the role that owns the schema's tables")
+        }
+        _ => None,
+    }
+}

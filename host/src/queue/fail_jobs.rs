@@ -1,0 +1,120 @@
+//! Stores the failure of jobs: the message, and when they are tried again.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+use super::{QueueError, Session};
+
+const WHAT: &str = "store the failure of jobs";
+
+/// The longest message that is stored, in bytes. Longer ones keep their beginning.
+pub const LONGEST_MESSAGE: usize = 64 * 1024;
+
+/// A job that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedJob {
+    pub id: i64,
+    pub job_queue_id: Option<i32>,
+    /// What becomes `last_error`. NUL bytes, which Postgres cannot store, are written as `\0`; what is longer than
+    /// [`LONGEST_MESSAGE`] is cut.
+    pub message: String,
+    /// The job is not tried again, whatever attempts it has left.
+    pub permanent: bool,
+}
+
+/// What became of a failed job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredFailure {
+    pub id: i64,
+    /// When it is tried again; `None`: never.
+    pub retry_at: Option<SystemTime>,
+}
+
+/// $1 owner, $2 ids, $3 messages, $4 whether for good. The wait grows with e to the power of the attempts, up to the tenth:
+/// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
+const SQL: &str = "
+with
+  failed as (
+    update @schema@._private_jobs as job
+    set
+      last_error = failure.message,
+      attempts = case when failure.permanent then job.max_attempts else job.attempts end,
+      run_at = case
+        when failure.permanent then job.run_at
+        else greatest(now(), job.run_at) + exp(least(job.attempts, 10)) * interval '1 second'
+      end,
+      locked_by = null,
+      locked_at = null
+    from unnest($2, $3, $4) as failure (id, message, permanent)
+    where job.id = failure.id
+      and job.locked_by = $1
+    returning job.id, job.job_queue_id, job.is_available, job.run_at
+  ),
+  freed as (
+    update @schema@._private_job_queues as queue
+    set locked_by = null, locked_at = null
+    from failed
+    where queue.id = failed.job_queue_id
+      and queue.locked_by = $1
+  )
+select id, case when is_available then run_at end from failed";
+
+impl Session {
+    /// Stores the failure of those of the jobs that `owner` still holds, and frees their queues; returns what became of
+    /// them. Where a job is missing, its lock was taken away.
+    pub async fn fail_jobs(&self, owner: &str, jobs: &[FailedJob]) -> Result<Vec<StoredFailure>, QueueError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.store_failures(owner, jobs, storable).await {
+            // The database has an encoding in which some character of a message does not exist.
+            Err(error) if error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER) => {
+                self.store_failures(owner, jobs, |message| {
+                    Cow::Owned(storable(&message.escape_default().to_string()).into_owned())
+                })
+                .await
+            }
+            result => result,
+        }
+    }
+
+    async fn store_failures(
+        &self,
+        owner: &str,
+        jobs: &[FailedJob],
+        clean: impl for<'a> Fn(&'a str) -> Cow<'a, str>,
+    ) -> Result<Vec<StoredFailure>, QueueError> {
+        let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
+        let messages: Vec<Cow<'_, str>> = jobs.iter().map(|job| clean(&job.message)).collect();
+        let permanent: Vec<bool> = jobs.iter().map(|job| job.permanent).collect();
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&owner, Type::TEXT),
+            (&ids, Type::INT8_ARRAY),
+            (&messages, Type::TEXT_ARRAY),
+            (&permanent, Type::BOOL_ARRAY),
+        ];
+        let rows = self.query(WHAT, SQL, &parameters).await?;
+        let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        rows.iter()
+            .map(|row| Ok(StoredFailure { id: row.try_get(0).map_err(read)?, retry_at: row.try_get(1).map_err(read)? }))
+            .collect()
+    }
+}
+
+/// The message as Postgres can store it.
+fn storable(message: &str) -> Cow<'_, str> {
+    if message.len() <= LONGEST_MESSAGE && !message.contains('\0') {
+        return Cow::Borrowed(message);
+    }
+    let end = (0..=LONGEST_MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    let kept = &message[..end];
+    let mut stored = kept.replace('\0', "\\0");
+    if kept.len() < message.len() {
+        stored.push_str(&format!(" … ({} more bytes)", message.len() - kept.len()));
+    }
+    Cow::Owned(stored)
+}

@@ -1,0 +1,52 @@
+//! A job as it is stored.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Row;
+
+/// A row of `_private_jobs`, with the name of its queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: i64,
+    pub task_id: i32,
+    pub job_queue_id: Option<i32>,
+    pub queue_name: Option<String>,
+    /// JSON text, as it is stored.
+    pub payload: String,
+    pub priority: i16,
+    pub run_at: SystemTime,
+    /// Counts the attempt under way.
+    pub attempts: i16,
+    pub max_attempts: i16,
+    pub last_error: Option<String>,
+    pub created_at: SystemTime,
+    pub updated_at: SystemTime,
+    pub key: Option<String>,
+    pub revision: i32,
+    /// JSON text.
+    pub flags: Option<String>,
+}
+
+impl Job {
+    /// Reads the columns that the statements here select, in this order: `id`, `task_id`, `job_queue_id`, the queue's
+    /// name, then the rest as above. JSON is selected as text, so that it arrives byte for byte.
+    pub(super) fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            task_id: row.try_get(1)?,
+            job_queue_id: row.try_get(2)?,
+            queue_name: row.try_get(3)?,
+            payload: row.try_get(4)?,
+            priority: row.try_get(5)?,
+            run_at: row.try_get(6)?,
+            attempts: row.try_get(7)?,
+            max_attempts: row.try_get(8)?,
+            last_error: row.try_get(9)?,
+            created_at: row.try_get(10)?,
+            updated_at: row.try_get(11)?,
+            key: row.try_get(12)?,
+            revision: row.try_get(13)?,
+            flags: row.try_get(14)?,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! A job that is to be added.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::QueueError;
+
+/// A job that is to be added. What is `None` gets the database's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewJob {
+    /// The name of the task.
+    pub identifier: String,
+    /// JSON text; `{}` by default.
+    pub payload: Option<String>,
+    /// Jobs of one queue run one after another.
+    pub queue_name: Option<String>,
+    /// Not before this time; now by default.
+    pub run_at: Option<SystemTime>,
+    /// 25 by default.
+    pub max_attempts: Option<i16>,
+    /// At most one job waits under a key.
+    pub job_key: Option<String>,
+    /// What happens to the job that waits under the key already.
+    pub job_key_mode: JobKeyMode,
+    /// Lower is sooner; 0 by default.
+    pub priority: Option<i16>,
+    pub flags: Vec<String>,
+}
+
+/// What happens to a job that waits under the key of a new one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKeyMode {
+    /// All of it becomes as the new one.
+    #[default]
+    Replace,
+    /// All but its time, unless it has been tried already.
+    PreserveRunAt,
+    /// It stays as it is, even if it runs at this moment or has failed for good.
+    UnsafeDedupe,
+}
+
+impl JobKeyMode {
+    /// As the database calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::PreserveRunAt => "preserve_run_at",
+            Self::UnsafeDedupe => "unsafe_dedupe",
+        }
+    }
+}
+
+/// The JSON object by which plugins ask for a job: the fields of `taskbay_abi::ADD_JOB_SPEC`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spec {
+    identifier: String,
+    #[serde(default, deserialize_with = "even_null")]
+    payload: Option<Box<RawValue>>,
+    queue_name: Option<String>,
+    run_at: Option<i64>,
+    max_attempts: Option<i16>,
+    job_key: Option<String>,
+    job_key_mode: Option<JobKeyMode>,
+    priority: Option<i16>,
+    flags: Option<Vec<String>>,
+}
+
+/// A payload of `null` is one, other than no payload.
+fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl NewJob {
+    /// A job of the task named `identifier`, with defaults for the rest.
+    pub fn new(identifier: impl Into<String>) -> Self {
+        Self { identifier: identifier.into(), ..Self::default() }
+    }
+
+    /// Reads the JSON object that a plugin sends (`taskbay_abi::ADD_JOB_SPEC`). The payload is taken over byte for byte.
+    pub fn from_spec(json: &str) -> Result<Self, QueueError> {
+        let spec: Spec = serde_json::from_str(json)
+            .map_err(|error| QueueError::BadJob { reason: format!("the request is not as it should be: {error}") })?;
+        Ok(Self {
+            identifier: spec.identifier,
+            payload: spec.payload.map(|payload| payload.get().to_owned()),
+            queue_name: spec.queue_name,
+            run_at: spec.run_at.map(from_microseconds).transpose()?,
+            max_attempts: spec.max_attempts,
+            job_key: spec.job_key,
+            job_key_mode: spec.job_key_mode.unwrap_or_default(),
+            priority: spec.priority,
+            flags: spec.flags.unwrap_or_default(),
+        })
+    }
+}
+
+fn from_microseconds(since_epoch: i64) -> Result<SystemTime, QueueError> {
+    let distance = Duration::from_micros(since_epoch.unsigned_abs());
+    let time = if since_epoch < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    // Postgres counts microseconds since 2000 in as many bits, so the earliest times of ours do not exist there.
+    let storable = since_epoch > i64::MIN / 2 && since_epoch < i64::MAX / 2;
+    time.filter(|_| storable).ok_or_else(|| QueueError::BadJob {
+        reason: format!(
+            "run_at is {since_epoch} microseconds since the Unix epoch, which is not a time that can be stored"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_field_and_keeps_the_payload_byte_for_byte() {
+        let payload = r#"{ "n": 12345678901234567890.10, "z": "\u0000", "a":[1,  2], "z": null }"#;
+        let spec = format!(
+            r#"{{"identifier":"mail/send","payload":{payload},"queue_name":"q","run_at":1500000,"max_attempts":3,
+               "job_key":"k","job_key_mode":"preserve_run_at","priority":-5,"flags":["a","b"]}}"#
+        );
+        let job = NewJob::from_spec(&spec).unwrap();
+        assert_eq!(
+            job,
+            NewJob {
+                identifier: "mail/send".to_owned(),
+                payload: Some(payload.to_owned()),
+                queue_name: Some("q".to_owned()),
+                run_at: Some(SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_000)),
+                max_attempts: Some(3),
+                job_key: Some("k".to_owned()),
+                job_key_mode: JobKeyMode::PreserveRunAt,
+                priority: Some(-5),
+                flags: vec!["a".to_owned(), "b".to_owned()],
+            }
+        );
+    }
+
+    #[test]
+    fn reads_exactly_the_fields_of_the_binary_interface() {
+        for field in taskbay_abi::ADD_JOB_SPEC {
+            let spec = if field == "identifier" {
+                r#"{"identifier":"t"}"#.to_owned()
+            } else {
+                format!(r#"{{"identifier":"t","{field}":null}}"#)
+            };
+            NewJob::from_spec(&spec).unwrap_or_else(|error| panic!("{field}: {error}"));
+        }
+    }
+
+    #[test]
+    fn tells_a_payload_of_null_from_none() {
+        assert_eq!(NewJob::from_spec(r#"{"identifier":"t","payload":null}"#).unwrap().payload.as_deref(), Some("null"));
+        assert_eq!(NewJob::from_spec(r#"{"identifier":"t"}"#).unwrap().payload, None);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for (spec, part) in [
+            (r#"{"identifier":"t","queue":"q"}"#, "unknown field `queue`"),
+            (r#"{"payload":1}"#, "missing field `identifier`"),
+            (r#"{"identifier":"t","job_key_mode":"merge"}"#, "unknown variant `merge`"),
+            (r#"{"identifier":"t","priority":40000}"#, "40000"),
+            (r#"{"identifier":"t","run_at":-9223372036854775808}"#, "not a time"),
+            ("[1", "not as it should be"),
+        ] {
+            let error = NewJob::from_spec(spec).unwrap_err().to_string();
+            assert!(error.contains(part), "{spec}: {error}");
+        }
+    }
+}

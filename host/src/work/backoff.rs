@@ -1,0 +1,42 @@
+//! How long to wait before the database is asked again, and saying so once rather than each time.
+
+use std::{fmt::Display, time::Duration};
+
+use rand::Rng;
+
+use crate::events::{Event, Events};
+
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The waits of one activity that is tried until it succeeds.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    /// Completes "could not …", for people.
+    what: &'static str,
+    events: Events,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new(what: &'static str, events: Events) -> Self {
+        Self { what, events, next: SHORTEST }
+    }
+
+    /// Waits after a failure: 100 ms at first, twice as long each time up to 10 s, give or take a half, so that many
+    /// hosts do not come back in step.
+    pub(super) async fn wait(&mut self, error: &impl Display) {
+        let retry_in = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
+        self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.to_string(), retry_in });
+        tokio::time::sleep(retry_in).await;
+        self.next = (self.next * 2).min(LONGEST);
+    }
+
+    /// Notes that it went through.
+    pub(super) fn succeeded(&mut self) {
+        if self.next != SHORTEST {
+            self.events.emit(Event::DatabaseBack { what: self.what });
+            self.next = SHORTEST;
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Stores the jobs that plugins add.
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    plugin::AddJob,
+    queue::{Database, NewJob},
+};
+
+/// Adds jobs on behalf of plugins, each in its own statement.
+#[derive(Debug)]
+pub struct PluginJobs {
+    database: Database,
+}
+
+impl PluginJobs {
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+impl AddJob for PluginJobs {
+    fn add_job(&self, spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>> {
+        Box::pin(async move {
+            let job = NewJob::from_spec(&spec).map_err(|error| error.to_string())?;
+            let session = self.database.session().await.map_err(|error| error.to_string())?;
+            let job = session.add_job(&job).await.map_err(|error| error.to_string())?;
+            Ok(job.id)
+        })
+    }
+}

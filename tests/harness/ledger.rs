@@ -1,0 +1,72 @@
+//! A file in which each run of the `echo` task leaves a line: what ran, how often, and on which build.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::program::DEADLINE;
+
+/// The file, in a folder of its own.
+pub struct Ledger {
+    _folder: TempDir,
+    file: PathBuf,
+}
+
+/// One run of `echo`.
+#[derive(Debug, Deserialize)]
+pub struct Entry {
+    /// The build's label.
+    pub label: u32,
+    /// Which job it was.
+    pub job: i64,
+    /// The payload, byte for byte.
+    pub payload: Box<RawValue>,
+}
+
+impl Entry {
+    /// The payload's number.
+    #[track_caller]
+    pub fn n(&self) -> i64 {
+        let payload: serde_json::Value = serde_json::from_str(self.payload.get()).expect("the payload is JSON");
+        payload["n"].as_i64().expect("the payload has a number")
+    }
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the ledger");
+        let file = folder.path().join("ledger");
+        Self { _folder: folder, file }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// All runs so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// Waits until there are so many runs.
+    pub async fn wait_for(&self, runs: usize) -> Vec<Entry> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let entries = self.entries();
+            if entries.len() >= runs {
+                return entries;
+            }
+            assert!(Instant::now() < deadline, "{} of {runs} runs within {DEADLINE:?}", entries.len());
+            // A file tells nobody that it grew.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The example plugins, built once for all tests, and any number of builds of one of them.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// What a build's label looks like in the compiled file; ten digits follow.
+const LABEL: &[u8] = b"taskbay-label:";
+
+/// The compiled file of an example plugin, by its crate's name.
+#[track_caller]
+pub fn plugin(krate: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(build_all);
+    let file = folder.join(format!("lib{}.so", krate.replace('-', "_")));
+    assert!(file.exists(), "{} was not built: is {krate} in example-plugins?", file.display());
+    file
+}
+
+/// The bytes of another build of a plugin: the same code with another label, which its `echo` task reports.
+#[track_caller]
+pub fn build_labelled(krate: &str, label: u32) -> Vec<u8> {
+    let mut bytes = fs::read(plugin(krate)).expect("read the compiled plugin");
+    let at = bytes.windows(LABEL.len()).position(|window| window == LABEL).expect("the plugin has a label");
+    let digits = at + LABEL.len();
+    bytes[digits..digits + 10].copy_from_slice(format!("{label:010}").as_bytes());
+    bytes
+}
+
+/// Puts a file into a tasks folder as a careful deployment does: written beside, then renamed.
+#[track_caller]
+pub fn install(folder: &Path, name: &str, bytes: &[u8]) {
+    let beside = folder.join(format!(".{name}.new"));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o755)
+        .open(&beside)
+        .expect("create a file");
+    file.write_all(bytes).expect("write a file");
+    fs::rename(&beside, folder.join(name)).expect("rename a file");
+}
+
+/// A tasks folder that only its owner may write to.
+#[track_caller]
+pub fn tasks_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a tasks folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set its permissions");
+    folder
+}
+
+/// `cargo test` builds no cdylib, so the tests ask cargo for them, with the settings that they were built with themselves.
+fn build_all() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_taskbay"));
+    let profile_folder = program.parent().expect("the program is in a target folder");
+    let target = profile_folder.parent().expect("the profile's folder is in a target folder");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "example-*", "--package", "misbehaving*"]);
+    if profile_folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace");
+    let status = cargo.arg("--target-dir").arg(target).current_dir(workspace).status().expect("run cargo");
+    assert!(status.success(), "the example plugins do not build");
+    profile_folder.to_path_buf()
+}

@@ -1,0 +1,243 @@
+//! The program itself, run as a user runs it, and its log as something to wait for.
+
+use std::{
+    cell::Cell,
+    ffi::OsStr,
+    fmt, fs,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{sync::watch, time::Instant};
+
+use super::ledger::Ledger;
+
+/// How long anything that must happen may take on a slow and busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A call of the program that is being put together. Its working folder is its own.
+#[must_use]
+pub struct Taskbay {
+    command: Command,
+    home: TempDir,
+}
+
+impl Taskbay {
+    /// `taskbay SUBCOMMAND`, with nothing of this process's database settings.
+    pub fn command(subcommand: &str) -> Self {
+        let home = tempfile::tempdir().expect("a folder for the program");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskbay"));
+        command.arg(subcommand).current_dir(home.path()).stdin(Stdio::null());
+        for (name, _) in std::env::vars().filter(|(name, _)| {
+            ["PG", "TASKBAY_", "GRAPHILE_"].iter().any(|prefix| name.starts_with(prefix)) || name == "DATABASE_URL"
+        }) {
+            command.env_remove(name);
+        }
+        command.env_remove("RUST_LOG");
+        Self { command, home }
+    }
+
+    /// `taskbay run FOLDER` against a database, with a log that [`Running`] can read.
+    pub fn run(database_url: &str, folder: &Path) -> Self {
+        Self::command("run")
+            .arg(folder)
+            .env("DATABASE_URL", database_url)
+            .args(["--log-format", "json"])
+            .arg("--log-level=debug")
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Adds to its `taskbay.toml`.
+    pub fn settings(self, toml: &str) -> Self {
+        let file = self.home.path().join("taskbay.toml");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(file, format!("{before}{toml}\n")).expect("write taskbay.toml");
+        self
+    }
+
+    /// Tells the `echo` task of `misbehaving` where to note its runs.
+    pub fn ledger(self, ledger: &Ledger) -> Self {
+        self.settings(&format!("[plugins.misbehaving.settings]\nledger = {:?}", ledger.path()))
+    }
+
+    /// Its working folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn output(mut self) -> Output {
+        self.command.output().expect("run taskbay")
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub fn spawn(mut self) -> Running {
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start taskbay");
+        let log = Arc::new(Log::default());
+        log.follow(child.stderr.take().expect("stderr is piped"));
+        log.follow(child.stdout.take().expect("stdout is piped"));
+        Running { child, log, _home: self.home }
+    }
+}
+
+/// The program while it runs. Dropping it kills it; if the test failed, its log is printed.
+pub struct Running {
+    child: Child,
+    log: Arc<Log>,
+    _home: TempDir,
+}
+
+impl Running {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a log line with this event name that `matches`; one that was written before counts too.
+    #[track_caller]
+    pub fn event<'a>(
+        &'a self,
+        name: &'a str,
+        matches: impl Fn(&Value) -> bool + 'a,
+    ) -> impl Future<Output = Value> + 'a {
+        self.line(move |line| line["event"] == *name && matches(line))
+    }
+
+    /// Waits for the nth log line, from 1, with one of these event names.
+    #[track_caller]
+    pub fn nth_event<'a>(&'a self, names: &'a [&'a str], nth: usize) -> impl Future<Output = Value> + 'a {
+        let seen = Cell::new(0);
+        self.line(move |line| {
+            seen.set(seen.get() + usize::from(line["event"].as_str().is_some_and(|name| names.contains(&name))));
+            seen.get() == nth
+        })
+    }
+
+    /// Waits for a log line; each is looked at once, in their order.
+    #[track_caller]
+    fn line<'a>(&'a self, matches: impl Fn(&Value) -> bool + 'a) -> impl Future<Output = Value> + 'a {
+        let place = std::panic::Location::caller();
+        async move {
+            let mut seen = 0;
+            let mut more = self.log.count.subscribe();
+            let deadline = Instant::now() + DEADLINE;
+            loop {
+                let found = self.log.lines.lock().unwrap()[seen..]
+                    .iter()
+                    .inspect(|_| seen += 1)
+                    .find(|line| matches(line))
+                    .cloned();
+                if let Some(line) = found {
+                    return line;
+                }
+                let waited = tokio::time::timeout_at(deadline, more.changed()).await;
+                assert!(waited.is_ok(), "what was waited for at {place} did not come within {DEADLINE:?}");
+            }
+        }
+    }
+
+    /// All log lines with this event name so far.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        self.log.lines.lock().unwrap().iter().filter(|line| line["event"] == *name).cloned().collect()
+    }
+
+    /// All log lines so far.
+    pub fn lines(&self) -> Vec<Value> {
+        self.log.lines.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).expect("send a signal to taskbay");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut more = self.log.count.subscribe();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait for taskbay") {
+                return status;
+            }
+            // The end of its output is the hint; the short timeout covers a process that closed its output before it ended.
+            let _ = tokio::time::timeout(Duration::from_millis(20), more.changed()).await;
+            assert!(Instant::now() < deadline, "taskbay did not end within {DEADLINE:?}");
+        }
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the log of taskbay ---\n{}", self.log);
+        }
+    }
+}
+
+/// The lines of a running program; those that are not JSON are kept as strings.
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { lines: Mutex::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Log {
+    fn follow(self: &Arc<Self>, output: impl Read + Send + 'static) {
+        let log = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                let mut lines = log.lines.lock().unwrap();
+                lines.push(line);
+                log.count.send_replace(lines.len());
+            }
+        });
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines.lock().unwrap();
+        let skipped = lines.len().saturating_sub(200);
+        if skipped > 0 {
+            writeln!(f, "… {skipped} lines before")?;
+        }
+        lines[skipped..].iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
