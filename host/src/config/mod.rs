@@ -1,6 +1,18 @@
 //! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
 
+mod connection;
+mod file;
+mod layer;
+mod section;
+mod units;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+pub use connection::{ConnectionError, database_settings, is_configured};
+pub use file::{FileError, read_file};
+pub use layer::{Layer, PluginLayer};
+pub use section::{WrongSetting, nearest};
+pub use units::{parse_duration, parse_milliseconds, parse_size};
 
 use crate::{plugin::PluginSettings, queue::DatabaseSettings};
 
@@ -10,6 +22,7 @@ pub struct Settings {
     pub database: DatabaseSettings,
     pub folder: FolderSettings,
     pub worker: WorkerSettings,
+    pub log: LogSettings,
     pub plugins: PluginLookup,
     /// The program that runs isolated plugins when called as `taskbay plugin-child`.
     pub program: PathBuf,
@@ -59,4 +72,32 @@ pub struct WorkerSettings {
     pub poll_interval: Duration,
     /// How long running jobs go on after a stop signal before they are told of it.
     pub abort_timeout: Duration,
+}
+
+/// What the log looks like, and how much of it there is.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    /// A level, or directives as in `RUST_LOG`; `None`: what suits the command.
+    pub filter: Option<String>,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Which defaults hold for the tasks folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// Safe first: settle longer, refuse what others may write to, do not start with a broken file.
+    #[default]
+    Production,
+    /// Quick first: what is broken, or open to others, is a line in the log.
+    Development,
 }
