@@ -93,7 +93,7 @@ unsafe extern "C" fn start<P: Exported>(task: u32, job: &taskbay_abi::Job<'_>, n
         Ok(Err(error)) => Ended::Failed(error),
         Err(message) => Ended::Panicked(message),
     };
-    if let Some(link) = crate::host_link::remembered() {
+    if let Some(link) = P::dispatcher().link() {
         link.finish(number, &ended);
     }
 }

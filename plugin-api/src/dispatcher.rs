@@ -119,7 +119,12 @@ impl Dispatcher {
         running.start_up(setup);
     }
 
-    /// Begins a job. Its end is reported through `link`, also if it cannot begin.
+    /// The host that started the plugin.
+    pub(crate) fn link(&self) -> Option<&Arc<dyn HostLink>> {
+        self.running.get().map(|running| &running.link)
+    }
+
+    /// Begins a job. If this succeeds, the job's end is reported to the host.
     pub(crate) fn start(&self, task: u32, job: Job, number: u64) -> Result<(), TaskError> {
         let running = self.running.get().ok_or_else(|| TaskError::new("the plugin has not been started"))?;
         running.start(task as usize, job, number);

@@ -29,8 +29,7 @@ fn derive(item: DeriveInput, direction: Direction) -> syn::Result<TokenStream> {
         return Err(error_at(&remote, message));
     }
     let ident = &item.ident;
-    let (_, arguments, _) = item.generics.split_for_impl();
-    let original = quote!(#ident #arguments).to_string();
+    let original = ident.to_string();
     let copy_ident = format_ident!("__{}", ident);
     let copy = copy(item.clone(), &copy_ident);
     let (derive, implementation) = match direction {

@@ -24,6 +24,7 @@ mod inner {
 
 plugin!(send, r#type, inner::bounce);
 
+#[allow(improper_ctypes, reason = "abi_stable vouches for the layout of its own type")]
 unsafe extern "C" {
     #[link_name = "TASKBAY_PLUGIN"]
     safe static EXPORTED: Header;

@@ -101,7 +101,7 @@ fn jobs_end_as_their_tasks_return() {
     assert_eq!(host.run("raw", raw), ended(STATUS_ERROR, raw));
 
     let misfit = "the payload does not fit the task `sum`: `lines[0].amount`: invalid type: string \"x\", expected u32 \
-                  at line 1 column 25";
+                  at line 1 column 24";
     assert_eq!(host.run("sum", r#"{"lines": [{"amount":"x"}]}"#), ended(STATUS_ERROR, misfit));
     let misfit = "the payload does not fit the task `plain_sum`: invalid type: null, expected struct Order at line 1 \
                   column 4";
@@ -154,8 +154,9 @@ fn a_call_that_makes_no_sense_is_refused_and_harms_nobody() {
 
     let small = taskbay_abi::Job { size: 8, ..job("null") };
     host.begin_as(1002, 1, &small);
-    // The remembered host is the first of this process, so only that nothing runs can be seen here.
-    assert_eq!(host.reports(1001), 1);
+    let older = "the host is older than this plugin: build the plugin against an older SDK";
+    assert_eq!(host.outcome(1002), ended(STATUS_ERROR, older));
+    assert_eq!((host.reports(1000), host.reports(1001)), (1, 1));
 
     assert_eq!(host.shutdown(std::time::Duration::from_secs(5)), 0);
     host.begin_as(1003, 1, &job("null"));

@@ -152,5 +152,5 @@ fn plain_functions_build_and_end_a_state_too() {
     assert_eq!(host.run("read_number", "null").message, "the number is 7");
     assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
     let message = host.line("tear down").message;
-    assert!(message.ends_with("the number was 7"), "{message}");
+    assert!(message.contains("the number was 7"), "{message}");
 }
