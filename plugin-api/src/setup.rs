@@ -24,7 +24,8 @@ impl Setup {
     ///
     /// When the settings do not fit the type; the message names the setting.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
-        payload::read(&self.settings)
-            .map_err(|reason| TaskError::new(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin)))
+        payload::read(&self.settings).map_err(|reason| {
+            TaskError::new(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin))
+        })
     }
 }

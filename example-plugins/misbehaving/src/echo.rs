@@ -45,7 +45,8 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
     // The payload may be anything; only one that is an object can have wishes.
     let wishes: Wishes = serde_json::from_str(ctx.payload()).unwrap_or_default();
     let file = wishes.file.as_ref().or(ctx.state().echo_file.as_ref());
-    let file = file.ok_or_else(|| TaskError::discard("neither the payload nor the settings name a file for the echo"))?;
+    let file =
+        file.ok_or_else(|| TaskError::discard("neither the payload nor the settings name a file for the echo"))?;
     let began_us = now_us();
     let trace = |event| -> TaskResult {
         let label = markers::label();

@@ -12,7 +12,6 @@ use std::time::Duration;
 use taskbay_plugin::{prelude::*, tokio};
 
 use crashes::{abort, allocate, exit, overflow_stack, segfault, spin, spin_plain};
-use echo::echo;
 use talk::{add, log_lines, print};
 
 /// Panics with the payload's `message`.
@@ -98,7 +97,7 @@ plugin! {
     state: markers::start,
     teardown: markers::stop,
     tasks: [
-        echo, panic, panic_plain, fail, discard, fail_with_nul, sleep, sleep_plain, wait_for_cancellation,
+        echo::echo, panic, panic_plain, fail, discard, fail_with_nul, sleep, sleep_plain, wait_for_cancellation,
         finish_when_cancelled, too_slow, fail_twice, segfault, abort, exit, overflow_stack, allocate, spin, spin_plain,
         log_lines, print, add,
     ],

@@ -153,8 +153,14 @@ mod tests {
     #[test]
     fn a_bad_duration_says_what_is_wrong() {
         assert_eq!(milliseconds("30").unwrap_err(), "`30` has no unit: write \"30s\" for seconds, or `ms`, `m`, `h`");
-        assert_eq!(milliseconds("3 parsecs").unwrap_err(), "`3` has no unit: write \"3s\" for seconds, or `ms`, `m`, `h`");
-        assert_eq!(milliseconds("3parsecs").unwrap_err(), "`parsecs` is no unit of time: there are `ms`, `s`, `m` and `h`");
+        assert_eq!(
+            milliseconds("3 parsecs").unwrap_err(),
+            "`3` has no unit: write \"3s\" for seconds, or `ms`, `m`, `h`"
+        );
+        assert_eq!(
+            milliseconds("3parsecs").unwrap_err(),
+            "`parsecs` is no unit of time: there are `ms`, `s`, `m` and `h`"
+        );
         assert!(milliseconds("soon").unwrap_err().contains("`soon` is not a duration"));
         assert!(milliseconds("0s").unwrap_err().contains("leave `timeout` out"));
         assert!(milliseconds("99999999999999999999h").unwrap_err().contains("too long"));
@@ -163,10 +169,7 @@ mod tests {
     #[test]
     fn an_unknown_option_names_the_nearest_one() {
         assert_eq!(error(quote!(time_out = "3s")), "there is no option `time_out`: did you mean `timeout`?");
-        assert_eq!(
-            error(quote!(zzz = 1)),
-            "there is no option `zzz`: there are `name`, `timeout`, `max_attempts`"
-        );
+        assert_eq!(error(quote!(zzz = 1)), "there is no option `zzz`: there are `name`, `timeout`, `max_attempts`");
         assert_eq!(error(quote!(timeout = "3s", timeout = "4s")), "`timeout` is given twice");
     }
 

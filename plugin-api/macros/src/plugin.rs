@@ -132,9 +132,9 @@ impl Plugin {
             return (quote!(::taskbay_plugin::private::no_state), TokenStream::new());
         };
         let tasks = &self.tasks;
-        let fits = tasks.iter().map(|task| {
-            quote_spanned!(task.span()=> ::taskbay_plugin::private::fits_value::<#task, _>(&state);)
-        });
+        let fits = tasks
+            .iter()
+            .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::fits_value::<#task, _>(&state);));
         let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(setup)).state().await?);
         let teardown = match &self.teardown {
             Some(teardown) => quote_spanned! {teardown.span()=>

@@ -203,5 +203,7 @@ fn description(attributes: &[Attribute]) -> Option<String> {
         },
         _ => None,
     });
-    lines.flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()).find(|line| !line.is_empty())
+    lines
+        .flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>())
+        .find(|line| !line.is_empty())
 }

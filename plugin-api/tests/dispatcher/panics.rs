@@ -66,15 +66,8 @@ async fn in_spawned_work(ctx: Context) -> TaskResult {
 
 #[test]
 fn a_panic_becomes_the_outcome_of_its_job() {
-    let host = FakeHost::serving(plugin_header!(
-        with_text,
-        after_an_await,
-        plain,
-        with_a_number,
-        resumed,
-        destructor,
-        fine
-    ));
+    let host =
+        FakeHost::serving(plugin_header!(with_text, after_an_await, plain, with_a_number, resumed, destructor, fine));
     let panicked = |task: &str, payload: &str| {
         let ended = host.run(task, payload);
         assert_eq!(ended.status, STATUS_PANIC, "{ended:?}");
