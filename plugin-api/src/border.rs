@@ -66,15 +66,16 @@ extern "C" fn module<P: Exported>() -> RootModuleResult {
 }
 
 unsafe extern "C" fn init<P: Exported>(host: &'static Host, settings: Str<'_>) {
-    let link = Arc::new(HostHandle(host));
+    let link: Arc<dyn HostLink> = Arc::new(HostHandle(host));
+    let fail = |reason: &str| link.finish(INIT_CALL, &Ended::Failed(TaskError::new(reason)));
     let begun = contain(|| {
         if (host.size as usize) < size_of::<Host>() {
-            return link.fail(INIT_CALL, "the host is older than this plugin: build the plugin against an older SDK");
+            return fail("the host is older than this plugin: build the plugin against an older SDK");
         }
         // SAFETY: the host lends its settings for this call.
         match unsafe { text(settings) } {
-            Ok(settings) => P::dispatcher().init(link.clone(), settings.unwrap_or_else(|| "{}".to_owned())),
-            Err(error) => link.fail(INIT_CALL, &error),
+            Ok(settings) => P::dispatcher().init(&link, settings.unwrap_or_else(|| "{}".to_owned())),
+            Err(error) => fail(&error),
         }
     });
     if let Err(message) = begun {
@@ -170,12 +171,6 @@ unsafe fn copy(job: &taskbay_abi::Job<'_>) -> Result<Job, String> {
 /// The real host. It outlives the plugin, and allows its functions on any thread.
 #[derive(Debug)]
 struct HostHandle(&'static Host);
-
-impl HostHandle {
-    fn fail(&self, call: u64, reason: &str) {
-        self.finish(call, &Ended::Failed(TaskError::new(reason)));
-    }
-}
 
 impl HostLink for HostHandle {
     fn finish(&self, call: u64, ended: &Ended) {

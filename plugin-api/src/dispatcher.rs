@@ -101,11 +101,11 @@ impl Dispatcher {
     }
 
     /// Begins the start-up, which ends with a report for [`INIT_CALL`].
-    pub(crate) fn init(&'static self, link: Arc<dyn HostLink>, settings: String) {
-        host_link::remember(&link);
+    pub(crate) fn init(&'static self, link: &Arc<dyn HostLink>, settings: String) {
+        host_link::remember(link);
         panics::install_hook();
-        logging::install(&link);
-        let running = match Running::new(&self.definition, Arc::clone(&link)) {
+        logging::install(link);
+        let running = match Running::new(&self.definition, Arc::clone(link)) {
             Ok(running) => Arc::new(running),
             Err(error) => {
                 let reason = TaskError::new(format!("cannot start the plugin's threads: {error}"));

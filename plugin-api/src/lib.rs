@@ -82,7 +82,7 @@
 //!     file: Mutex<File>,
 //! }
 //!
-//! fn open(setup: Setup) -> Result<Journal, TaskError> {
+//! fn open(setup: &Setup) -> Result<Journal, TaskError> {
 //!     let settings: Settings = setup.settings()?;
 //!     let file = File::options().append(true).create(true).open(&settings.file);
 //!     let file = file.or_fail(format_args!("cannot open {}", settings.file.display()))?;
@@ -138,6 +138,8 @@ mod error;
 mod host_link;
 mod job;
 mod logging;
+#[cfg(doctest)]
+mod misuse;
 mod new_job;
 mod panics;
 mod payload;
@@ -169,3 +171,7 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use tracing::{debug, error, info, trace, warn};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

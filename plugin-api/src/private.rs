@@ -166,7 +166,7 @@ impl<T> ReturnedLater<T> for Returned<T> {
 #[diagnostic::on_unimplemented(
     message = "a plugin's `state:` function cannot return `{Self}`",
     label = "returns `{Self}`",
-    note = "it takes a `Setup` and returns a `Result` with the state; it may be `async`"
+    note = "it takes a `&Setup` and returns a `Result` with the state; it may be `async`"
 )]
 pub trait StateLater {
     type State;

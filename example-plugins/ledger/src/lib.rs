@@ -31,7 +31,7 @@ impl Ledger {
     }
 }
 
-fn open(setup: Setup) -> Result<Ledger, TaskError> {
+fn open(setup: &Setup) -> Result<Ledger, TaskError> {
     let settings: Settings = setup.settings()?;
     let book = Book::open(&settings.file);
     Ok(Ledger(Mutex::new(book.or_fail(format_args!("cannot open the ledger {}", settings.file.display()))?)))
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn job(file: &std::path::Path, id: i64) -> TestJob<Ledger> {
-        TestJob::with_state(open(setup(&json!({ "file": file }))).unwrap()).id(id)
+        TestJob::with_state(open(&setup(&json!({ "file": file }))).unwrap()).id(id)
     }
 
     #[test]

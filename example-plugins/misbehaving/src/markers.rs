@@ -41,7 +41,7 @@ extern "C" fn at_load() {
     }
 }
 
-pub(crate) fn start(setup: Setup) -> Result<Settings, TaskError> {
+pub(crate) fn start(setup: &Setup) -> Result<Settings, TaskError> {
     match &*read(&BEHAVIOUR) {
         "start-fail" => bail!("the start failed as asked"),
         "start-panic" => panic!("the start panicked as asked"),

@@ -28,7 +28,7 @@ struct Outbox {
     from: String,
 }
 
-async fn open(setup: Setup) -> Result<Outbox, TaskError> {
+async fn open(setup: &Setup) -> Result<Outbox, TaskError> {
     let settings: Settings = setup.settings()?;
     let made = fs::create_dir_all(&settings.outbox).await;
     made.or_fail(format_args!("cannot make the outbox {}", settings.outbox.display()))?;
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_mail_lands_in_the_outbox_once_however_often_its_job_runs() {
         let folder = tempfile::tempdir().unwrap();
-        let outbox = block_on(open(setup(&json!({ "outbox": folder.path(), "from": "bot@example.org" })))).unwrap();
+        let outbox = block_on(open(&setup(&json!({ "outbox": folder.path(), "from": "bot@example.org" })))).unwrap();
         let job = TestJob::with_state(outbox).id(7);
         for _ in 0..2 {
             block_on(send_email(job.context(), mail("Grüße"))).unwrap();

@@ -20,10 +20,10 @@ pub(crate) enum Direction {
 }
 
 pub(crate) fn expand(item: TokenStream, direction: Direction) -> TokenStream {
-    syn::parse2(item).and_then(|item| derive(item, direction)).unwrap_or_else(|error| error.into_compile_error())
+    syn::parse2(item).and_then(|item| derive(&item, direction)).unwrap_or_else(|error| error.into_compile_error())
 }
 
-fn derive(item: DeriveInput, direction: Direction) -> syn::Result<TokenStream> {
+fn derive(item: &DeriveInput, direction: Direction) -> syn::Result<TokenStream> {
     if let Some(remote) = serde_options(&item.attrs).find(|option| option.path().is_ident("remote")) {
         let message = "for a remote type, add serde to the dependencies and use its own derive";
         return Err(error_at(&remote, message));
@@ -33,8 +33,8 @@ fn derive(item: DeriveInput, direction: Direction) -> syn::Result<TokenStream> {
     let copy_ident = format_ident!("__{}", ident);
     let copy = copy(item.clone(), &copy_ident);
     let (derive, implementation) = match direction {
-        Direction::Read => (quote!(::taskbay_plugin::serde::Deserialize), reading(&item, &copy_ident)),
-        Direction::Write => (quote!(::taskbay_plugin::serde::Serialize), writing(&item, &copy_ident)),
+        Direction::Read => (quote!(::taskbay_plugin::serde::Deserialize), reading(item, &copy_ident)),
+        Direction::Write => (quote!(::taskbay_plugin::serde::Serialize), writing(item, &copy_ident)),
     };
     Ok(quote! {
         #[doc(hidden)]

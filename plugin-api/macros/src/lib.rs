@@ -23,10 +23,13 @@ use proc_macro::TokenStream;
 /// | `max_attempts = 5` | the job fails for good at this attempt, even if it was added with more | the job decides |
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
-    task::expand(options.into(), item.into()).into()
+    task::expand(options.into(), &item.into()).into()
 }
 
 /// Makes the crate a plugin that offers these tasks. A plugin crate has it once.
+///
+/// Tasks are named by their paths. (`#[task]` makes a hidden type beside the function, so a task cannot be imported where a
+/// module has its name: write `echo::echo` there.)
 ///
 /// ```ignore
 /// plugin!(send_email, mail::bounce);
@@ -43,7 +46,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// * `state` takes a `Setup` and returns a `Result` with the state that tasks see through `Context<State>`. It may be
+/// * `state` takes a `&Setup` and returns a `Result` with the state that tasks see through `Context<State>`. It may be
 ///   `async`. It runs once for each build of the plugin, before the first job; if it fails, the build is refused and the
 ///   one before it goes on serving.
 /// * `teardown` takes a reference to the state and returns nothing or a `Result`. It may be `async`. It runs after the

@@ -135,7 +135,7 @@ impl Plugin {
         let fits = tasks
             .iter()
             .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::fits_value::<#task, _>(&state);));
-        let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(setup)).state().await?);
+        let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(&setup)).state().await?);
         let teardown = match &self.teardown {
             Some(teardown) => quote_spanned! {teardown.span()=>
                 ::taskbay_plugin::private::TornDown(#teardown(&ending)).result().await
@@ -231,5 +231,27 @@ fn worker_threads(input: ParseStream<'_>) -> syn::Result<usize> {
     match literal.base10_parse::<usize>() {
         Ok(threads) if threads > 0 => Ok(threads),
         _ => Err(syn::Error::new(literal.span(), wrong)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(input: &str, message: &str) {
+        let code = expand(input.parse().expect("tokens")).to_string();
+        assert!(code.contains("compile_error") && code.contains(message), "{message:?} is not in {code}");
+    }
+
+    #[test]
+    fn what_makes_no_plugin_is_refused_with_the_reason() {
+        refused("", "at least one task");
+        refused("tasks: []", "at least one task");
+        refused("task: [a]", "there is no field `task`: did you mean `tasks`?");
+        refused("tasks: [a], tasks: [b]", "`tasks` is given twice");
+        refused("tasks: [a], teardown: close", "nothing to tear down without `state`");
+        refused("tasks: [a], worker_threads: 0", "worker_threads: 2");
+        refused("tasks: [a], worker_threads: \"two\"", "worker_threads: 2");
     }
 }

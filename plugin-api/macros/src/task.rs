@@ -9,16 +9,21 @@ use syn::{
 
 use crate::options::{self, Options, error_at};
 
-pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     match syn::parse2::<ItemFn>(item.clone()) {
         // The function stays where it is also after an error, so that the uses of it are not errors too.
         Ok(function) => {
             let made = syn::parse2(options).and_then(|options| task(&options, &function));
             let made = made.unwrap_or_else(|error| error.into_compile_error());
-            quote! { #function #made }
+            // A task owns what it gets, whether or not it uses it up, and may be async only in order not to block.
+            quote! {
+                #[allow(clippy::needless_pass_by_value, clippy::unused_async)]
+                #function
+                #made
+            }
         }
         Err(_) => {
-            let error = error_at(&item, "`#[task]` goes on a function: `async fn` or `fn`").into_compile_error();
+            let error = error_at(item, "`#[task]` goes on a function: `async fn` or `fn`").into_compile_error();
             quote! { #item #error }
         }
     }
@@ -73,6 +78,7 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
             const DESCRIPTION: ::core::option::Option<&'static str> = #description;
             const TIMEOUT_MS: u64 = #timeout_ms;
             const MAX_ATTEMPTS: u32 = #max_attempts;
+            #[allow(clippy::let_unit_value)]
             fn run(__job: ::taskbay_plugin::private::JobCall) -> ::taskbay_plugin::private::Work {
                 #run
             }
@@ -206,4 +212,49 @@ fn description(attributes: &[Attribute]) -> Option<String> {
     lines
         .flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>())
         .find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(options: &str, item: &str) -> String {
+        expand(options.parse().expect("tokens"), &item.parse().expect("tokens")).to_string()
+    }
+
+    #[track_caller]
+    fn refused(item: &str, message: &str) {
+        let code = expanded("", item);
+        assert!(code.contains("compile_error") && code.contains(message), "{message:?} is not in {code}");
+    }
+
+    #[test]
+    fn signatures_that_cannot_be_tasks_are_refused_with_the_reason() {
+        refused("fn a(self) {}", "cannot take `self`");
+        refused("async fn a<T>(payload: T) {}", "cannot be generic");
+        refused("unsafe fn a() {}", "cannot be `unsafe`");
+        refused("const fn a() {}", "cannot be `const`");
+        refused("extern \"C\" fn a() {}", "leave the `extern` out");
+        refused("fn a(a: A, b: B) {}", "only one payload");
+        refused("fn a(a: A, ctx: Context) {}", "the context comes before the payload");
+        refused("fn a(x: Context, y: Context<S>) {}", "only one context");
+        refused("fn a(ctx: Context<A, B>) {}", "write `Context`, or `Context<State>`");
+        refused("fn a(ctx: &Context) {}", "by value");
+        refused("fn a(name: &str) {}", "a payload is owned");
+        refused("fn a(payload: impl Send) {}", "instead of writing `impl`");
+        refused("struct A;", "`#[task]` goes on a function");
+        refused(&format!("fn {}() {{}}", "x".repeat(129)), "at most 128 characters");
+    }
+
+    #[test]
+    fn the_function_stays_even_if_its_options_are_wrong() {
+        let code = expanded("timeot = \"3s\"", "async fn send() {}");
+        assert!(code.contains("async fn send ()") && code.contains("did you mean `timeout`?"), "{code}");
+    }
+
+    #[test]
+    fn the_first_line_of_the_documentation_describes_the_task() {
+        let code = expanded("", "///\n/// Sends one e-mail. \n/// And more.\nfn send() {}");
+        assert!(code.contains("Some (\"Sends one e-mail.\")"), "{code}");
+    }
 }

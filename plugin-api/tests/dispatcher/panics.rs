@@ -15,7 +15,8 @@ async fn with_text(text: String) {
 #[task]
 async fn after_an_await() {
     tokio::task::yield_now().await;
-    None::<u32>.unwrap();
+    let nothing: Option<u32> = std::hint::black_box(None);
+    nothing.unwrap();
 }
 
 #[task]

@@ -28,7 +28,7 @@ fn tell(what: &str) {
     STORY.lock().unwrap().push(what.to_owned());
 }
 
-async fn open(setup: Setup) -> Result<Ledger, TaskError> {
+async fn open(setup: &Setup) -> Result<Ledger, TaskError> {
     tokio::time::sleep(Duration::from_millis(1)).await;
     let settings: Settings = setup.settings()?;
     tell("opened");
@@ -102,20 +102,20 @@ fn settings_that_do_not_fit_fail_the_start_up() {
     assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
 }
 
-fn explode(_: Setup) -> Result<u32, std::fmt::Error> {
+fn explode(_: &Setup) -> Result<u32, std::fmt::Error> {
     panic!("no fuse")
 }
 
-fn refuse(_: Setup) -> Result<u32, &'static str> {
+fn refuse(_: &Setup) -> Result<u32, &'static str> {
     std::thread::sleep(Duration::from_millis(1));
     Err("closed today")
 }
 
-async fn hang(_: Setup) -> Result<u32, TaskError> {
+async fn hang(_: &Setup) -> Result<u32, TaskError> {
     std::future::pending().await
 }
 
-fn number(_: Setup) -> Result<u32, TaskError> {
+fn number(_: &Setup) -> Result<u32, TaskError> {
     Ok(7)
 }
 
