@@ -40,7 +40,12 @@ pub trait Fits<State> {}
 pub const fn fits<T: Fits<State>, State>() {}
 
 /// As [`fits`], for a state whose type nobody has written down.
-pub fn fits_value<T: Fits<State>, State>(_: &State) {}
+#[derive(Debug)]
+pub struct StateOf<'a, State>(pub &'a State);
+
+impl<State> StateOf<'_, State> {
+    pub fn fits<T: Fits<State>>(&self) {}
+}
 
 pub const fn task_def<T: Task>() -> TaskDef {
     TaskDef {

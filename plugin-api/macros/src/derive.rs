@@ -4,10 +4,10 @@
 //! item. So this writes a copy of the item under another name, lets serde derive for that as a "remote" type, and
 //! implements the trait for the original by way of the copy.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::{
-    Attribute, Data, DeriveInput, Fields, GenericParam, Generics, Meta, Token, Visibility, parse_quote,
+    Attribute, Data, DeriveInput, Field, Fields, GenericParam, Generics, Meta, Token, Visibility, parse_quote,
     punctuated::Punctuated,
 };
 
@@ -31,7 +31,7 @@ fn derive(item: &DeriveInput, direction: Direction) -> syn::Result<TokenStream> 
     let ident = &item.ident;
     let original = ident.to_string();
     let copy_ident = format_ident!("__{}", ident);
-    let copy = copy(item.clone(), &copy_ident);
+    let copy = copy(with_self_spelled_out(item)?, &copy_ident);
     let (derive, implementation) = match direction {
         Direction::Read => (quote!(::taskbay_plugin::serde::Deserialize), reading(item, &copy_ident)),
         Direction::Write => (quote!(::taskbay_plugin::serde::Serialize), writing(item, &copy_ident)),
@@ -49,10 +49,41 @@ fn derive(item: &DeriveInput, direction: Direction) -> syn::Result<TokenStream> 
     })
 }
 
+/// `Self` in the type of a field means the original, also in the copy.
+fn with_self_spelled_out(item: &DeriveInput) -> syn::Result<DeriveInput> {
+    let ident = &item.ident;
+    let (_, arguments, _) = item.generics.split_for_impl();
+    let mut item = item.clone();
+    let fields: Vec<&mut Field> = match &mut item.data {
+        Data::Struct(data) => data.fields.iter_mut().collect(),
+        Data::Enum(data) => data.variants.iter_mut().flat_map(|variant| &mut variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    for field in fields {
+        field.ty = syn::parse2(replace_self(field.ty.to_token_stream(), &quote!(#ident #arguments)))?;
+    }
+    Ok(item)
+}
+
+fn replace_self(tokens: TokenStream, original: &TokenStream) -> TokenStream {
+    let replaced = tokens.into_iter().map(|token| match token {
+        TokenTree::Ident(ident) if ident == "Self" => original.clone(),
+        TokenTree::Group(group) => {
+            let inner = replace_self(group.stream(), original);
+            let mut replaced = Group::new(group.delimiter(), inner);
+            replaced.set_span(group.span());
+            TokenTree::Group(replaced).into()
+        }
+        token => token.into(),
+    });
+    replaced.collect()
+}
+
 /// The item with serde's attributes and no others.
 fn copy(mut item: DeriveInput, ident: &syn::Ident) -> DeriveInput {
     let renamed = serde_options(&item.attrs).any(|option| option.path().is_ident("rename"));
     keep_serde(&mut item.attrs);
+    item.attrs = item.attrs.iter().map(with_default_of_original).collect();
     if !renamed {
         // The name that formats such as XML write down, and error messages.
         let name = item.ident.to_string();
@@ -74,6 +105,17 @@ fn copy(mut item: DeriveInput, ident: &syn::Ident) -> DeriveInput {
     item
 }
 
+/// `default` on the whole item means the original's default, and the copy has none.
+fn with_default_of_original(attribute: &Attribute) -> Attribute {
+    let options = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+    let Ok(options) = options else { return attribute.clone() };
+    let options = options.into_iter().map(|option| match option {
+        Meta::Path(path) if path.is_ident("default") => quote!(default = "__default"),
+        option => option.to_token_stream(),
+    });
+    parse_quote!(#[serde(#(#options),*)])
+}
+
 fn keep_in_fields(fields: &mut Fields) {
     fields.iter_mut().for_each(|field| keep_serde(&mut field.attrs));
 }
@@ -90,13 +132,24 @@ fn serde_options(attributes: &[Attribute]) -> impl Iterator<Item = Meta> {
 
 fn reading(item: &DeriveInput, copy: &syn::Ident) -> TokenStream {
     let ident = &item.ident;
-    let (_, arguments, wheres) = item.generics.split_for_impl();
+    let (plain_parameters, arguments, wheres) = item.generics.split_for_impl();
+    let has_default =
+        serde_options(&item.attrs).any(|option| matches!(option, Meta::Path(path) if path.is_ident("default")));
+    let default = has_default.then(|| {
+        quote! {
+            fn __default #plain_parameters () -> #ident #arguments #wheres {
+                <#ident #arguments as ::core::default::Default>::default()
+            }
+        }
+    });
     let mut generics = bounded(&item.generics, &quote!(::taskbay_plugin::serde::de::Deserialize<'de>));
     let borrowed: Vec<_> = item.generics.lifetimes().map(|lifetime| lifetime.lifetime.clone()).collect();
     let de = if borrowed.is_empty() { parse_quote!('de) } else { parse_quote!('de: #(#borrowed)+*) };
     generics.params.insert(0, de);
     let (parameters, _, _) = generics.split_for_impl();
     quote! {
+        #default
+
         #[automatically_derived]
         impl #parameters ::taskbay_plugin::serde::de::Deserialize<'de> for #ident #arguments #wheres {
             fn deserialize<__D>(deserializer: __D) -> ::core::result::Result<Self, __D::Error>

@@ -134,7 +134,7 @@ impl Plugin {
         let tasks = &self.tasks;
         let fits = tasks
             .iter()
-            .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::fits_value::<#task, _>(&state);));
+            .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::StateOf(&state).fits::<#task>();));
         let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(&setup)).state().await?);
         let teardown = match &self.teardown {
             Some(teardown) => quote_spanned! {teardown.span()=>
