@@ -96,11 +96,17 @@ fn a_cancellation_that_comes_late_or_for_no_call_does_nothing() {
     assert_eq!((host.reports(call), host.reports(123_456)), (1, 0));
 }
 
+#[task]
+async fn unending() {
+    info!("unending began");
+    std::future::pending::<()>().await;
+}
+
 #[test]
 fn a_shutdown_ends_what_runs_and_reports_each_once() {
-    let host = FakeHost::serving(plugin_header!(polite, plain, quick));
-    let calls = [host.begin("polite", "null"), host.begin("plain", "null")];
-    host.line("polite began");
+    let host = FakeHost::serving(plugin_header!(unending, plain));
+    let calls = [host.begin("unending", "null"), host.begin("plain", "null")];
+    host.line("unending began");
     host.line("plain began");
     assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
     let ended = host.outcome(calls[0]);
