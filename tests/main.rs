@@ -6,3 +6,7 @@ mod harness;
 mod database;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
+// What users type and read.
+mod commands;
+// The private Postgres of a folder.
+mod embedded_postgres;
