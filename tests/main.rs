@@ -16,3 +16,7 @@ mod payloads;
 mod swap;
 // What the README shows.
 mod readme;
+// What users type and read.
+mod commands;
+// The private Postgres of a folder.
+mod embedded_postgres;

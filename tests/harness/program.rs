@@ -68,6 +68,12 @@ impl Taskbay {
         self
     }
 
+    /// Runs it in another folder than its own.
+    pub fn current_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// Adds to its `taskbay.toml`.
     pub fn settings(self, toml: &str) -> Self {
         let file = self.home.path().join("taskbay.toml");
