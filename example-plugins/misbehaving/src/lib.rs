@@ -1,6 +1,6 @@
 //! Everything that a plugin should not do, each as a task. Only the tests of the host use this; copy another one.
 //!
-//! A test makes a new build, or one that misbehaves while it loads or starts, without a compiler: see [`markers`].
+//! A test makes a new build, or one that misbehaves while it loads or starts, without a compiler: see `markers.rs`.
 
 mod crashes;
 mod echo;
