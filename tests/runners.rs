@@ -15,12 +15,11 @@ use std::{
 use taskbay::{
     events::{Event, Events},
     plugin::{
-        AddJob, Availability, BuildId, FailureKind, Generation, HostServices, Image, Isolation, JobInput, LaunchError,
-        Outcome, PluginSettings, probe,
+        AddJob, Availability, BuildId, Cancel, FailureKind, Generation, HostServices, Image, Isolation, JobInput,
+        LaunchError, Outcome, PluginSettings, probe,
     },
 };
 use tokio::{sync::broadcast, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 mod bench;
 mod crashes;
@@ -126,16 +125,16 @@ impl Plugin {
     }
 
     async fn run(&self, task: &str, payload: &str) -> Outcome {
-        self.run_until(task, payload, &CancellationToken::new()).await
+        self.run_until(task, payload, &Cancel::default()).await
     }
 
     /// Runs a job that has to end within ten seconds, whatever happens.
-    async fn run_until(&self, task: &str, payload: &str, cancel: &CancellationToken) -> Outcome {
+    async fn run_until(&self, task: &str, payload: &str, cancel: &Cancel) -> Outcome {
         soon(self.generation.run(self.index(task), &job(payload), cancel)).await
     }
 
     /// Runs a job in the background and returns when the plugin says that it waits.
-    async fn begin(&self, task: &'static str, cancel: &CancellationToken) -> tokio::task::JoinHandle<Outcome> {
+    async fn begin(&self, task: &'static str, cancel: &Cancel) -> tokio::task::JoinHandle<Outcome> {
         static ID: AtomicU64 = AtomicU64::new(1_000_000);
         let id = ID.fetch_add(1, Ordering::Relaxed) as i64;
         let waiting = logs::wait_for(move |line| line.job == Some(id) && line.message == "waiting");

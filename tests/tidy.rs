@@ -32,7 +32,8 @@ fn rust_files(folders: &[&str]) -> Vec<(String, String)> {
     while let Some(path) = waiting.pop() {
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "target") {
-                waiting.extend(fs::read_dir(&path).expect("list a folder").map(|entry| entry.expect("an entry").path()));
+                waiting
+                    .extend(fs::read_dir(&path).expect("list a folder").map(|entry| entry.expect("an entry").path()));
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("read a source file");
@@ -45,7 +46,8 @@ fn rust_files(folders: &[&str]) -> Vec<(String, String)> {
 
 #[test]
 fn modules_use_only_what_the_map_allows() {
-    let all: Vec<&str> = MAY_USE.iter().map(|(module, _)| *module).chain(["host", "migrate", "embedded_postgres"]).collect();
+    let all: Vec<&str> =
+        MAY_USE.iter().map(|(module, _)| *module).chain(["host", "migrate", "embedded_postgres"]).collect();
     for (module, allowed) in MAY_USE {
         for (path, text) in rust_files(&[&format!("host/src/{module}")]) {
             for used in all.iter().filter(|used| **used != module && !allowed.contains(used)) {

@@ -1,5 +1,6 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
+pub mod jobs;
 pub mod ledger;
 pub mod node;
 pub mod plugins;

@@ -84,7 +84,7 @@ impl Taskbay {
 
     /// Tells the `echo` task of `misbehaving` where to note its runs.
     pub fn ledger(self, ledger: &Ledger) -> Self {
-        self.settings(&format!("[plugins.misbehaving.settings]\nledger = {:?}", ledger.path()))
+        self.settings(&format!("[plugins.misbehaving.settings]\necho_file = {:?}", ledger.path()))
     }
 
     /// Its working folder.

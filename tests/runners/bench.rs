@@ -9,7 +9,7 @@ async fn cost_of_a_job() {
     for isolation in [Isolation::InProcess, Isolation::Child] {
         let plugin = Plugin::launch(isolation).await;
         let ok = plugin.index("ok");
-        let cancel = CancellationToken::new();
+        let cancel = Cancel::default();
         let payload = format!("{{\"x\":\"{}\"}}", "y".repeat(190));
         let started = Instant::now();
         for _ in 0..20_000 {

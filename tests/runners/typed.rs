@@ -40,9 +40,9 @@ async fn every_way_to_end(isolation: Isolation) {
     assert!(text.contains("added 101"), "{text}");
     assert_eq!(*plugin.jobs.0.lock().unwrap(), [r#"{"identifier":"other","payload":{"from":42}}"#]);
 
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let running = plugin.begin("notices", &cancel).await;
-    cancel.cancel();
+    cancel.force.cancel();
     let text = message(soon(running).await.unwrap(), FailureKind::Cancelled);
     assert!(text.contains("stopped after the first half"), "{text}");
 

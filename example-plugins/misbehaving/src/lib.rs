@@ -1,6 +1,6 @@
 //! Everything that a plugin should not do, each as a task. Only the tests of the host use this; copy another one.
 //!
-//! A test makes a new build, or one that misbehaves while it loads or starts, without a compiler: see [`markers`].
+//! A test makes a new build, or one that misbehaves while it loads or starts, without a compiler: see `markers.rs`.
 
 mod crashes;
 mod echo;
@@ -12,7 +12,15 @@ use std::time::Duration;
 use taskbay_plugin::{prelude::*, tokio};
 
 use crashes::{abort, allocate, exit, overflow_stack, segfault, spin, spin_plain};
-use talk::{add, log_lines, print};
+use talk::{add, add_plain, describe, log_lines, print};
+
+/// Does nothing.
+#[task]
+async fn nothing() {}
+
+/// Has every kind of character that a name may have.
+#[task(name = "odd/name:with-all_of.them")]
+async fn odd_name() {}
 
 /// Panics with the payload's `message`.
 #[task]
@@ -99,7 +107,7 @@ plugin! {
     tasks: [
         echo::echo, panic, panic_plain, fail, discard, fail_with_nul, sleep, sleep_plain, wait_for_cancellation,
         finish_when_cancelled, too_slow, fail_twice, segfault, abort, exit, overflow_stack, allocate, spin, spin_plain,
-        log_lines, print, add,
+        log_lines, print, add, add_plain, describe, nothing, odd_name,
     ],
 }
 

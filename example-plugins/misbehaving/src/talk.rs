@@ -1,6 +1,8 @@
 //! Tasks that say something: to the log, to the process's output, to the queue.
 
-use taskbay_plugin::{prelude::*, tracing};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use taskbay_plugin::{NewJob, prelude::*, tracing};
 
 #[derive(Deserialize)]
 pub(crate) struct LogLines {
@@ -45,19 +47,58 @@ pub(crate) struct Add {
     payload: Box<RawJson>,
     key: Option<String>,
     queue: Option<String>,
+    delay_ms: Option<u64>,
+    priority: Option<i16>,
+    max_attempts: Option<u16>,
+}
+
+impl Add {
+    fn job(self, ctx: &Context) -> NewJob {
+        let mut job = ctx.add_job(self.task, &self.payload);
+        if let Some(key) = self.key {
+            job = job.key(key);
+        }
+        if let Some(queue) = self.queue {
+            job = job.queue(queue);
+        }
+        if let Some(delay) = self.delay_ms {
+            job = job.run_at(SystemTime::now() + Duration::from_millis(delay));
+        }
+        if let Some(priority) = self.priority {
+            job = job.priority(priority.into());
+        }
+        if let Some(attempts) = self.max_attempts {
+            job = job.max_attempts(attempts.into());
+        }
+        job
+    }
 }
 
 /// Adds a job for the payload's `task` with the payload's `payload`.
 #[task]
 pub(crate) async fn add(ctx: Context, add: Add) -> TaskResult {
-    let mut job = ctx.add_job(add.task, &add.payload);
-    if let Some(key) = add.key {
-        job = job.key(key);
-    }
-    if let Some(queue) = add.queue {
-        job = job.queue(queue);
-    }
-    let id = job.await?;
+    let id = add.job(&ctx).await?;
     info!(id, "added");
     Ok(())
+}
+
+/// The same, from the pool for blocking work.
+#[task]
+pub(crate) fn add_plain(ctx: Context, add: Add) -> TaskResult {
+    let id = add.job(&ctx).wait()?;
+    info!(id, "added");
+    Ok(())
+}
+
+/// Logs all that it knows of its job.
+#[task]
+pub(crate) async fn describe(ctx: Context) {
+    let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()).to_string();
+    let job = json!({
+        "id": ctx.id(), "attempt": ctx.attempt(), "max_attempts": ctx.max_attempts(), "priority": ctx.priority(),
+        "run_at": micros(ctx.run_at()), "created_at": micros(ctx.created_at()), "updated_at": micros(ctx.updated_at()),
+        "queue": ctx.queue(), "key": ctx.key(), "revision": ctx.revision(), "last_error": ctx.last_error(),
+        "payload": ctx.payload(), "task": ctx.task(), "flags": ctx.flags(),
+    });
+    info!(described = %job, "my job");
 }

@@ -25,13 +25,21 @@ fn speak_plainly() {
 }
 
 #[task]
+fn speak_from_a_runtime_of_its_own(ctx: Context) -> TaskResult {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async { ctx.spawn(async { info!("within") }).await })?;
+    info!("afterwards");
+    Ok(())
+}
+
+#[task]
 async fn speak_beside(ctx: Context) -> TaskResult {
     Ok(ctx.spawn(async { info!("from beside") }).await?)
 }
 
 #[test]
 fn lines_carry_fields_spans_and_the_job() {
-    let host = FakeHost::serving(plugin_header!(speak, speak_plainly, speak_beside));
+    let host = FakeHost::serving(plugin_header!(speak, speak_plainly, speak_beside, speak_from_a_runtime_of_its_own));
     let call = host.begin("log/async", "null");
     host.outcome(call);
     let line = host.line("printing 1");
@@ -58,4 +66,8 @@ fn lines_carry_fields_spans_and_the_job() {
     host.outcome(call);
     assert_eq!(host.line("from beside").call, call);
     assert_eq!(host.lines().iter().filter(|line| line.message == "from beside").count(), 1);
+
+    let call = host.begin("speak_from_a_runtime_of_its_own", "null");
+    host.outcome(call);
+    assert_eq!((host.line("within").call, host.line("afterwards").call), (call, call));
 }
