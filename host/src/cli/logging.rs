@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::{Timestamp, Zoned};
+use serde_json::Value;
 use thiserror::Error;
 use tracing::{
     Event, Level, Subscriber,
@@ -132,13 +133,23 @@ impl Parts {
             "message" => self.message.push_str(&one_line(value)),
             // For machines; the message says the same.
             "event" => {}
-            name => {
-                let value = one_line(value);
-                let value =
-                    if value.is_empty() || value.contains([' ', '=', '"']) { format!("{value:?}") } else { value };
-                let _ = write!(self.fields, " {}{value}", self.style.paint("2", &format!("{name}=")));
-            }
+            // What a plugin's line has beside its message comes as one JSON object.
+            "fields" => match serde_json::from_str::<serde_json::Map<String, Value>>(value) {
+                Ok(fields) => fields.iter().for_each(|(name, value)| match value {
+                    Value::String(text) => self.add_field(name, text),
+                    other => self.add_field(name, &other.to_string()),
+                }),
+                Err(_) => self.add_field("fields", value),
+            },
+            name => self.add_field(name, value),
         }
+    }
+
+    fn add_field(&mut self, name: &str, value: &str) {
+        let value = one_line(value);
+        let quoted = value.is_empty() || value.contains([' ', '=', '"']);
+        let value = if quoted { format!("{value:?}") } else { value };
+        let _ = write!(self.fields, " {}{value}", self.style.paint("2", &format!("{}=", one_line(name))));
     }
 }
 
@@ -203,6 +214,12 @@ mod tests {
         let (time, rest) = line.split_once(' ').unwrap();
         assert!(time.ends_with('Z') && time.parse::<Timestamp>().is_ok(), "{time}");
         assert_eq!(rest, "INFO  job done job=5 task=\"send email\"\n");
+    }
+
+    #[test]
+    fn what_a_plugin_adds_to_its_line_stands_beside_the_other_fields() {
+        let line = logged(false, || tracing::info!(job = 5, fields = r#"{"to":"ada","n":3}"#, "sent"));
+        assert!(line.contains("sent job=5") && line.contains(" to=ada") && line.contains(" n=3"), "{line}");
     }
 
     #[test]

@@ -119,8 +119,10 @@ impl Layer {
     pub fn folder(self, purpose: Purpose) -> FolderSettings {
         let development = purpose == Purpose::Development;
         let (settle, settle_cap) = if development { (25, 2_000) } else { (100, 5_000) };
+        let path = self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks"));
         FolderSettings {
-            path: self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks")),
+            // Absolute, as the system names the files in it that changed; it fails only where there is no current folder.
+            path: std::path::absolute(&path).unwrap_or(path),
             tolerate_broken_start: development,
             settle: self.settle.unwrap_or(Duration::from_millis(settle)),
             settle_cap: self.settle_cap.unwrap_or(Duration::from_millis(settle_cap)),
@@ -207,5 +209,6 @@ mod tests {
         assert!(production.strict_permissions && !production.tolerate_broken_start);
         assert!(!development.strict_permissions && development.tolerate_broken_start);
         assert!(development.settle < production.settle);
+        assert!(production.path.is_absolute() && production.path.ends_with("tasks"));
     }
 }
