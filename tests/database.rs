@@ -1,1 +1,18 @@
 //! The schema and the statements, beside those of the npm package.
+
+// Ours and the package's, object by object.
+mod catalog;
+// The same calls to both, answer by answer.
+mod functions;
+// Who installs, who waits, who is refused.
+mod installing;
+// The package's workers on our schema, ours on theirs.
+mod node_workers;
+// Which jobs are claimed, in which order, and by how many at once.
+mod claiming;
+// What completing, failing and returning change.
+mod outcomes;
+// Jobs that the host adds, and what arrives of them.
+mod adding;
+// Notifications, and the loss of the connection.
+mod listening;

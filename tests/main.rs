@@ -2,7 +2,23 @@
 
 mod harness;
 
+// The rules of the source tree.
+mod tidy;
 // The schema and the statements, beside the npm package's.
 mod database;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
+// How jobs are claimed, run, completed, failed and given back.
+mod worker;
+// A plugin that takes its process down.
+mod crashes;
+// What is in a job arrives as it was stored.
+mod payloads;
+// Replacing a plugin under load.
+mod swap;
+// What the README shows.
+mod readme;
+// What users type and read.
+mod commands;
+// The private Postgres of a folder.
+mod embedded_postgres;

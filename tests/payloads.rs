@@ -27,21 +27,23 @@ fn texts() -> Vec<String> {
 }
 
 async fn payloads_arrive_unchanged(isolation: &[&str]) {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::installed().await;
     let (folder, ledger) = (tasks_folder(), Ledger::new());
     install_plugin(folder.path(), "misbehaving");
-    let migrated = Taskbay::command("migrate").env("DATABASE_URL", database.url()).output();
-    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
     let client = database.client().await;
     let texts = texts();
     for text in &texts {
         client.execute("select graphile_worker.add_job('echo', $1::text::json)", &[text]).await.expect("add a job");
     }
 
-    let mut host = Taskbay::run(database.url(), folder.path()).args(["--once", "-j", "1"]).args(isolation).ledger(&ledger).spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path())
+        .args(["--once", "-j", "1"])
+        .args(isolation)
+        .ledger(&ledger)
+        .spawn();
     assert!(host.ended().await.success());
 
-    let arrived: Vec<String> = ledger.entries().iter().map(|entry| entry.payload.get().to_owned()).collect();
+    let arrived: Vec<String> = ledger.entries().iter().map(|entry| entry.payload.clone()).collect();
     assert_eq!(arrived.len(), texts.len());
     for (sent, got) in texts.iter().zip(&arrived) {
         assert!(sent == got, "sent {} and got {}", shown(sent), shown(got));
@@ -65,13 +67,13 @@ async fn payloads_arrive_unchanged_in_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_that_does_not_fit_fails_its_job_with_the_field() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::installed().await;
     let folder = tasks_folder();
     install_plugin(folder.path(), "misbehaving");
-    let client = database.installed_client().await;
-    client.execute("select graphile_worker.add_job('sleep', '{\"milliseconds\": \"long\"}')", &[]).await.expect("add a job");
+    let client = database.client().await;
+    client.execute("select graphile_worker.add_job('sleep', '{\"ms\": \"long\"}')", &[]).await.expect("add a job");
 
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
 
     let error = database.only_job().await.last_error.expect("the job failed");
@@ -80,13 +82,13 @@ async fn a_payload_that_does_not_fit_fails_its_job_with_the_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_message_with_a_nul_is_stored_cleaned() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::installed().await;
     let folder = tasks_folder();
     install_plugin(folder.path(), "misbehaving");
-    let client = database.installed_client().await;
+    let client = database.client().await;
     client.execute("select graphile_worker.add_job('fail_with_nul')", &[]).await.expect("add a job");
 
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
 
     let job = database.only_job().await;

@@ -61,11 +61,14 @@ async fn the_example_plugin_of_the_readme_builds_outside_the_repository_and_runs
     let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.success() && printed.contains("send_email"), "{printed}");
 
-    let database = TestDatabase::new().await;
-    let client = database.installed_client().await;
+    let database = TestDatabase::installed().await;
+    let client = database.client().await;
     let payload = r#"{"to": "ada@example.com", "subject": "Hello"}"#;
-    client.execute("select graphile_worker.add_job('send_email', $1::text::json)", &[&payload]).await.expect("add a job");
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    client
+        .execute("select graphile_worker.add_job('send_email', $1::text::json)", &[&payload])
+        .await
+        .expect("add a job");
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
     database.wait_until_no_jobs().await;
     assert_eq!(host.events("job_done").len(), 1);

@@ -15,34 +15,35 @@ use std::{
 use taskbay::{
     events::{Event, Events},
     plugin::{
-        AddJob, Availability, BuildId, FailureKind, Generation, HostServices, Image, Isolation, JobInput, LaunchError,
-        Outcome, PluginSettings, probe,
+        AddJob, Availability, BuildId, Cancel, FailureKind, Generation, HostServices, Image, Isolation, JobInput,
+        LaunchError, Outcome, PluginSettings, probe,
     },
 };
 use tokio::{sync::broadcast, time::timeout};
-use tokio_util::sync::CancellationToken;
 
-mod bench;
 mod crashes;
 mod logs;
 mod same_on_both;
 mod start;
+mod typed;
 
 /// The bytes of the plugin that keeps to no rule.
 fn raw_plugin() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "raw-plugin"])
-            .current_dir(root)
-            .status()
-            .expect("cargo can be run");
-        assert!(built.success(), "the plugin of the tests does not build");
-        // The program of these tests lies in the target folder that cargo has just built into.
-        let folder = PathBuf::from(env!("CARGO_BIN_EXE_taskbay")).parent().unwrap().to_owned();
-        std::fs::read(folder.join("libraw_plugin.so")).expect("the plugin of the tests was built")
-    })
+    BYTES.get_or_init(|| build("raw-plugin"))
+}
+
+/// Builds a plugin crate of the workspace.
+fn build(package: &str) -> Vec<u8> {
+    let built = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .expect("cargo can be run");
+    assert!(built.success(), "{package} does not build");
+    // The program of these tests lies in the target folder that cargo has just built into.
+    let folder = PathBuf::from(env!("CARGO_BIN_EXE_taskbay")).parent().unwrap().to_owned();
+    std::fs::read(folder.join(format!("lib{}.so", package.replace('-', "_")))).expect("the plugin was built")
 }
 
 /// A build that differs from every other. `constructor` and `start_up` are what `tests/raw-plugin` can be told to do.
@@ -123,16 +124,16 @@ impl Plugin {
     }
 
     async fn run(&self, task: &str, payload: &str) -> Outcome {
-        self.run_until(task, payload, &CancellationToken::new()).await
+        self.run_until(task, payload, &Cancel::default()).await
     }
 
     /// Runs a job that has to end within ten seconds, whatever happens.
-    async fn run_until(&self, task: &str, payload: &str, cancel: &CancellationToken) -> Outcome {
+    async fn run_until(&self, task: &str, payload: &str, cancel: &Cancel) -> Outcome {
         soon(self.generation.run(self.index(task), &job(payload), cancel)).await
     }
 
     /// Runs a job in the background and returns when the plugin says that it waits.
-    async fn begin(&self, task: &'static str, cancel: &CancellationToken) -> tokio::task::JoinHandle<Outcome> {
+    async fn begin(&self, task: &'static str, cancel: &Cancel) -> tokio::task::JoinHandle<Outcome> {
         static ID: AtomicU64 = AtomicU64::new(1_000_000);
         let id = ID.fetch_add(1, Ordering::Relaxed) as i64;
         let waiting = logs::wait_for(move |line| line.job == Some(id) && line.message == "waiting");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
@@ -18,7 +19,6 @@ use crate::harness::{
     program::{Running, Taskbay},
 };
 
-const PLUGIN: &str = "misbehaving";
 const FILE: &str = "libmisbehaving.so";
 
 /// Jobs that keep coming while the plugin is replaced.
@@ -32,9 +32,10 @@ impl Load {
     /// meets jobs that wait, jobs that start and jobs that run.
     fn start(database: &TestDatabase) -> Self {
         let stop = CancellationToken::new();
-        let (stopped, url) = (stop.clone(), database.url().to_owned());
+        let (stopped, config) = (stop.clone(), database.config());
         let adding = tokio::spawn(async move {
-            let client = TestDatabase::connect(&url).await;
+            let (client, connection) = config.connect(NoTls).await.expect("connect");
+            tokio::spawn(connection);
             let mut pace = tokio::time::interval(Duration::from_millis(10));
             let mut added = 0;
             while !stopped.is_cancelled() {
@@ -61,7 +62,7 @@ impl Load {
 }
 
 fn run(database: &TestDatabase, folder: &Path, ledger: &Ledger) -> Taskbay {
-    Taskbay::run(database.url(), folder).args(["--watch", "-j", "10"]).ledger(ledger)
+    Taskbay::run(&database.url(), folder).args(["--watch", "-j", "10"]).ledger(ledger)
 }
 
 /// The number of the task map in which each build came into force.
@@ -84,7 +85,8 @@ fn assert_exact(host: &Running, ledger: &Ledger, added: i64) {
     for entry in ledger.entries() {
         *runs.entry(entry.n()).or_default() += 1;
     }
-    let wrong: Vec<_> = (1..=added).map(|n| (n, runs.get(&n).copied().unwrap_or(0))).filter(|(_, runs)| *runs != 1).collect();
+    let wrong: Vec<_> =
+        (1..=added).map(|n| (n, runs.get(&n).copied().unwrap_or(0))).filter(|(_, runs)| *runs != 1).collect();
     assert!(wrong.is_empty(), "jobs that did not run exactly once, with their runs: {wrong:?}");
     assert_eq!(runs.len(), usize::try_from(added).unwrap(), "jobs that nobody added");
 
@@ -92,7 +94,10 @@ fn assert_exact(host: &Running, ledger: &Ledger, added: i64) {
     for started in host.events("job_started") {
         let build = started["build"].as_str().unwrap();
         let claimed = started["map"].as_u64().unwrap();
-        assert!(epochs[build] >= claimed || is_current(&epochs, build, claimed), "a job started on an older build: {started}");
+        assert!(
+            epochs[build] >= claimed || is_current(&epochs, build, claimed),
+            "a job started on an older build: {started}"
+        );
     }
 }
 
@@ -104,9 +109,9 @@ fn is_current(epochs: &HashMap<String, u64>, build: &str, map: u64) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_replacements_under_load_lose_and_leak_nothing() {
     const BUILDS: u32 = 500;
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::installed().await;
     let (folder, ledger) = (tasks_folder(), Ledger::new());
-    install(folder.path(), FILE, &build_labelled(PLUGIN, 0));
+    install(folder.path(), FILE, &build_labelled(0));
     let host = run(&database, folder.path(), &ledger).spawn();
     host.event("worker_ready", |_| true).await;
     let load = Load::start(&database);
@@ -131,14 +136,14 @@ async fn five_hundred_replacements_under_load_lose_and_leak_nothing() {
     host.nth_event(&["retired"], BUILDS as usize).await;
     let children = children_of(host.id());
     assert_eq!(children.len(), 1, "children other than the live one: {children:?}");
-    assert!(host.stop().await.success());
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_process_replacements_end_in_a_clear_refusal_and_the_current_build_serves_on() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::installed().await;
     let (folder, ledger) = (tasks_folder(), Ledger::new());
-    install(folder.path(), FILE, &build_labelled(PLUGIN, 0));
+    install(folder.path(), FILE, &build_labelled(0));
     let host = run(&database, folder.path(), &ledger).arg("--in-process").spawn();
     host.event("worker_ready", |_| true).await;
     let load = Load::start(&database);
@@ -147,7 +152,7 @@ async fn in_process_replacements_end_in_a_clear_refusal_and_the_current_build_se
     let refused = loop {
         label += 1;
         assert!(label < 500, "no ceiling was met");
-        install(folder.path(), FILE, &build_labelled(PLUGIN, label));
+        install(folder.path(), FILE, &build_labelled(label));
         let answer = host.nth_event(&["plugin_loaded", "file_rejected"], label as usize + 1).await;
         if answer["event"] == "file_rejected" {
             break answer;
@@ -160,13 +165,13 @@ async fn in_process_replacements_end_in_a_clear_refusal_and_the_current_build_se
     assert_exact(&host, &ledger, added);
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("restart") && message.contains("keeps serving"), "{message}");
-    let served_by = ledger.entries().last().unwrap().label;
-    assert_eq!(served_by, label - 1, "the build before the refused one serves on");
-    assert!(host.stop().await.success());
+    let served_by = ledger.entries().pop().unwrap().label;
+    assert_eq!(served_by, format!("{:010}", label - 1), "the build before the refused one serves on");
+    host.stop().await;
 }
 
 async fn replace(host: &Running, folder: &Path, label: u32) -> Value {
-    install(folder, FILE, &build_labelled(PLUGIN, label));
+    install(folder, FILE, &build_labelled(label));
     // The build of the start was the first.
     host.nth_event(&["plugin_loaded"], label as usize + 1).await
 }

@@ -15,8 +15,18 @@ const MAY_USE: [(&str, &[&str]); 5] = [
 ];
 
 /// The files that may hold `unsafe`.
-const UNSAFE_ROOMS: [&str; 4] =
-    ["plugin-api/abi/src/", "plugin-api/src/dispatch", "plugin-api/src/export", "host/src/plugin/loader"];
+const UNSAFE_ROOMS: [&str; 8] = [
+    // The interface, and the plugin's side of it.
+    "plugin-api/abi/src/",
+    "plugin-api/macros/src/plugin.rs",
+    "plugin-api/src/border.rs",
+    "plugin-api/src/private.rs",
+    // The host's: into the plugin, back from it, and three calls of the C library.
+    "host/src/plugin/loader.rs",
+    "host/src/plugin/host_table.rs",
+    "host/src/plugin/libc_calls.rs",
+    "host/src/plugin/image.rs",
+];
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "types", "misc"];
@@ -32,7 +42,8 @@ fn rust_files(folders: &[&str]) -> Vec<(String, String)> {
     while let Some(path) = waiting.pop() {
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "target") {
-                waiting.extend(fs::read_dir(&path).expect("list a folder").map(|entry| entry.expect("an entry").path()));
+                waiting
+                    .extend(fs::read_dir(&path).expect("list a folder").map(|entry| entry.expect("an entry").path()));
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("read a source file");
@@ -45,7 +56,8 @@ fn rust_files(folders: &[&str]) -> Vec<(String, String)> {
 
 #[test]
 fn modules_use_only_what_the_map_allows() {
-    let all: Vec<&str> = MAY_USE.iter().map(|(module, _)| *module).chain(["host", "migrate", "embedded_postgres"]).collect();
+    let all: Vec<&str> =
+        MAY_USE.iter().map(|(module, _)| *module).chain(["host", "migrate", "embedded_postgres"]).collect();
     for (module, allowed) in MAY_USE {
         for (path, text) in rust_files(&[&format!("host/src/{module}")]) {
             for used in all.iter().filter(|used| **used != module && !allowed.contains(used)) {
@@ -59,7 +71,7 @@ fn modules_use_only_what_the_map_allows() {
 
 #[test]
 fn unsafe_code_stays_in_its_rooms() {
-    for (path, text) in rust_files(&["host/src", "plugin-api"]) {
+    for (path, text) in rust_files(&["host/src", "plugin-api/abi", "plugin-api/macros", "plugin-api/src"]) {
         if UNSAFE_ROOMS.iter().any(|room| path.starts_with(room)) {
             continue;
         }

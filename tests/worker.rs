@@ -1,14 +1,15 @@
 //! The worker: how jobs are claimed, run, completed, failed and given back.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
+    jobs::JobRow,
     ledger::Ledger,
     plugins::{install_plugin, remove_plugin, tasks_folder},
-    postgres::{JobRow, TestDatabase},
+    postgres::TestDatabase,
     program::{Running, Taskbay},
 };
 
@@ -42,7 +43,7 @@ fn of_job(id: i64) -> impl Fn(&Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_job_is_heard_of_and_run_without_a_poll() {
     let (database, folder) = workplace().await;
-    let host = listening(Taskbay::run(database.url(), folder.path()).args(["--poll-interval", NEVER])).await;
+    let host = listening(Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", NEVER])).await;
     let id = database.add("nothing", json!({})).await;
     host.event("job_done", of_job(id)).await;
     database.wait_until_no_jobs().await;
@@ -51,7 +52,7 @@ async fn a_new_job_is_heard_of_and_run_without_a_poll() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_no_notification_told_of_is_found_by_a_poll() {
     let (database, folder) = workplace().await;
-    let host = listening(Taskbay::run(database.url(), folder.path()).args(["--poll-interval", "100ms"])).await;
+    let host = listening(Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", "100ms"])).await;
     let id = database.add_in_an_hour("nothing", json!({})).await;
     database.execute("select graphile_worker.reschedule_jobs(array(select id from graphile_worker.jobs), now())").await;
     host.event("job_done", of_job(id)).await;
@@ -60,41 +61,54 @@ async fn a_job_that_no_notification_told_of_is_found_by_a_poll() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_jobs_run_at_once_than_asked_for_over_all_plugins() {
     let (database, folder) = workplace().await;
-    install_plugin(folder.path(), "misbehaving-at-start");
+    install_plugin(folder.path(), "typed-plugin");
     for _ in 0..12 {
-        database.add("sleep", json!({"milliseconds": 50})).await;
-        database.add("started", json!({})).await;
+        database.add("sleep", json!({"ms": 50})).await;
+        database.add("greet", json!({"to": "Ada", "times": 1})).await;
     }
-    let mut host = Taskbay::run(database.url(), folder.path()).args(["--once", "-j", "3"]).spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).args(["--once", "-j", "3"]).spawn();
     assert!(host.ended().await.success());
     assert_eq!(host.events("job_done").len(), 24);
-    assert_eq!(most_at_once(&host.lines(), |_| true), 3);
+    assert_eq!(most_at_once(&host), 3);
 }
 
-/// How many jobs were under way at once, by the log.
-fn most_at_once(lines: &[Value], counts: impl Fn(&Value) -> bool) -> usize {
-    let (mut running, mut most) = (0_usize, 0);
-    for line in lines.iter().filter(|line| counts(line)) {
-        match line["event"].as_str() {
-            Some("job_started") => running += 1,
-            Some("job_done" | "job_failed") => running -= 1,
-            _ => {}
-        }
-        most = most.max(running);
+/// How many jobs ran at once. A job's line at its end comes when its result is stored, so its end is counted from its start.
+fn most_at_once(host: &Running) -> usize {
+    let started: HashMap<i64, i64> = host.events("job_started").iter().map(|line| (id(line), micros(line))).collect();
+    let mut edges = Vec::new();
+    for line in host.events("job_done") {
+        let start = started[&id(&line)];
+        let took = line["took_ms"].as_f64().unwrap() * 1e3;
+        edges.push((start, 1));
+        // The line at the start is written a moment after the clock has started.
+        edges.push((start + took as i64 - 500, -1));
     }
-    most
+    edges.sort_unstable();
+    let running = edges.iter().scan(0_i64, |running, (_, change)| {
+        *running += change;
+        Some(*running)
+    });
+    usize::try_from(running.max().unwrap_or(0)).unwrap()
+}
+
+fn id(line: &Value) -> i64 {
+    line["job"].as_i64().unwrap()
+}
+
+fn micros(line: &Value) -> i64 {
+    line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_microsecond()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_one_queue_run_one_after_another_and_do_not_wait_for_polls() {
     let (database, folder) = workplace().await;
     let host =
-        listening(Taskbay::run(database.url(), folder.path()).args(["--poll-interval", NEVER, "-j", "10"])).await;
+        listening(Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", NEVER, "-j", "10"])).await;
     for _ in 0..20 {
-        database.add_to_queue("sleep", json!({"milliseconds": 1}), "serial").await;
+        database.add_to_queue("sleep", json!({"ms": 5}), "serial").await;
     }
     host.nth_event(&["job_done"], 20).await;
-    assert_eq!(most_at_once(&host.lines(), |_| true), 1);
+    assert_eq!(most_at_once(&host), 1);
     database.wait_until_no_jobs().await;
     assert_eq!(database.locked_queues().await, 0);
 }
@@ -104,7 +118,7 @@ async fn a_failed_job_waits_longer_with_each_attempt_and_keeps_its_error() {
     let (database, folder) = workplace().await;
     let id = database.add("fail", json!({"message": "no luck"})).await;
     for attempt in 1..=3_i16 {
-        let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+        let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
         assert!(host.ended().await.success());
         let job = database.job(id).await;
         assert_eq!(job.last_error.as_deref(), Some("no luck"));
@@ -112,7 +126,10 @@ async fn a_failed_job_waits_longer_with_each_attempt_and_keeps_its_error() {
         assert!(job.locked_by.is_none());
         let expected = f64::from(attempt).exp();
         let waits = database.seconds_until_run(id).await;
-        assert!(waits <= expected && waits > expected - 60.0 && waits > 0.0, "attempt {attempt}: {waits} s of {expected} s");
+        assert!(
+            waits <= expected && waits > expected - 60.0 && waits > 0.0,
+            "attempt {attempt}: {waits} s of {expected} s"
+        );
         database.execute("update graphile_worker._private_jobs set run_at = now()").await;
     }
 }
@@ -122,7 +139,7 @@ async fn a_job_fails_for_good_when_its_attempts_are_used_up_or_its_task_says_so(
     let (database, folder) = workplace().await;
     let discarded = database.add("discard", json!({"message": "pointless"})).await;
     let twice = database.add("fail_twice", json!({})).await;
-    let run = || Taskbay::run(database.url(), folder.path()).arg("--once");
+    let run = || Taskbay::run(&database.url(), folder.path()).arg("--once");
     let mut host = run().spawn();
     assert!(host.ended().await.success());
     let job = database.job(discarded).await;
@@ -141,9 +158,9 @@ async fn a_job_fails_for_good_when_its_attempts_are_used_up_or_its_task_says_so(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_fails_its_job_with_the_message_and_the_place() {
     let (database, folder) = workplace().await;
-    for (task, isolation) in [("panic", "--in-process"), ("panic_blocking", "--log-level=debug")] {
+    for (task, isolation) in [("panic", "--in-process"), ("panic_plain", "--log-level=debug")] {
         let id = database.add(task, json!({"message": "oh no"})).await;
-        let mut host = Taskbay::run(database.url(), folder.path()).args(["--once", isolation]).spawn();
+        let mut host = Taskbay::run(&database.url(), folder.path()).args(["--once", isolation]).spawn();
         assert!(host.ended().await.success());
         let error = database.job(id).await.last_error.unwrap();
         assert!(error.contains("oh no") && error.contains("src/lib.rs:"), "{error}");
@@ -157,10 +174,11 @@ async fn once_runs_all_that_can_run_now_also_what_the_jobs_added_and_ends() {
     for _ in 0..30 {
         database.add("echo", json!({})).await;
     }
-    let nested = json!({"task": "add_blocking", "payload": {"task": "echo", "payload": {"n": 1}, "key": "k", "priority": 3}});
+    let nested =
+        json!({"task": "add_plain", "payload": {"task": "echo", "payload": {"n": 1}, "key": "k", "priority": 3}});
     database.add("add", nested).await;
     let later = database.add_in_an_hour("echo", json!({})).await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").ledger(&ledger).spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").ledger(&ledger).spawn();
     assert!(host.ended().await.success());
     assert_eq!(ledger.entries().len(), 31);
     assert_eq!(database.jobs().await.iter().map(|job| job.id).collect::<Vec<_>>(), [later]);
@@ -169,63 +187,55 @@ async fn once_runs_all_that_can_run_now_also_what_the_jobs_added_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn once_without_any_job_ends_at_once() {
     let (database, folder) = workplace().await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_signal_lets_running_jobs_finish_and_their_results_are_stored() {
     let (database, folder) = workplace().await;
-    let mut host = listening(Taskbay::run(database.url(), folder.path()).args(["-j", "2"])).await;
-    let running = [
-        database.add("sleep", json!({"milliseconds": 700})).await,
-        database.add("sleep", json!({"milliseconds": 700})).await,
-    ];
+    let mut host = listening(Taskbay::run(&database.url(), folder.path()).args(["-j", "2"])).await;
+    let running = [database.add("sleep", json!({"ms": 700})).await, database.add("sleep", json!({"ms": 700})).await];
     for id in running {
         host.event("job_started", of_job(id)).await;
     }
     let waiting = database.add("nothing", json!({})).await;
     host.signal(Signal::TERM);
-    assert_stopped_by(&mut host, Signal::TERM).await;
+    host.ended_by(Signal::TERM).await;
     for id in running {
         host.event("job_done", of_job(id)).await;
     }
     let left = database.jobs().await;
-    assert_eq!(left.iter().map(|job| (job.id, job.attempts, job.locked_by.clone())).collect::<Vec<_>>(), [(waiting, 0, None)]);
-}
-
-/// The host ends as its stop signal's default would end it, which is what supervisors and shells expect.
-async fn assert_stopped_by(host: &mut Running, signal: Signal) {
-    use std::os::unix::process::ExitStatusExt;
-    let status = host.ended().await;
-    let expected = signal.as_raw();
-    assert!(status.signal() == Some(expected) || status.code() == Some(128 + expected), "{status:?}");
+    assert_eq!(
+        left.iter().map(|job| (job.id, job.attempts, job.locked_by.clone())).collect::<Vec<_>>(),
+        [(waiting, 0, None)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_job_is_told_of_the_stop_and_may_end_early() {
     let (database, folder) = workplace().await;
     let settings = "[worker]\nabort_timeout = \"100ms\"\n";
-    let mut host = listening(Taskbay::run(database.url(), folder.path()).settings(settings)).await;
-    let id = database.add("obedient", json!({})).await;
+    let mut host = listening(Taskbay::run(&database.url(), folder.path()).settings(settings)).await;
+    let id = database.add("wait_for_cancellation", json!({})).await;
     host.event("job_started", of_job(id)).await;
     host.signal(Signal::INT);
-    assert_stopped_by(&mut host, Signal::INT).await;
+    host.ended_by(Signal::INT).await;
     let job = database.job(id).await;
-    assert_eq!(job.last_error.as_deref(), Some("told to stop"));
+    assert_eq!(job.last_error.as_deref(), Some("stopped because it was told to"));
     assert!(job.locked_by.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_cancels_what_runs_and_fails_it_with_the_reason() {
     let (database, folder) = workplace().await;
-    let mut host = listening(Taskbay::run(database.url(), folder.path())).await;
-    let id = database.add_to_queue("sleep", json!({"milliseconds": 600_000}), "q").await;
+    let mut host = listening(Taskbay::run(&database.url(), folder.path())).await;
+    let id = database.add_to_queue("sleep", json!({"ms": 600_000}), "q").await;
     host.event("job_started", of_job(id)).await;
     host.signal(Signal::TERM);
     host.event("stopping", |_| true).await;
     host.signal(Signal::TERM);
-    assert_stopped_by(&mut host, Signal::TERM).await;
+    host.ended_by(Signal::TERM).await;
     let job = database.job(id).await;
     assert!(job.last_error.as_deref().unwrap().contains("cancelled"), "{job:?}");
     assert_eq!((job.attempts, job.locked_by), (1, None));
@@ -235,8 +245,8 @@ async fn a_second_signal_cancels_what_runs_and_fails_it_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_ignores_its_timeout_is_stopped_and_says_so() {
     let (database, folder) = workplace().await;
-    let id = database.add("slow", json!({})).await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let id = database.add("too_slow", json!({})).await;
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
     let error = database.job(id).await.last_error.unwrap();
     assert!(error.contains("200ms"), "{error}");
@@ -247,8 +257,7 @@ async fn claiming_follows_the_folder() {
     let database = TestDatabase::installed().await;
     let folder = tasks_folder();
     let id = database.add("nothing", json!({})).await;
-    let host =
-        listening(Taskbay::run(database.url(), folder.path()).args(["--poll-interval", NEVER])).await;
+    let host = listening(Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", NEVER])).await;
 
     install_plugin(folder.path(), "misbehaving");
     host.event("job_done", of_job(id)).await;
@@ -257,8 +266,8 @@ async fn claiming_follows_the_folder() {
     host.event("plugin_removed", |_| true).await;
     let unclaimed = database.add("nothing", json!({})).await;
     // The plugin that comes now proves that the worker looks for jobs again.
-    install_plugin(folder.path(), "misbehaving-at-start");
-    let other = database.add("started", json!({})).await;
+    install_plugin(folder.path(), "typed-plugin");
+    let other = database.add("greet", json!({"to": "Ada", "times": 1})).await;
     host.event("job_done", of_job(other)).await;
     let job = database.job(unclaimed).await;
     assert_eq!((job.attempts, job.locked_by), (0, None));
@@ -268,19 +277,19 @@ async fn claiming_follows_the_folder() {
 async fn a_log_line_of_a_task_carries_its_job_task_plugin_and_build() {
     let (database, folder) = workplace().await;
     for isolation in ["--in-process", "--log-level=debug"] {
-        let id = database.add("log", json!({"message": "hello"})).await;
-        let mut host = Taskbay::run(database.url(), folder.path()).args(["--once", isolation]).spawn();
+        let id = database.add("log_lines", json!({"message": "hello"})).await;
+        let mut host = Taskbay::run(&database.url(), folder.path()).args(["--once", isolation]).spawn();
         assert!(host.ended().await.success());
         let build = host.event("plugin_loaded", |_| true).await["build"].clone();
-        let line = host.lines().into_iter().find(|line| line["message"] == "hello at info").expect("the line is there");
+        let line = host.lines().into_iter().find(|line| line["message"] == "hello (info)").expect("the line is there");
         assert_eq!(line["job"], id);
-        assert_eq!(line["task"], "log");
+        assert_eq!(line["task"], "log_lines");
         assert_eq!(line["plugin"], "misbehaving");
         assert_eq!(line["build"], build);
         let fields: Value = serde_json::from_str(line["fields"].as_str().unwrap()).unwrap();
-        assert_eq!(fields, json!({"number": 42, "text": "some", "step": 7}));
+        assert_eq!(fields, json!({"n": 1, "name": "ada"}));
         for level in ["debug", "warn", "error"] {
-            let message = format!("hello at {level}");
+            let message = format!("hello ({level})");
             assert!(host.lines().iter().any(|line| line["message"] == *message), "{message}");
         }
     }
@@ -290,11 +299,12 @@ async fn a_log_line_of_a_task_carries_its_job_task_plugin_and_build() {
 async fn a_task_knows_its_job() {
     let (database, folder) = workplace().await;
     let id = database
-        .add_with(
+        .id_of(
             "select (graphile_worker.add_job('describe', '{\"a\": 1}', 'a queue', now(), 7, 'a key', -5, array['flag'])).id",
+            &[],
         )
         .await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
     let line = host.lines().into_iter().find(|line| line["message"] == "my job").expect("the line is there");
     let fields: Value = serde_json::from_str(line["fields"].as_str().unwrap()).unwrap();
@@ -313,8 +323,7 @@ async fn a_task_knows_its_job() {
     ] {
         assert_eq!(job[field], value, "{field}");
     }
-    let flags: Value = serde_json::from_str(job["flags"].as_str().unwrap()).unwrap();
-    assert_eq!(flags, json!({"flag": true}));
+    assert_eq!(job["flags"], json!(["flag"]));
     let micros = |field: &str| job[field].as_str().unwrap().parse::<u128>().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     for field in ["run_at", "created_at", "updated_at"] {
@@ -331,7 +340,7 @@ async fn a_job_added_by_a_task_has_all_that_it_was_given() {
         "queue": "q", "key": "k", "priority": 4, "max_attempts": 3,
     });
     database.add("add", spec).await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
     let JobRow { task, payload, queue, key, priority, max_attempts, .. } = database.only_job().await;
     assert_eq!(task, "a task that nobody has");
@@ -343,7 +352,7 @@ async fn a_job_added_by_a_task_has_all_that_it_was_given() {
 async fn a_job_that_cannot_be_added_fails_the_task_with_the_reason() {
     let (database, folder) = workplace().await;
     let id = database.add("add", json!({"task": "x".repeat(200), "payload": {}})).await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
     let error = database.job(id).await.last_error.unwrap();
     assert!(error.contains("could not add a job") && error.contains("128"), "{error}");
@@ -352,10 +361,10 @@ async fn a_job_that_cannot_be_added_fails_the_task_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_task_prints_arrives_in_the_log() {
     let (database, folder) = workplace().await;
-    database.add("print", json!({"message": "hello"})).await;
-    let mut host = Taskbay::run(database.url(), folder.path()).arg("--once").spawn();
+    database.add("print", json!({"text": "hello"})).await;
+    let mut host = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
     assert!(host.ended().await.success());
-    for message in ["hello to stdout", "hello to stderr"] {
+    for message in ["hello (stdout)", "hello (stderr)"] {
         host.event("plugin_output", |line| line["message"] == *message && line["plugin"] == "misbehaving").await;
     }
 }
@@ -364,11 +373,11 @@ async fn what_a_task_prints_arrives_in_the_log() {
 async fn a_killed_host_leaves_no_child() {
     use crate::harness::processes::{children_of, wait_until_gone};
     let (database, folder) = workplace().await;
-    install_plugin(folder.path(), "misbehaving-at-start");
-    let host = listening(Taskbay::run(database.url(), folder.path()).args(["-j", "3"])).await;
+    install_plugin(folder.path(), "typed-plugin");
+    let host = listening(Taskbay::run(&database.url(), folder.path()).args(["-j", "3"])).await;
     // One of them never looks at anything any more.
     let spinning = database.add("spin", json!({})).await;
-    let sleeping = database.add("sleep", json!({"milliseconds": 600_000})).await;
+    let sleeping = database.add("sleep", json!({"ms": 600_000})).await;
     for id in [spinning, sleeping] {
         host.event("job_started", of_job(id)).await;
     }

@@ -234,10 +234,10 @@ fn log(event: &Event) {
             error!(event = "file_rejected", file, "{file}: {reason}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
-            info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took = ?took, "replaced plugin {plugin}: build {old} by {build}");
+            info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: None, took } => {
-            info!(event = "plugin_loaded", plugin, %build, file, tasks = tasks.join(","), took = ?took, "loaded plugin {plugin}, build {build}");
+            info!(event = "plugin_loaded", plugin, %build, file, tasks = tasks.join(","), took_ms = milliseconds(*took), "loaded plugin {plugin}, build {build}");
         }
         Event::PluginRemoved { build: PluginBuild { plugin, build }, file, tasks } => {
             info!(event = "plugin_removed", plugin, %build, file, tasks = tasks.join(","), "removed plugin {plugin}: its file is gone");
@@ -277,12 +277,12 @@ fn log(event: &Event) {
             debug!(event = "job_started", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took = ?took, "job done");
+            debug!(event = "job_done", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(
                 event = "job_failed", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
-                max_attempts = job.max_attempts, retry, took = ?took, "job failed{}: {message}", if *retry { "" } else { " for good" }
+                max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
         }
         Event::JobReturned { id, task, reason } => {
@@ -322,4 +322,9 @@ fn log(event: &Event) {
         }
         Event::Stopped => info!(event = "stopped", "stopped"),
     }
+}
+
+/// For log pipelines: a number with microseconds behind the point.
+fn milliseconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
 }

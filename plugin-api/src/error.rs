@@ -1,49 +1,65 @@
-//! How a task fails.
+//! Why a task failed.
 
 use std::{error::Error, fmt};
 
-/// What most tasks return.
+/// Any error that can be sent between threads; what `?` inside a task and the return type of a task accept.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What a task returns.
 pub type TaskResult = Result<(), TaskError>;
 
-/// Why a job failed. `?` makes one of any error, also of a string; the job is then tried again later.
+/// Why a task failed, as text for the job's `last_error`.
+///
+/// Every standard error becomes one by `?`, with its causes: `cannot open the outbox: Permission denied (os error 13)`.
+/// A job that failed is tried again later, unless the error is made by [`TaskError::discard`].
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
 ///
-/// fn read(path: &str) -> Result<String, TaskError> {
-///     if path.is_empty() {
-///         return Err(TaskError::discard("the payload names no file"));
+/// fn age(text: &str) -> Result<u8, TaskError> {
+///     if text.is_empty() {
+///         return Err(TaskError::new("no age was given"));
 ///     }
-///     Ok(std::fs::read_to_string(path)?)
+///     Ok(text.parse()?)
 /// }
 ///
-/// assert_eq!(read("").unwrap_err().to_string(), "the payload names no file");
-/// assert!(read("/not/there").unwrap_err().to_string().contains("No such file"));
+/// assert_eq!(age("").unwrap_err().to_string(), "no age was given");
+/// assert_eq!(age("x").unwrap_err().to_string(), "invalid digit found in string");
 /// ```
+#[derive(Debug)]
 pub struct TaskError {
     message: String,
     discard: bool,
 }
 
 impl TaskError {
-    /// An error with this message.
+    /// The job failed for this reason and is tried again later.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), discard: false }
     }
 
-    /// An error that trying again cannot mend: the job fails for good, whatever attempts it has left.
+    /// The job failed for this reason and is never tried again: another attempt would fail the same way.
     pub fn discard(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), discard: true }
     }
 
-    /// Puts what was being done before the message.
-    #[must_use]
-    pub fn context(self, doing: impl fmt::Display) -> Self {
-        Self { message: format!("{doing}: {}", self.message), ..self }
+    /// Whether the job fails for good.
+    pub fn is_discard(&self) -> bool {
+        self.discard
     }
 
-    pub(crate) fn is_discard(&self) -> bool {
-        self.discard
+    /// Puts what was tried in front of the reason.
+    fn while_trying(mut self, what: &dyn fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Takes any error, and keeps a [`TaskError`] that travelled inside a box as it was.
+    pub(crate) fn from_any(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(error) => Self::new(with_causes(&*error)),
+        }
     }
 }
 
@@ -53,50 +69,89 @@ impl fmt::Display for TaskError {
     }
 }
 
-impl fmt::Debug for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-/// The message is the error's and those of its causes.
-impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskError {
+impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
     fn from(error: E) -> Self {
-        let error: Box<dyn Error + Send + Sync> = error.into();
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors repeat their cause in their own message.
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = error.source();
+        Self::from_any(error)
+    }
+}
+
+/// `TaskError` cannot be an `Error` itself, because then the conversion above would overlap with `From<T> for T`.
+#[derive(Debug)]
+struct Boxed(TaskError);
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Boxed {}
+
+impl From<TaskError> for BoxError {
+    fn from(error: TaskError) -> Self {
+        Box::new(Boxed(error))
+    }
+}
+
+/// Many errors repeat their cause in their own text; such a cause is not said twice.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
         }
-        Self { message, discard: false }
+        cause = error.source();
+    }
+    message
+}
+
+/// Says what was tried when something failed.
+///
+/// ```
+/// use taskbay_plugin::prelude::*;
+///
+/// fn read(path: &str) -> Result<String, TaskError> {
+///     std::fs::read_to_string(path).or_fail(format_args!("cannot read {path}"))
+/// }
+///
+/// let error = read("/nowhere").unwrap_err();
+/// assert_eq!(error.to_string(), "cannot read /nowhere: No such file or directory (os error 2)");
+/// ```
+pub trait OrFail<T> {
+    /// On an error, fails with `what` in front of its text. The job is tried again, unless the error says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The error, with `what` in front.
+    fn or_fail(self, what: impl fmt::Display) -> Result<T, TaskError>;
+
+    /// As [`or_fail`](OrFail::or_fail), but the job fails for good.
+    ///
+    /// # Errors
+    ///
+    /// The error, with `what` in front.
+    fn or_discard(self, what: impl fmt::Display) -> Result<T, TaskError>;
+}
+
+impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
+    fn or_fail(self, what: impl fmt::Display) -> Result<T, TaskError> {
+        self.map_err(|error| TaskError::from_any(error).while_trying(&what))
+    }
+
+    fn or_discard(self, what: impl fmt::Display) -> Result<T, TaskError> {
+        self.or_fail(what).map_err(|error| TaskError { discard: true, ..error })
     }
 }
 
-/// What a task may return.
-#[diagnostic::on_unimplemented(
-    message = "a task cannot return `{Self}`",
-    note = "a task returns nothing, `TaskResult`, or a `Result<(), E>` whose error can become a `TaskError`"
-)]
-#[doc(hidden)]
-pub trait IntoTaskResult {
-    fn into_task_result(self) -> TaskResult;
-}
-
-impl IntoTaskResult for () {
-    fn into_task_result(self) -> TaskResult {
-        Ok(())
-    }
-}
-
-impl<E: Into<TaskError>> IntoTaskResult for Result<(), E> {
-    fn into_task_result(self) -> TaskResult {
-        self.map_err(Into::into)
-    }
+/// Ends the task with an error: `bail!("no account {name}")` is `return Err(TaskError::new(format!("no account {name}")).into())`.
+#[macro_export]
+macro_rules! bail {
+    ($($message:tt)+) => {
+        return ::core::result::Result::Err(::core::convert::Into::into($crate::TaskError::new(::core::format_args!($($message)+))))
+    };
 }
 
 #[cfg(test)]
@@ -104,11 +159,11 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Outer(std::num::ParseIntError);
+    struct Outer(std::io::Error);
 
     impl fmt::Display for Outer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("reading the page number")
+            f.write_str("cannot send")
         }
     }
 
@@ -119,16 +174,24 @@ mod tests {
     }
 
     #[test]
-    fn the_message_holds_the_causes() {
-        let error = TaskError::from(Outer("x".parse::<u8>().unwrap_err()));
-        assert_eq!(error.to_string(), "reading the page number: invalid digit found in string");
+    fn the_causes_of_an_error_are_part_of_the_message() {
+        let error = TaskError::from(Outer(std::io::Error::other("no route")));
+        assert_eq!(error.to_string(), "cannot send: no route");
+        assert!(!error.is_discard());
     }
 
     #[test]
-    fn a_string_is_an_error_too() {
-        fn task() -> TaskResult {
-            Err("no such user")?
-        }
-        assert_eq!(task().unwrap_err().context("greeting").to_string(), "greeting: no such user");
+    fn a_discard_stays_one_inside_a_box_and_under_an_explanation() {
+        let boxed: BoxError = TaskError::discard("no such account").into();
+        let error = Err::<(), _>(boxed).or_fail("cannot book").unwrap_err();
+        assert!(error.is_discard());
+        assert_eq!(error.to_string(), "cannot book: no such account");
+    }
+
+    #[test]
+    fn a_plain_text_can_be_the_error() {
+        let error = Err::<(), _>("too late").or_discard("cannot book").unwrap_err();
+        assert!(error.is_discard());
+        assert_eq!(error.to_string(), "cannot book: too late");
     }
 }

@@ -1,7 +1,6 @@
-//! Write tasks for Taskbay, the Postgres job worker.
+//! Write tasks for [Taskbay](https://github.com/taskbay/taskbay), the Postgres job worker.
 //!
-//! A plugin is a crate of type `cdylib` whose functions are tasks. Drop the compiled file into the host's tasks folder, and
-//! jobs of these tasks run it; replace the file, and the next job runs the new build.
+//! A plugin is a crate that builds a shared library. It needs one dependency and one line in `Cargo.toml`:
 //!
 //! ```toml
 //! [lib]
@@ -9,8 +8,9 @@
 //!
 //! [dependencies]
 //! taskbay-plugin = "0.1"
-//! serde = { version = "1", features = ["derive"] }
 //! ```
+//!
+//! and this is a whole one:
 //!
 //! ```
 //! use taskbay_plugin::prelude::*;
@@ -24,7 +24,7 @@
 //! /// Sends one e-mail.
 //! #[task(timeout = "30s", max_attempts = 5)]
 //! async fn send_email(ctx: Context, mail: SendEmail) -> TaskResult {
-//!     info!(to = %mail.to, attempt = ctx.attempt(), "sending");
+//!     info!(to = %mail.to, subject = %mail.subject, attempt = ctx.attempt(), "sending");
 //!     Ok(())
 //! }
 //!
@@ -32,148 +32,146 @@
 //! # fn main() {}
 //! ```
 //!
+//! `cargo build --release`, copy `target/release/lib….so` into the tasks folder, and jobs for `send_email` run this code.
+//! Copy the next build over it, and the next job runs the new code, while the jobs that run finish on the old.
+//!
 //! # Tasks
 //!
-//! [`#[task]`](macro@task) goes on an `async fn`, or on a plain `fn`, which runs on the plugin's blocking pool and may
-//! compute or block as long as it likes. The function takes nothing, a payload (any type that serde can deserialize), a
-//! [`Context`], or a context and a payload, in this order. It returns nothing, [`TaskResult`], or any `Result<(), E>`
-//! whose error can become a [`TaskError`].
+//! A task is a function with the attribute [`#[task]`](macro@task). It takes, in this order and each optional:
 //!
-//! | option | what it does |
-//! |---|---|
-//! | `name = "mail/send"` | the identifier that jobs name; the function's name unless given |
-//! | `timeout = "30s"` | the job is told to stop after that long, then made to; units are `ms`, `s`, `m`, `h` and `d` |
-//! | `max_attempts = 5` | the job fails for good at that attempt, even if it was added with more |
+//! * the job, as [`Context`], or [`Context<State>`](Context) if it needs the plugin's state. The macro knows it by its
+//!   name, so do not rename the type;
+//! * the payload, as any type that implements `Deserialize`. [`Json`] takes any payload, and `Box<`[`RawJson`]`>` keeps its
+//!   text as it is. A payload that does not fit fails the job with a message that names the field.
 //!
-//! The first line of the function's documentation is what `taskbay plugins` shows of it.
+//! An `async fn` runs on the plugin's own tokio runtime: it must not block, and may use everything that needs tokio 1. A
+//! plain `fn` runs on a thread for blocking work: for files, computations, and libraries that are not async.
 //!
-//! An error fails the job, which is tried again with growing delays; [`TaskError::discard`] fails it for good. A panic
-//! fails its job with the message and the place, and nothing else. What is printed or logged with the macros of `tracing`
-//! arrives in the host's log with the job's id, its task, the plugin and the build.
+//! # Outcomes
+//!
+//! * `Ok` completes the job.
+//! * `Err` fails it; it is tried again later until it has used up its attempts. `?` works on every standard error, and
+//!   [`OrFail`] says in front of it what was tried.
+//! * [`TaskError::discard`] fails it for good.
+//! * A panic fails it like an error, with the message and the place of the panic.
+//!
+//! A job may run more than once: if the machine dies before the end of a job is stored, another one runs it again. Write
+//! tasks so that this does no harm.
+//!
+//! # Cancellation
+//!
+//! When a job has run longer than its `timeout`, or the host shuts down, the task is told: [`Context::is_cancelled`],
+//! [`Context::cancelled`]. A short time later an async task is dropped at its next `.await`. A plain one cannot be stopped
+//! from inside the process, so one that runs long should look at `is_cancelled` now and then.
 //!
 //! # State
 //!
-//! What should be made once per build rather than once per job, such as a connection pool, is the plugin's state:
+//! What all jobs share, such as a pool of connections, is built once for each build of the plugin and torn down after the
+//! last job:
 //!
 //! ```
-//! use std::sync::Arc;
-//!
 //! use taskbay_plugin::prelude::*;
-//!
-//! struct Mailer { server: String }
+//! use std::{fs::File, io::Write, path::PathBuf, sync::Mutex};
 //!
 //! #[derive(Deserialize)]
-//! struct Settings { server: String }
-//!
-//! /// Runs before the first job. An error refuses the build; the one before it goes on.
-//! async fn connect(setup: Setup) -> Result<Mailer, TaskError> {
-//!     let settings: Settings = setup.settings()?;
-//!     Ok(Mailer { server: settings.server })
+//! struct Settings {
+//!     file: PathBuf,
 //! }
 //!
-//! /// Runs after the last job.
-//! async fn close(mailer: Arc<Mailer>) {
-//!     info!(server = %mailer.server, "closing");
+//! struct Journal {
+//!     file: Mutex<File>,
+//! }
+//!
+//! fn open(setup: &Setup) -> Result<Journal, TaskError> {
+//!     let settings: Settings = setup.settings()?;
+//!     let file = File::options().append(true).create(true).open(&settings.file);
+//!     let file = file.or_fail(format_args!("cannot open {}", settings.file.display()))?;
+//!     Ok(Journal { file: Mutex::new(file) })
+//! }
+//!
+//! fn close(journal: &Journal) -> Result<(), std::io::Error> {
+//!     journal.file.lock().unwrap().sync_all()
 //! }
 //!
 //! #[task]
-//! async fn send(ctx: Context<Mailer>, to: String) -> TaskResult {
-//!     info!(server = %ctx.state().server, %to, "sending");
+//! fn note(ctx: Context<Journal>, text: String) -> TaskResult {
+//!     writeln!(ctx.state().file.lock().unwrap(), "{} {text}", ctx.id())?;
 //!     Ok(())
 //! }
 //!
-//! plugin! { tasks: [send], state: connect, teardown: close, worker_threads: 2 }
+//! plugin! {
+//!     state: open,
+//!     teardown: close,
+//!     tasks: [note],
+//! }
 //! # fn main() {}
 //! ```
 //!
-//! The settings come from the plugin's section of the host's `taskbay.toml`: `[plugins.mailer.settings]`. During a
-//! replacement the old and the new state exist side by side until the old build's last job has ended.
+//! The settings are those under the plugin's name in the host's `taskbay.toml`. `state` and `teardown` may be `async`.
+//! While a new build starts, the old one still runs: for a short time both have a state.
+//!
+//! # Log lines
+//!
+//! The macros of `tracing`, which the prelude has, write to the host's log with the job's id and task; fields of spans are
+//! added to the lines inside them. Lines of the `log` crate arrive as well. What a task spawns keeps its job if it is
+//! spawned with [`Context::spawn`]. Do not install a subscriber of your own.
 //!
 //! # Threads
 //!
-//! Each plugin has a tokio runtime of its own, with one worker thread unless `worker_threads` says otherwise: `tokio`'s
-//! timers and sockets, and crates that use them, work as anywhere. A task that computes for long belongs in a plain `fn`.
-#![warn(missing_docs)]
+//! A plugin has one thread for its async tasks (`worker_threads` in [`plugin!`]) and as many as needed for plain ones. Do not
+//! leave threads or `tokio::spawn`ed work behind that outlive the state.
+//!
+//! # Tests
+//!
+//! [`testing`] makes a context, so that tests call tasks as the functions they are. A crate of the type `cdylib` has unit
+//! tests like any other.
 
+// The macros write `::taskbay_plugin`, also in the tests of this crate.
+extern crate self as taskbay_plugin;
+
+mod border;
+mod calls;
 mod context;
-mod dispatch;
+mod current;
+mod dispatcher;
 mod error;
-mod export;
-mod logs;
+mod host_link;
+mod job;
+mod logging;
+#[cfg(doctest)]
+mod misuse;
 mod new_job;
 mod panics;
-mod setup;
-
-pub use context::Context;
-pub use error::{TaskError, TaskResult};
-pub use new_job::{KeyMode, NewJob};
-pub use setup::Setup;
-/// Exports tasks as a plugin; see the [crate's documentation](crate).
-///
-/// A plugin has at least one task:
-///
-/// ```compile_fail
-/// taskbay_plugin::plugin!();
-/// ```
-///
-/// no two of the same name:
-///
-/// ```compile_fail
-/// use taskbay_plugin::prelude::*;
-/// #[task(name = "same")] fn one() {}
-/// #[task(name = "same")] fn two() {}
-/// plugin!(one, two);
-/// ```
-///
-/// and the state that its tasks ask for:
-///
-/// ```compile_fail
-/// use taskbay_plugin::prelude::*;
-/// struct Pool;
-/// #[task] fn query(_ctx: Context<Pool>) {}
-/// plugin!(query);
-/// ```
-pub use taskbay_plugin_macros::plugin;
-/// Makes a function a task; see the [crate's documentation](crate).
-///
-/// Mistakes are found at compile time:
-///
-/// ```compile_fail
-/// use taskbay_plugin::prelude::*;
-/// #[task(timeout = "soon")] fn a() {}
-/// ```
-/// ```compile_fail
-/// use taskbay_plugin::prelude::*;
-/// #[task(retries = 5)] fn a() {}
-/// ```
-/// ```compile_fail
-/// use taskbay_plugin::prelude::*;
-/// #[task] fn a(_payload: String, _ctx: Context) {}
-/// ```
-pub use taskbay_plugin_macros::task;
-pub use tokio;
-pub use tracing;
-
-/// What a plugin's source begins with: `use taskbay_plugin::prelude::*;`.
-pub mod prelude {
-    pub use serde::{Deserialize, Serialize};
-    pub use serde_json::{json, value::RawValue};
-    pub use tracing::{debug, error, info, trace, warn};
-
-    pub use crate::{Context, KeyMode, NewJob, Setup, TaskError, TaskResult, plugin, task};
-}
-
-/// What the macros write. Not for people, and changed without notice.
+mod payload;
 #[doc(hidden)]
-pub mod private {
-    pub use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
-    pub use taskbay_abi::{Header, Host, PluginModule_Ref as PluginModule, Str, TaskDef};
+#[allow(missing_debug_implementations, reason = "no part of the interface for people")]
+pub mod private;
+mod setup;
+pub mod testing;
 
+pub use serde::{de::Deserialize, ser::Serialize};
+pub use serde_json::{Value as Json, json, value::RawValue as RawJson};
+pub use taskbay_plugin_macros::{Deserialize, Serialize, plugin, task};
+pub use {serde, serde_json, tokio, tracing};
+
+pub use crate::{
+    context::Context,
+    error::{BoxError, OrFail, TaskError, TaskResult},
+    new_job::{KeyMode, NewJob},
+    setup::Setup,
+};
+
+/// What a plugin usually needs: `use taskbay_plugin::prelude::*;`.
+pub mod prelude {
+    #[doc(no_inline)]
     pub use crate::{
-        context::Call,
-        dispatch::{Needs, Plugin, Run, Task, check_needs, init},
-        error::IntoTaskResult,
-        export::{check_names, header, root_module, task_def},
-        setup::{StateBuilder, build_state, no_state, tear_down},
+        Context, Deserialize, Json, KeyMode, OrFail, RawJson, Serialize, Setup, TaskError, TaskResult, bail, json,
+        plugin, task,
     };
+    #[doc(no_inline)]
+    pub use tracing::{debug, error, info, trace, warn};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

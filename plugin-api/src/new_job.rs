@@ -1,130 +1,160 @@
-//! Adding jobs from a task.
+//! A job that a task adds.
 
 use std::{
+    collections::HashMap,
+    fmt,
     future::{Future, IntoFuture},
     pin::Pin,
-    time::SystemTime,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use crate::{dispatch, error::TaskError};
+use crate::{TaskError, host_link::HostLink, job::micros};
 
-/// What happens to a job that already has the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeyMode {
-    /// It gets all that the new one says.
-    #[default]
-    Replace,
-    /// It gets all but the time, unless it has failed before.
-    PreserveRunAt,
-    /// It stays as it is, even if it has failed for good.
-    UnsafeDedupe,
-}
-
-/// A job that is being put together, made by [`Context::add_job`](crate::Context::add_job). `.await` adds it and gives its
-/// id.
-#[derive(Debug)]
-#[must_use = "the job is added by `.await` or `.wait()`"]
+/// A job that is about to be added: made by [`Context::add_job`](crate::Context::add_job).
+///
+/// `.await` adds it from an async task, [`wait`](NewJob::wait) from a plain one. Either gives the new job's id.
+#[must_use = "a job is added only by `.await` or `.wait()`"]
 pub struct NewJob {
+    link: Arc<dyn HostLink>,
     call: u64,
-    spec: Map<String, Value>,
-    /// Kept as text: numbers and keys of a payload stay as they were written.
+    spec: Spec,
     payload: Result<Box<RawValue>, serde_json::Error>,
 }
 
+/// What happens to a job with the same key that is still waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyMode {
+    /// The new job takes its place.
+    #[default]
+    Replace,
+    /// The new job takes its place, but the time at which it is due stays.
+    PreserveRunAt,
+    /// It stays as it is and nothing is added, even if it is running or has failed for good.
+    UnsafeDedupe,
+}
+
+#[derive(Serialize, Default)]
+struct Spec {
+    identifier: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_key_mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<String>,
+}
+
 impl NewJob {
-    pub(crate) fn new(call: u64, task: String, payload: &impl Serialize) -> Self {
-        let spec = Map::from_iter([("identifier".to_owned(), Value::from(task))]);
-        Self { call, spec, payload: serde_json::value::to_raw_value(payload) }
+    pub(crate) fn new<P: Serialize + ?Sized>(
+        link: &Arc<dyn HostLink>,
+        call: u64,
+        task: impl Into<String>,
+        payload: &P,
+    ) -> Self {
+        let spec = Spec { identifier: task.into(), ..Spec::default() };
+        Self { link: Arc::clone(link), call, spec, payload: serde_json::value::to_raw_value(payload) }
     }
 
-    fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.spec.insert(field.to_owned(), value.into());
+    /// The jobs of one queue run one after the other.
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        self.spec.queue_name = Some(name.into());
         self
     }
 
-    /// Runs it in this queue: the jobs of one queue run one after another.
-    pub fn queue(self, name: impl Into<String>) -> Self {
-        self.with("queue_name", name.into())
+    /// When the job is due. Without this it is due at once.
+    pub fn run_at(mut self, time: SystemTime) -> Self {
+        self.spec.run_at = Some(micros(time));
+        self
     }
 
-    /// Runs it at this time, or as soon as possible afterwards.
-    pub fn run_at(self, time: SystemTime) -> Self {
-        let micros = match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
-        };
-        self.with("run_at", micros)
+    /// The job is due after this time, by the clock of this machine.
+    pub fn run_in(self, delay: Duration) -> Self {
+        self.run_at(SystemTime::now() + delay)
     }
 
-    /// How often it may be tried; 25 times unless said.
-    pub fn max_attempts(self, attempts: u32) -> Self {
-        self.with("max_attempts", attempts)
+    /// A smaller number runs earlier. Without this it is 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.spec.priority = Some(priority);
+        self
     }
 
-    /// A smaller number runs earlier; 0 unless said.
-    pub fn priority(self, priority: i32) -> Self {
-        self.with("priority", priority)
+    /// How many attempts the job has. Without this it is 25.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.spec.max_attempts = Some(attempts);
+        self
     }
 
-    /// The job's key: at most one waiting job has it, and adding it again changes that one.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        self.with("job_key", key.into())
+    /// There is at most one waiting job with this key; the new one takes the place of the old one.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.spec.job_key = Some(key.into());
+        self
     }
 
-    /// What happens to a job that already has the key.
-    pub fn key_mode(self, mode: KeyMode) -> Self {
-        self.with(
-            "job_key_mode",
-            match mode {
-                KeyMode::Replace => "replace",
-                KeyMode::PreserveRunAt => "preserve_run_at",
-                KeyMode::UnsafeDedupe => "unsafe_dedupe",
-            },
-        )
+    /// What happens to the waiting job with the same [`key`](NewJob::key).
+    pub fn key_mode(mut self, mode: KeyMode) -> Self {
+        self.spec.job_key_mode = Some(match mode {
+            KeyMode::Replace => "replace",
+            KeyMode::PreserveRunAt => "preserve_run_at",
+            KeyMode::UnsafeDedupe => "unsafe_dedupe",
+        });
+        self
     }
 
-    /// Marks the job; workers may be told to leave jobs with certain flags alone.
-    pub fn flags(self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let flags: Vec<Value> = flags.into_iter().map(|flag| Value::from(flag.into())).collect();
-        self.with("flags", flags)
+    /// Sets a flag, by which workers can leave the job out. May be called several times.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.spec.flags.push(flag.into());
+        self
     }
 
-    /// Adds it and blocks until that is done; for plain `fn` tasks.
+    /// Adds the job and waits, for plain tasks.
     ///
     /// # Errors
     ///
-    /// When the database refuses it, with the reason.
+    /// When the payload cannot be written as JSON, or the host could not add the job.
     ///
     /// # Panics
     ///
-    /// In an `async fn`: use `.await` there.
+    /// In an async task, which it would block: write `.await` there.
     pub fn wait(self) -> Result<i64, TaskError> {
-        let answer = self.send()?;
-        receive(answer.blocking_recv())
+        let (task, pending) = self.send()?;
+        pending.wait().unwrap_or_else(no_answer).map_err(|reason| refused(&task, &reason))
     }
 
-    fn send(self) -> Result<oneshot::Receiver<Result<i64, String>>, TaskError> {
-        let payload =
-            self.payload.map_err(|error| TaskError::from(error).context("a new job's payload is not JSON"))?;
-        let mut spec = Value::Object(self.spec).to_string();
-        // The payload's text goes in as it is.
-        spec.truncate(spec.len() - 1);
-        spec.push_str(",\"payload\":");
-        spec.push_str(payload.get());
-        spec.push('}');
-        Ok(dispatch::add_job(self.call, &spec))
+    async fn add(self) -> Result<i64, TaskError> {
+        let (task, pending) = self.send()?;
+        pending.answer().await.unwrap_or_else(no_answer).map_err(|reason| refused(&task, &reason))
     }
-}
 
-fn receive(answer: Result<Result<i64, String>, oneshot::error::RecvError>) -> Result<i64, TaskError> {
-    match answer {
-        Ok(Ok(id)) => Ok(id),
-        Ok(Err(message)) => Err(TaskError::new(format_args!("could not add a job: {message}"))),
-        Err(_) => Err(TaskError::new("could not add a job: the plugin is shutting down")),
+    fn send(self) -> Result<(String, Pending), TaskError> {
+        let Self { link, call, mut spec, payload } = self;
+        let written = payload.and_then(|payload| {
+            spec.payload = Some(payload);
+            serde_json::to_string(&spec)
+        });
+        let text = written.map_err(|error| {
+            TaskError::new(format!("cannot write the payload of the new job `{}` as JSON: {error}", spec.identifier))
+        })?;
+        let (pending, answer) = Pending::new();
+        link.add_job(call, &text, answer);
+        Ok((spec.identifier, pending))
     }
 }
 
@@ -133,6 +163,74 @@ impl IntoFuture for NewJob {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { receive(self.send()?.await) })
+        Box::pin(self.add())
+    }
+}
+
+impl fmt::Debug for NewJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewJob").field("task", &self.spec.identifier).finish_non_exhaustive()
+    }
+}
+
+fn refused(task: &str, reason: &str) -> TaskError {
+    TaskError::new(format!("cannot add a job for `{task}`: {reason}"))
+}
+
+fn no_answer(_: oneshot::error::RecvError) -> Result<i64, String> {
+    Err("the host did not answer".to_owned())
+}
+
+type Added = Result<i64, String>;
+
+/// Requests that the host has not answered. Numbers cross the border instead of pointers, so that an answer which comes
+/// late or twice finds nothing here and does no harm.
+static UNANSWERED: Mutex<Option<HashMap<u64, oneshot::Sender<Added>>>> = Mutex::new(None);
+
+fn unanswered<R>(change: impl FnOnce(&mut HashMap<u64, oneshot::Sender<Added>>) -> R) -> R {
+    change(UNANSWERED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+/// The host's end of a request, as a number that crosses the border.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer(pub(crate) u64);
+
+impl Answer {
+    pub(crate) fn deliver(self, added: Added) {
+        if let Some(waiting) = unanswered(|requests| requests.remove(&self.0)) {
+            // The task may have stopped waiting just now.
+            let _ = waiting.send(added);
+        }
+    }
+}
+
+/// The task's end of a request; dropping it withdraws the request from the table.
+struct Pending {
+    request: u64,
+    receiver: oneshot::Receiver<Added>,
+}
+
+impl Pending {
+    fn new() -> (Self, Answer) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let request = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        unanswered(|requests| requests.insert(request, sender));
+        (Self { request, receiver }, Answer(request))
+    }
+
+    fn wait(mut self) -> Result<Added, oneshot::error::RecvError> {
+        // A oneshot receiver can be waited for in place only by value, and this type has a destructor.
+        std::mem::replace(&mut self.receiver, oneshot::channel().1).blocking_recv()
+    }
+
+    async fn answer(mut self) -> Result<Added, oneshot::error::RecvError> {
+        (&mut self.receiver).await
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        unanswered(|requests| requests.remove(&self.request));
     }
 }

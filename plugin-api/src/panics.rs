@@ -1,57 +1,60 @@
-//! A panic becomes the message and the place that its job fails with.
+//! Where a panic happened and what it said, kept for the outcome of the job.
 
-use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    panic::{self, AssertUnwindSafe, PanicHookInfo},
-    pin::pin,
-    sync::PoisonError,
+use std::{any::Any, cell::RefCell, panic, sync::Once, thread};
+
+use crate::{
+    current,
+    host_link::{self, Line},
 };
 
-use crate::dispatch;
+thread_local! {
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
-/// Notes each panic with its place, which the catcher cannot know any more.
+/// Installs the hook in this plugin's own copy of the standard library, which the host's hook never hears of.
 ///
-/// This is the hook of the plugin's own copy of the standard library; the host has another. It looks up no symbols: that
-/// would map tens of megabytes for each build.
+/// It takes no backtrace: to name the functions of one costs tens of megabytes per build, and they are never freed.
 pub(crate) fn install_hook() {
-    panic::set_hook(Box::new(|info| {
-        let text = describe(info);
-        match dispatch::current_call() {
-            Some(call) => *call.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(text),
-            // A thread that a task started: its job may go on, but the log shall know.
-            None => tracing::error!("{text}"),
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        panic::set_hook(Box::new(|info| {
+            let said = said(info.payload());
+            let message = match info.location() {
+                Some(place) => format!("panicked at {place}: {said}"),
+                None => format!("panicked: {said}"),
+            };
+            let belongs_to_outcome = current::with(|current| current.is_some_and(|current| current.owns_panics));
+            if belongs_to_outcome {
+                let _ = LAST.try_with(|last| last.replace(Some(message)));
+            } else {
+                report(&message);
+            }
+        }));
+    });
+}
+
+/// The message of the panic that was just caught on this thread.
+pub(crate) fn take(payload: &(dyn Any + Send)) -> String {
+    // Nothing was recorded if the panic was resumed instead of begun.
+    LAST.try_with(RefCell::take).ok().flatten().unwrap_or_else(|| format!("panicked: {}", said(payload)))
+}
+
+fn said(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(with a value that is not text)")
+}
+
+/// A panic that no job answers for, such as one in a thread that a task started, would else be seen by nobody.
+fn report(message: &str) {
+    let thread = thread::current();
+    let message = format!("thread `{}` {message}", thread.name().unwrap_or("unnamed"));
+    let line = Line { level: taskbay_abi::LEVEL_ERROR, target: "panic", message: &message, fields: None };
+    current::with(|current| match current {
+        Some(current) => current.link.log(current.call, &line),
+        None => {
+            if let Some(link) = host_link::remembered() {
+                link.log(taskbay_abi::INIT_CALL, &line);
+            }
         }
-    }));
-}
-
-fn describe(info: &PanicHookInfo<'_>) -> String {
-    let message = message(info.payload());
-    match info.location() {
-        Some(place) => format!("panicked at {}:{}:{}: {message}", place.file(), place.line(), place.column()),
-        None => format!("panicked: {message}"),
-    }
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(the panic's value is not text)")
-}
-
-/// Runs something; a panic becomes its message. What was unwound is not used again, so its state does not matter.
-pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    panic::catch_unwind(AssertUnwindSafe(run)).map_err(|payload| format!("panicked: {}", message(&*payload)))
-}
-
-/// The same for a future.
-pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
-        Ok(poll) => poll.map(Ok),
-        Err(panicked) => std::task::Poll::Ready(Err(panicked)),
-    })
-    .await
+    });
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -23,18 +22,18 @@ pub struct Ledger {
 #[derive(Debug, Deserialize)]
 pub struct Entry {
     /// The build's label.
-    pub label: u32,
+    pub label: String,
     /// Which job it was.
     pub job: i64,
     /// The payload, byte for byte.
-    pub payload: Box<RawValue>,
+    pub payload: String,
 }
 
 impl Entry {
     /// The payload's number.
     #[track_caller]
     pub fn n(&self) -> i64 {
-        let payload: serde_json::Value = serde_json::from_str(self.payload.get()).expect("the payload is JSON");
+        let payload: serde_json::Value = serde_json::from_str(&self.payload).expect("the payload is JSON");
         payload["n"].as_i64().expect("the payload has a number")
     }
 }

@@ -1,6 +1,9 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
+pub mod jobs;
 pub mod ledger;
+pub mod node;
 pub mod plugins;
+pub mod postgres;
 pub mod processes;
 pub mod program;

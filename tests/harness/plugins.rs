@@ -9,27 +9,62 @@ use std::{
     sync::OnceLock,
 };
 
+/// All plugins that tests use.
+const PLUGINS: [&str; 7] =
+    ["hash-file", "import-csv", "ledger", "misbehaving", "send-email", "typed-plugin", "webhook"];
+
 /// What a build's label looks like in the compiled file; ten digits follow.
 const LABEL: &[u8] = b"taskbay-label:";
+/// What a build does as a whole; eleven characters follow.
+const MODE: &[u8] = b"taskbay-mode:";
 
 /// The compiled file of an example plugin, by its crate's name.
 #[track_caller]
 pub fn plugin(krate: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(build_all);
-    let file = folder.join(format!("lib{}.so", krate.replace('-', "_")));
-    assert!(file.exists(), "{} was not built: is {krate} in example-plugins?", file.display());
+    let file = folder.join(file_name(krate));
+    assert!(file.exists(), "{} was not built: is {krate} in the list of plugins?", file.display());
     file
 }
 
-/// The bytes of another build of a plugin: the same code with another label, which its `echo` task reports.
+/// The bytes of another build of `misbehaving`: the same code with another label, which its `echo` task reports.
 #[track_caller]
-pub fn build_labelled(krate: &str, label: u32) -> Vec<u8> {
-    let mut bytes = fs::read(plugin(krate)).expect("read the compiled plugin");
-    let at = bytes.windows(LABEL.len()).position(|window| window == LABEL).expect("the plugin has a label");
-    let digits = at + LABEL.len();
-    bytes[digits..digits + 10].copy_from_slice(format!("{label:010}").as_bytes());
+pub fn build_labelled(label: u32) -> Vec<u8> {
+    let mut bytes = fs::read(plugin("misbehaving")).expect("read the compiled plugin");
+    patch(&mut bytes, LABEL, &format!("{label:010}"));
     bytes
+}
+
+/// The bytes of a build of `misbehaving` that does something to whoever loads, starts or stops it.
+#[track_caller]
+pub fn build_that(mode: &str) -> Vec<u8> {
+    let mut bytes = fs::read(plugin("misbehaving")).expect("read the compiled plugin");
+    patch(&mut bytes, MODE, &format!("{mode:-<11}"));
+    bytes
+}
+
+#[track_caller]
+fn patch(bytes: &mut [u8], marker: &[u8], value: &str) {
+    let at = bytes.windows(marker.len()).position(|window| window == marker).expect("the plugin has the marker");
+    bytes[at + marker.len()..][..value.len()].copy_from_slice(value.as_bytes());
+}
+
+/// The name of a plugin's file.
+pub fn file_name(krate: &str) -> String {
+    format!("lib{}.so", krate.replace('-', "_"))
+}
+
+/// Puts a plugin into a tasks folder.
+#[track_caller]
+pub fn install_plugin(folder: &Path, krate: &str) {
+    install(folder, &file_name(krate), &fs::read(plugin(krate)).expect("read the compiled plugin"));
+}
+
+/// Takes it out again.
+#[track_caller]
+pub fn remove_plugin(folder: &Path, krate: &str) {
+    fs::remove_file(folder.join(file_name(krate))).expect("remove a plugin");
 }
 
 /// Puts a file into a tasks folder as a careful deployment does: written beside, then renamed.
@@ -61,7 +96,7 @@ fn build_all() -> PathBuf {
     let profile_folder = program.parent().expect("the program is in a target folder");
     let target = profile_folder.parent().expect("the profile's folder is in a target folder");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "example-*", "--package", "misbehaving*"]);
+    cargo.args(["build", "--quiet"]).args(PLUGINS.iter().flat_map(|plugin| ["--package", plugin]));
     if profile_folder.ends_with("release") {
         cargo.arg("--release");
     }

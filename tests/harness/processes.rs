@@ -33,3 +33,13 @@ pub fn resident_kib(pid: u32) -> u64 {
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("the status has RssAnon");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("RssAnon is a number")
 }
+
+/// Waits for the end of a process that is not this one's child.
+pub async fn wait_until_gone(pid: u32) {
+    let deadline = tokio::time::Instant::now() + super::program::DEADLINE;
+    while is_alive(pid) {
+        assert!(tokio::time::Instant::now() < deadline, "process {pid} is still there");
+        // The kernel tells only parents.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}

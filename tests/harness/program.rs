@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -68,6 +69,12 @@ impl Taskbay {
         self
     }
 
+    /// Runs it in another folder than its own.
+    pub fn current_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// Adds to its `taskbay.toml`.
     pub fn settings(self, toml: &str) -> Self {
         let file = self.home.path().join("taskbay.toml");
@@ -78,7 +85,7 @@ impl Taskbay {
 
     /// Tells the `echo` task of `misbehaving` where to note its runs.
     pub fn ledger(self, ledger: &Ledger) -> Self {
-        self.settings(&format!("[plugins.misbehaving.settings]\nledger = {:?}", ledger.path()))
+        self.settings(&format!("[plugins.misbehaving.settings]\necho_file = {:?}", ledger.path()))
     }
 
     /// Its working folder.
@@ -187,10 +194,17 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, and waits for its end.
-    pub async fn stop(mut self) -> ExitStatus {
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) {
         self.signal(Signal::TERM);
-        self.ended().await
+        self.ended_by(Signal::TERM).await;
+    }
+
+    /// Waits for its end, which must be that which the signal has by default: supervisors and shells expect it.
+    pub async fn ended_by(&mut self, signal: Signal) {
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
+        assert_eq!(self.events("stopped").len(), 1, "it stopped in order");
     }
 }
 

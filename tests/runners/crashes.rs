@@ -10,7 +10,7 @@ async fn plugin() -> Plugin {
 async fn crash(task: &'static str, expected: &[&str]) {
     let limit = PluginSettings { memory_limit: Some(256 << 20), ..settings(Isolation::Child) };
     let mut plugin = Plugin::launch_with(image(), &limit).await;
-    let beside = plugin.begin("release", &CancellationToken::new()).await;
+    let beside = plugin.begin("release", &Cancel::default()).await;
     let text = message(plugin.run(task, "{}").await, FailureKind::Crash);
     let crashed = Instant::now();
     let build = plugin.generation.build();
@@ -59,7 +59,7 @@ async fn memory_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_spins_is_ended_with_its_process() {
     let mut plugin = plugin().await;
-    let beside = plugin.begin("release", &CancellationToken::new()).await;
+    let beside = plugin.begin("release", &Cancel::default()).await;
     let text = message(plugin.run("spin-limited", "{}").await, FailureKind::Timeout);
     let failed = Instant::now();
     assert!(text.starts_with("did not finish within 200ms"), "{text}");
@@ -120,7 +120,7 @@ async fn crashing_over_and_over_ends_in_quarantine() {
 async fn a_build_that_crashes_while_it_drains_does_not_come_back() {
     let plugin = plugin().await;
     let pid: u32 = message(plugin.run("pid", "{}").await, FailureKind::Error).parse().unwrap();
-    let running = plugin.begin("release", &CancellationToken::new()).await;
+    let running = plugin.begin("release", &Cancel::default()).await;
     let generation = Arc::clone(&plugin.generation);
     let retiring = tokio::spawn(async move { generation.retire().await });
     rustix::process::kill_process(process(pid), rustix::process::Signal::ABORT).unwrap();
@@ -205,7 +205,7 @@ async fn be_killed() {
     for plugin in [&idle, &spinning] {
         println!("child {}", message(plugin.run("pid", "{}").await, FailureKind::Error));
     }
-    spinning.generation.run(spinning.index("spin"), &job("{}"), &CancellationToken::new()).await;
+    spinning.generation.run(spinning.index("spin"), &job("{}"), &Cancel::default()).await;
 }
 
 fn process(pid: u32) -> rustix::process::Pid {

@@ -65,7 +65,7 @@ async fn a_job_arrives_whole(isolation: Isolation) {
         flags: Some("{\"a\":true}"),
         ..job("null")
     };
-    let outcome = plugin.generation.run(plugin.index("describe"), &full, &CancellationToken::new()).await;
+    let outcome = plugin.generation.run(plugin.index("describe"), &full, &Cancel::default()).await;
     let expected = format!(
         "{} 3 7 -9 2 {} 2 3 0 Some(\"a queue\") Some(\"\") Some(\"it\\nfailed\") Some(\"{{\\\"a\\\":true}}\")",
         i64::MIN,
@@ -115,10 +115,10 @@ async fn a_plugin_adds_jobs(isolation: Isolation) {
 
 async fn a_cancelled_job_may_end_by_itself(isolation: Isolation) {
     let plugin = Plugin::launch(isolation).await;
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let asked = plugin.begin("ask", &cancel).await;
     let done = plugin.begin("release", &cancel).await;
-    cancel.cancel();
+    cancel.force.cancel();
     assert_eq!(soon(asked).await.unwrap(), failed(FailureKind::Cancelled, "stopped half-way"));
     assert_eq!(soon(done).await.unwrap(), Outcome::Done, "a job that succeeds after all has succeeded");
     plugin.generation.retire().await;
@@ -126,9 +126,9 @@ async fn a_cancelled_job_may_end_by_itself(isolation: Isolation) {
 
 async fn a_job_that_ignores_being_asked_is_aborted(isolation: Isolation) {
     let plugin = Plugin::launch(isolation).await;
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let running = plugin.begin("abort-only", &cancel).await;
-    cancel.cancel();
+    cancel.force.cancel();
     assert_eq!(soon(running).await.unwrap(), failed(FailureKind::Cancelled, "was cancelled"));
     assert_eq!(plugin.run("ok", "{}").await, Outcome::Done);
     plugin.generation.retire().await;
@@ -146,7 +146,7 @@ async fn a_job_that_takes_too_long_is_failed(isolation: Isolation) {
 
 async fn a_thousand_jobs_run_at_once(isolation: Isolation) {
     let plugin = Plugin::launch(isolation).await;
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let first = if isolation == Isolation::Child { 2_000_000 } else { 3_000_000 };
     let still_to_wait = AtomicU64::new(500);
     let all_wait = logs::wait_for(move |line| {
@@ -155,10 +155,10 @@ async fn a_thousand_jobs_run_at_once(isolation: Isolation) {
             && still_to_wait.fetch_sub(1, Ordering::Relaxed) == 1
     });
     let running = futures_util::future::join_all((0..1_000).map(|n: i64| {
-        let (generation, cancel) = (Arc::clone(&plugin.generation), cancel.clone());
-        let (task, expected) = match n % 2 {
-            0 => (plugin.index("release"), Outcome::Done),
-            _ => (plugin.index("echo"), failed(FailureKind::Error, &n.to_string())),
+        let generation = Arc::clone(&plugin.generation);
+        let (task, expected, cancel) = match n % 2 {
+            0 => (plugin.index("release"), Outcome::Done, cancel.clone()),
+            _ => (plugin.index("echo"), failed(FailureKind::Error, &n.to_string()), Cancel::default()),
         };
         tokio::spawn(async move {
             let payload = n.to_string();
@@ -166,7 +166,7 @@ async fn a_thousand_jobs_run_at_once(isolation: Isolation) {
         })
     }));
     soon(all_wait).await;
-    cancel.cancel();
+    cancel.force.cancel();
     for ended in soon(running).await {
         let (outcome, expected) = ended.unwrap();
         assert_eq!(outcome, expected);
@@ -177,7 +177,7 @@ async fn a_thousand_jobs_run_at_once(isolation: Isolation) {
 
 async fn retiring_waits_for_what_runs(isolation: Isolation) {
     let mut plugin = Plugin::launch(isolation).await;
-    let cancel = CancellationToken::new();
+    let cancel = Cancel::default();
     let running = plugin.begin("release", &cancel).await;
     let generation = Arc::clone(&plugin.generation);
     let retiring = tokio::spawn(async move { generation.retire().await });
@@ -190,7 +190,7 @@ async fn retiring_waits_for_what_runs(isolation: Isolation) {
     assert_eq!(in_flight, 1);
     assert_eq!(plugin.run("ok", "{}").await, Outcome::NotStarted);
     assert!(!retiring.is_finished());
-    cancel.cancel();
+    cancel.force.cancel();
     assert_eq!(soon(running).await.unwrap(), Outcome::Done);
     soon(retiring).await.unwrap();
     plugin.event(|event| matches!(event, Event::Retired { .. }).then_some(())).await;
@@ -200,7 +200,7 @@ async fn retiring_waits_for_what_runs(isolation: Isolation) {
 
 async fn killing_waits_for_nothing(isolation: Isolation) {
     let plugin = Plugin::launch(isolation).await;
-    let running = plugin.begin("abort-only", &CancellationToken::new()).await;
+    let running = plugin.begin("abort-only", &Cancel::default()).await;
     soon(plugin.generation.kill()).await;
     message(soon(running).await.unwrap(), FailureKind::Cancelled);
     assert_eq!(*plugin.generation.availability().borrow(), Availability::Stopped);

@@ -102,7 +102,7 @@ async fn fill_this_process() {
             }
         }
     }
-    let outcome = serving.unwrap().run(0, &job("{}"), &CancellationToken::new()).await;
+    let outcome = serving.unwrap().run(0, &job("{}"), &Cancel::default()).await;
     assert_eq!(outcome, Outcome::Done);
 }
 

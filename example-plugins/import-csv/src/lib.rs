@@ -1,88 +1,111 @@
-//! Imports a file row by row: reports progress, adds follow-up jobs, stops when told to, and goes on where it was.
+//! Imports a table row by row: adds a job for each, reports progress, and stops between rows when told to.
 
-use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use taskbay_plugin::{
-    prelude::*,
-    tokio::{
-        fs,
-        io::{AsyncBufReadExt, BufReader},
-        time::{Duration, sleep},
-    },
-};
-
-/// How many rows lie between two notes of how far it is.
-const NOTE_EVERY: u64 = 100;
+use taskbay_plugin::{prelude::*, serde_json};
 
 #[derive(Deserialize)]
 struct ImportCsv {
-    file: PathBuf,
-    /// The task that each row becomes a job of.
-    row_task: String,
-    /// A pause after each row, to go easy on what the rows are for.
-    #[serde(default)]
-    pause_ms: u64,
+    /// The table; its first line has the names of the columns.
+    path: PathBuf,
 }
 
-/// Turns each row of a CSV file into a job.
-#[task(name = "import-csv")]
-async fn import_csv(ctx: Context, import: ImportCsv) -> TaskResult {
-    let note = note_file(&import.file);
-    let done_before = fs::read_to_string(&note).await.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let file =
-        fs::File::open(&import.file).await.map_err(|error| TaskError::from(error).context(import.file.display()))?;
-    let mut lines = BufReader::new(file).lines();
-    let header = lines.next_line().await?.ok_or_else(|| TaskError::discard("the file is empty"))?;
-    let columns: Vec<&str> = header.split(',').collect();
-    let mut row = 0;
-    while let Some(line) = lines.next_line().await? {
-        row += 1;
-        if row <= done_before {
-            continue;
-        }
-        // The key makes a row that is imported again after a crash the same job.
-        let key = format!("{}:{row}", import.file.display());
-        ctx.add_job(&import.row_task, object(&columns, &line)).key(key).await?;
-        if row % NOTE_EVERY == 0 {
-            fs::write(&note, row.to_string()).await?;
-            info!(row, "progress");
-        }
+#[derive(Serialize, Deserialize)]
+struct ImportRow {
+    folder: PathBuf,
+    line: u64,
+    row: BTreeMap<String, String>,
+}
+
+/// How many rows lie between two lines of progress in the log.
+const REPORT_EVERY: u64 = 100;
+
+/// Adds a job for each row of a CSV file.
+#[task(max_attempts = 3)]
+fn import_csv(ctx: Context, import: ImportCsv) -> TaskResult {
+    let path = import.path.display();
+    let size = fs::metadata(&import.path).or_fail(format_args!("cannot read {path}"))?.len().max(1);
+    let mut table = csv::Reader::from_path(&import.path).or_fail(format_args!("cannot read {path}"))?;
+    let columns = table.headers().or_fail(format_args!("cannot read the columns of {path}"))?.clone();
+    let folder = rows_folder(&import.path);
+    fs::create_dir_all(&folder).or_fail(format_args!("cannot make {}", folder.display()))?;
+
+    let mut record = csv::StringRecord::new();
+    let mut rows = 0;
+    while table.read_record(&mut record).or_discard(format_args!("{path} is not a table"))? {
         if ctx.is_cancelled() {
-            fs::write(&note, row.to_string()).await?;
-            return Err(TaskError::new(format_args!("stopped after row {row}; the next attempt goes on from there")));
+            bail!("cancelled after {rows} rows of {path}");
         }
-        if import.pause_ms > 0 {
-            sleep(Duration::from_millis(import.pause_ms)).await;
+        let line = record.position().map_or(0, csv::Position::line);
+        let row = columns.iter().map(str::to_owned).zip(record.iter().map(str::to_owned)).collect();
+        // The key keeps another attempt from adding a row that still waits; one that is done already does no harm when
+        // it is done again.
+        let key = format!("import:{}:{line}", ctx.id());
+        ctx.add_job("import_row", &ImportRow { folder: folder.clone(), line, row }).key(key).wait()?;
+        rows += 1;
+        if rows % REPORT_EVERY == 0 {
+            info!(rows, percent = 100 * table.position().byte() / size, %path, "importing");
         }
     }
-    let _ = fs::remove_file(&note).await;
-    info!(rows = row, "imported");
+    info!(rows, percent = 100, %path, "imported");
     Ok(())
 }
 
-fn note_file(file: &Path) -> PathBuf {
-    PathBuf::from(format!("{}.progress", file.display()))
+/// Stores one row, as a file that is named after its line in the table.
+#[task(timeout = "10s")]
+fn import_row(row: ImportRow) -> TaskResult {
+    let file = row.folder.join(format!("{}.json", row.line));
+    fs::write(&file, serde_json::to_vec(&row.row)?).or_fail(format_args!("cannot write {}", file.display()))
 }
 
-/// A row as an object of its columns. Quoted fields are beyond this example; the `csv` crate knows them.
-fn object(columns: &[&str], line: &str) -> std::collections::BTreeMap<String, String> {
-    columns
-        .iter()
-        .zip(line.split(','))
-        .map(|(column, value)| (column.trim().to_owned(), value.trim().to_owned()))
-        .collect()
+fn rows_folder(path: &std::path::Path) -> PathBuf {
+    let mut folder = path.to_owned().into_os_string();
+    folder.push(".rows");
+    folder.into()
 }
 
-plugin!(import_csv);
+plugin!(import_csv, import_row);
 
 #[cfg(test)]
 mod tests {
+    use taskbay_plugin::testing::TestJob;
+
     use super::*;
 
     #[test]
-    fn a_row_becomes_an_object_of_its_columns() {
-        let row = object(&["name", "city"], "Ada, London");
-        assert_eq!(row["name"], "Ada");
-        assert_eq!(row["city"], "London");
+    fn each_row_becomes_a_job_which_stores_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.csv");
+        fs::write(&path, "name,city\nAda,London\n\"Bob, jr\",Łódź\n").unwrap();
+        let job = TestJob::new().id(9);
+        import_csv(job.context(), ImportCsv { path }).unwrap();
+        let added = job.added();
+        assert_eq!(added.len(), 2);
+        assert_eq!(added[1]["job_key"], "import:9:3");
+        assert_eq!(added[1]["payload"]["row"], json!({ "name": "Bob, jr", "city": "Łódź" }));
+
+        import_row(serde_json::from_value(added[1]["payload"].clone()).unwrap()).unwrap();
+        let stored = fs::read_to_string(folder.path().join("people.csv.rows/3.json")).unwrap();
+        assert_eq!(stored, r#"{"city":"Łódź","name":"Bob, jr"}"#);
+    }
+
+    #[test]
+    fn it_stops_between_rows_when_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.csv");
+        fs::write(&path, "name\nAda\nBob\n").unwrap();
+        let job = TestJob::new();
+        job.cancel();
+        let error = import_csv(job.context(), ImportCsv { path }).unwrap_err();
+        assert!(error.to_string().starts_with("cancelled after 0 rows"));
+        assert!(job.added().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_no_table_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.csv");
+        fs::write(&path, "name,city\nAda\n").unwrap();
+        assert!(import_csv(TestJob::new().context(), ImportCsv { path }).unwrap_err().is_discard());
     }
 }

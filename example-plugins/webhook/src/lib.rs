@@ -1,82 +1,134 @@
-//! Calls a web hook: asynchronous input and output on the plugin's own runtime, with hundreds of calls at once on one
-//! thread.
+//! Posts a job's payload to a web server, asynchronously: one thread serves any number of slow servers at once.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use taskbay_plugin::{
-    prelude::*,
-    tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-        time::timeout,
-    },
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, StatusCode, Uri,
+    body::Bytes,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST, USER_AGENT},
 };
-
-/// The longest answer that is read: enough for a status line and an error message.
-const LONGEST_ANSWER: u64 = 64 * 1024;
+use hyper_util::rt::TokioIo;
+use taskbay_plugin::{prelude::*, tokio::net::TcpStream};
 
 #[derive(Deserialize)]
 struct Webhook {
-    /// `http://host:port/path`. For `https` take a client crate such as reqwest instead of the few lines below.
     url: String,
-    body: Box<RawValue>,
+    body: Box<RawJson>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
 }
 
-/// Posts a JSON body to a URL.
-#[task(timeout = "1m")]
-async fn call_webhook(ctx: Context, hook: Webhook) -> TaskResult {
-    let (host, path) = split(&hook.url)?;
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = timeout(Duration::from_secs(10), TcpStream::connect(&address))
-        .await
-        .map_err(|_| TaskError::new(format_args!("{address} did not accept a connection within 10 s")))?
-        .map_err(|error| TaskError::from(error).context(&address))?;
-    let body = hook.body.get();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         idempotency-key: {}\r\ncontent-length: {}\r\n\r\n{body}",
-        ctx.id(),
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let status = status(&answer).ok_or_else(|| TaskError::new(format_args!("{address} did not answer in HTTP")))?;
+/// Posts JSON to an `http` address.
+#[task(timeout = "15s", max_attempts = 10)]
+async fn webhook(ctx: Context, hook: Webhook) -> TaskResult {
+    let uri: Uri = hook.url.parse().or_discard(format_args!("`{}` is not an address", hook.url))?;
+    let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return Err(TaskError::discard(format_args!("`{}` is not an http address", hook.url)));
+    };
+    let status = post(&ctx, &uri, host, &hook).await.or_fail(format_args!("cannot post to {uri}"))?;
+    info!(url = hook.url, status = status.as_u16(), "posted");
+    judge(status)
+}
+
+async fn post(ctx: &Context, uri: &Uri, host: &str, hook: &Webhook) -> Result<StatusCode, TaskError> {
+    let mut request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(HOST, uri.authority().map_or(host, |authority| authority.as_str()))
+        .header(USER_AGENT, concat!("taskbay-webhook/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_TYPE, "application/json")
+        // The receiver can tell by this that it has seen a delivery before.
+        .header("x-job-id", ctx.id());
+    for (name, value) in &hook.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(hook.body.get().to_owned()))).or_discard("bad headers")?;
+
+    // The brackets around an IPv6 address belong to the URL, not to the address.
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((name, uri.port_u16().unwrap_or(80))).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // This moves the bytes until `sender` is gone; if the connection breaks, the request below fails.
+    ctx.spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    response.into_body().collect().await?;
+    Ok(status)
+}
+
+/// Whether another attempt makes sense is up to the answer.
+fn judge(status: StatusCode) -> TaskResult {
     match status {
-        200..=299 => {
-            info!(status, url = %hook.url, "delivered");
-            Ok(())
+        _ if status.is_success() => Ok(()),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Err(TaskError::new(format_args!("the server answered {status}")))
         }
-        // The request itself is wrong; sending it again would not mend it.
-        400 | 404 | 405 | 410 | 422 => Err(TaskError::discard(format_args!("{} answered {status}", hook.url))),
-        _ => Err(TaskError::new(format_args!("{} answered {status}", hook.url))),
+        _ if status.is_client_error() => {
+            Err(TaskError::discard(format_args!("the server answered {status}, as it will next time")))
+        }
+        _ => Err(TaskError::new(format_args!("the server answered {status}"))),
     }
 }
 
-fn split(url: &str) -> Result<(&str, &str), TaskError> {
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| TaskError::discard(format_args!("{url} is not an http:// address")))?;
-    Ok(rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash)))
-}
-
-fn status(answer: &str) -> Option<u16> {
-    answer.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.get(..3)?.parse().ok()
-}
-
-plugin!(call_webhook);
+plugin!(webhook);
 
 #[cfg(test)]
 mod tests {
+    use taskbay_plugin::{
+        testing::{TestJob, block_on},
+        tokio::{
+            self,
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::TcpListener,
+        },
+    };
+
     use super::*;
 
+    /// Serves one request with this answer and gives the request's text.
+    async fn serve_one(listener: TcpListener, answer: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    async fn deliver(answer: &str) -> (TaskResult, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/hooks?a=1", listener.local_addr().unwrap());
+        let body = RawJson::from_string(r#"{"n": 9007199254740993}"#.to_owned()).unwrap();
+        let headers = BTreeMap::from([("x-key".to_owned(), "secret".to_owned())]);
+        let job = TestJob::new().id(7);
+        tokio::join!(webhook(job.context(), Webhook { url, body, headers }), serve_one(listener, answer))
+    }
+
     #[test]
-    fn addresses_are_split_and_answers_read() {
-        assert_eq!(split("http://localhost:80/a/b").unwrap(), ("localhost:80", "/a/b"));
-        assert_eq!(split("http://localhost").unwrap(), ("localhost", "/"));
-        assert!(split("ftp://localhost").is_err());
-        assert_eq!(status("HTTP/1.1 204 No Content\r\n"), Some(204));
-        assert_eq!(status("SSH-2.0"), None);
+    fn the_body_is_posted_as_it_is() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let (result, request) = block_on(deliver(answer));
+        result.unwrap();
+        assert!(request.starts_with("POST /hooks?a=1 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("x-job-id: 7\r\n") && request.contains("x-key: secret\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n{\"n\": 9007199254740993}"), "{request}");
+    }
+
+    #[test]
+    fn only_an_answer_that_may_change_is_worth_another_attempt() {
+        let discarded = |status: &str| {
+            let (result, _) = block_on(deliver(&format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")));
+            result.unwrap_err().is_discard()
+        };
+        assert!(discarded("404 Not Found"));
+        assert!(!discarded("429 Too Many Requests"));
+        assert!(!discarded("503 Service Unavailable"));
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_is_an_error() {
+        let (result, _) = block_on(deliver(""));
+        assert!(result.unwrap_err().to_string().starts_with("cannot post to http://127.0.0.1:"));
     }
 }

@@ -1,1 +1,205 @@
 //! The command line: one file per subcommand.
+
+mod add;
+mod check;
+mod completions;
+mod database;
+mod dev;
+mod logging;
+mod migrate;
+mod options;
+mod plugins;
+mod run;
+mod signals;
+
+use std::io;
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+use crate::{
+    config::{ConnectionError, FileError, Layer},
+    embedded_postgres::EmbeddedPostgresError,
+    host::HostError,
+    migrate::MigrateError,
+    queue::QueueError,
+    tasks::FolderError,
+};
+
+/// Runs Postgres jobs with task code that you drop into a folder
+#[derive(Debug, Parser)]
+#[command(name = "taskbay", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(args_override_self = true, infer_long_args = false, disable_help_subcommand = false)]
+#[command(long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: options::GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Runs Postgres jobs with task code that you drop into a folder.
+
+Write a task in Rust, compile it as a cdylib, and copy it into the tasks folder: jobs of that task run it. Copy a new \
+build over it, and the next job runs the new build, while running jobs finish on the old one. The database is that of \
+graphile-worker, so anything that adds jobs with graphile_worker.add_job() works with it, beside Node workers too.";
+
+const EXAMPLES: &str = "\
+Examples:
+  taskbay dev                                        try it: brings its own Postgres, builds and reloads your plugins
+  taskbay add send_email '{\"to\": \"ada@example.com\"}'  add a job
+  taskbay run tasks -c postgres://localhost/app      work the jobs of a database with the plugins in tasks/
+  taskbay check target/release/libsend_email.so      see whether a plugin would be loaded
+
+Settings come from flags, then the environment, then taskbay.toml in the current folder, then defaults.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Dev(dev::Dev),
+    Migrate(migrate::Migrate),
+    Add(add::Add),
+    Plugins(plugins::Plugins),
+    Check(check::Check),
+    Completions(completions::Completions),
+}
+
+/// How a command ended that did what it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Success,
+    /// A file that was checked would be refused.
+    Refusals,
+    /// The host stopped because of this signal.
+    Signal(i32),
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Filter(#[from] logging::WrongFilter),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    EmbeddedPostgres(#[from] EmbeddedPostgresError),
+    #[error(transparent)]
+    Payload(#[from] add::WrongPayload),
+    #[error(transparent)]
+    Dev(#[from] dev::DevError),
+    #[error("could not {what}: {error}")]
+    System { what: &'static str, error: io::Error },
+}
+
+impl CliError {
+    /// The exit status for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Migrate(error) | Self::Host(HostError::Migrate(error)) => error.exit_code(),
+            _ => 1,
+        }
+    }
+
+    fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::System { what, error }
+    }
+}
+
+/// Does what was typed.
+pub fn execute(cli: Cli) -> Result<Ending, CliError> {
+    let Cli { global, command } = cli;
+    if let Command::Completions(completions) = command {
+        return completions.execute();
+    }
+    let mut flags = Layer::default();
+    match &command {
+        Command::Run(run) => run.add_to(&mut flags),
+        Command::Dev(dev) => dev.add_to(&mut flags),
+        Command::Migrate(migrate) => migrate.add_to(&mut flags),
+        Command::Add(add) => add.add_to(&mut flags),
+        Command::Plugins(plugins) => plugins.add_to(&mut flags),
+        Command::Check(_) | Command::Completions(_) => {}
+    }
+    let settings = global.complete(flags)?;
+    logging::start(&settings.log(), command.usual_log())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::system("start the threads of this program"))?;
+    let ending = runtime.block_on(async {
+        match command {
+            Command::Run(run) => run.execute(settings).await,
+            Command::Dev(dev) => dev.execute(settings).await,
+            Command::Migrate(migrate) => migrate.execute(settings).await,
+            Command::Add(add) => add.execute(settings).await,
+            Command::Plugins(plugins) => plugins.execute(settings).await,
+            Command::Check(check) => check.execute(settings).await,
+            Command::Completions(completions) => completions.execute(),
+        }
+    });
+    // A reader of standard input or a lookup of a name may hang; nothing that matters is left.
+    runtime.shutdown_background();
+    ending
+}
+
+impl Command {
+    /// How much is logged unless the settings say otherwise.
+    fn usual_log(&self) -> &'static str {
+        match self {
+            // Who develops a task wants to see its jobs.
+            Self::Dev(_) => "warn,taskbay=info,taskbay::events=debug,plugin=debug",
+            Self::Run(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// Writes a result to standard output. Whoever reads it may stop reading.
+fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::System { what: "write to standard output", error })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_each_command_has_examples() {
+        Cli::command().debug_assert();
+        for mut command in Cli::command().get_subcommands().cloned() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{} has no examples", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_flags_counts() {
+        assert!(Cli::try_parse_from(["taskbay", "run", "--log-level=debug", "--log-level=info", "-j1", "-j2"]).is_ok());
+    }
+
+    #[test]
+    fn a_mistyped_flag_or_command_is_answered_with_the_nearest() {
+        let refused = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
+        assert!(refused(&["taskbay", "run", "--pol-interval", "2s"]).contains("--poll-interval"));
+        assert!(refused(&["taskbay", "rum"]).contains("run"));
+    }
+}

@@ -1,6 +1,6 @@
 //! One job on its plugin: waits for its end, or brings it about when its time is up or it is cancelled.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use taskbay_abi::{CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC};
 use tokio::time::{sleep, timeout};
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    FailureKind, Outcome,
+    Cancel, FailureKind, Outcome,
     calls::{Call, CallEnd},
     connection::Connection,
     in_process::InProcess,
@@ -27,7 +27,7 @@ pub(super) struct Execution<'a> {
     pub(super) limit: Option<Duration>,
     /// How long it may take to end after it was told to.
     pub(super) grace: Duration,
-    pub(super) cancel: &'a CancellationToken,
+    pub(super) cancel: &'a Cancel,
     pub(super) killed: &'a CancellationToken,
 }
 
@@ -48,12 +48,20 @@ enum Stop {
 impl Execution<'_> {
     /// Asks first, then aborts, then does without the plugin.
     pub(super) async fn outcome(mut self) -> Outcome {
-        let stop = tokio::select! {
-            biased;
-            end = &mut self.call.end => return outcome(end.ok(), None),
-            () = self.killed.cancelled() => Stop::Killed,
-            () = self.cancel.cancelled() => Stop::Cancelled,
-            limit = expiry(self.limit) => Stop::Timeout(limit),
+        let mut expiry = pin!(expiry(self.limit));
+        let mut asked = false;
+        let stop = loop {
+            tokio::select! {
+                biased;
+                end = &mut self.call.end => return outcome(end.ok(), None),
+                () = self.killed.cancelled() => break Stop::Killed,
+                () = self.cancel.force.cancelled() => break Stop::Cancelled,
+                limit = &mut expiry => break Stop::Timeout(limit),
+                () = self.cancel.ask.cancelled(), if !asked => {
+                    asked = true;
+                    self.line.cancel(self.call.id, CANCEL_ASK);
+                }
+            }
         };
         if let Stop::Killed = stop {
             return stop.failure("");

@@ -9,7 +9,8 @@ use tokio_util::{
 };
 
 use super::{
-    BuildId, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings, TaskSpec,
+    BuildId, Cancel, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings,
+    TaskSpec,
     child::Child,
     execution::{Execution, Line},
     in_process::InProcess,
@@ -122,9 +123,10 @@ impl Generation {
         self.running.len()
     }
 
-    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`. Dropping the
+    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does
+    /// `cancel`. Dropping the
     /// future gives the job up without telling the plugin.
-    pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &CancellationToken) -> Outcome {
+    pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(_running) = self.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
         let (call, line) = match self.runner.start(task, job, limit) {

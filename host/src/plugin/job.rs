@@ -1,5 +1,7 @@
 //! What goes into a task's code and what comes out of it.
 
+use tokio_util::sync::CancellationToken;
+
 /// One job as a plugin gets it. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct JobInput<'a> {
@@ -19,6 +21,15 @@ pub struct JobInput<'a> {
     pub last_error: Option<&'a str>,
     /// JSON text.
     pub flags: Option<&'a str>,
+}
+
+/// How running jobs are brought to their end from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel {
+    /// Tells the task, which may go on for as long as it needs.
+    pub ask: CancellationToken,
+    /// Ends the job: the task is told, then dropped, then its process killed.
+    pub force: CancellationToken,
 }
 
 /// How a job ended.

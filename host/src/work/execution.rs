@@ -77,7 +77,7 @@ impl Execution {
             }
             let run = self.describe(Some(&task));
             self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.map });
-            match task.generation.run(task.index, &self.input(&task), &self.pool.cancel.force).await {
+            match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);

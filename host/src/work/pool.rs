@@ -16,6 +16,7 @@ use super::{completion::Completer, fetcher::Fetcher};
 use crate::{
     config::WorkerSettings,
     events::{Event, Events},
+    plugin::Cancel,
     queue::{Database, Notification},
     tasks::LiveTaskMap,
 };
@@ -39,13 +40,6 @@ pub struct Stop {
     pub graceful: CancellationToken,
     /// Cancel what still runs.
     pub now: CancellationToken,
-}
-
-/// Tells running jobs to end.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cancel {
-    pub(super) ask: CancellationToken,
-    pub(super) force: CancellationToken,
 }
 
 /// Works jobs under one owner id.

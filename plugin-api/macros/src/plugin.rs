@@ -1,165 +1,257 @@
-//! `plugin!`: the exported header, the entry points, and the checks that need all tasks at once.
+//! `plugin!`: the statics that a host looks for in a plugin.
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::{
-    Expr, Ident, LitInt, Path, Result, Token, bracketed,
+    Ident, LitInt, Path, Token, bracketed,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
     spanned::Spanned,
 };
 
-const FORMS: &str = "write `plugin!(task_a, task_b)` or `plugin! { tasks: [task_a, task_b], state: connect, teardown: close, \
-                     worker_threads: 2 }`, of which only `tasks` is required";
+use crate::options::{error_at, unknown};
 
-/// What was written in `plugin!`.
-#[derive(Default)]
+/// The name under which abi_stable looks for the root module of a library.
+const ROOT_MODULE_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
+
+const FIELDS: [&str; 4] = ["state", "teardown", "tasks", "worker_threads"];
+
 struct Plugin {
     tasks: Vec<Path>,
-    state: Option<Expr>,
-    teardown: Option<Expr>,
-    worker_threads: Option<usize>,
+    state: Option<Path>,
+    teardown: Option<Path>,
+    worker_threads: usize,
+}
+
+pub(crate) fn expand(input: TokenStream) -> TokenStream {
+    let plugin = match syn::parse2::<Plugin>(input) {
+        Ok(plugin) => plugin,
+        Err(error) => return error.into_compile_error(),
+    };
+    let statics = plugin.statics(&quote!(#[unsafe(export_name = "TASKBAY_PLUGIN")]));
+    quote! {
+        #[cfg(panic = "abort")]
+        ::core::compile_error!(
+            "a plugin cannot be built with `panic = \"abort\"`, because a panic of one job would end all the others: \
+             remove that line from the profile in Cargo.toml"
+        );
+
+        const _: () = {
+            #statics
+
+            #[unsafe(export_name = #ROOT_MODULE_SYMBOL)]
+            static ROOT_MODULE: ::taskbay_plugin::private::LibHeader =
+                ::taskbay_plugin::private::root_module::<Plugin>();
+        };
+    }
+}
+
+pub(crate) fn expand_header(input: TokenStream) -> TokenStream {
+    match syn::parse2::<Plugin>(input) {
+        Ok(plugin) => {
+            let statics = plugin.statics(&TokenStream::new());
+            quote!({ #statics &HEADER })
+        }
+        Err(error) => error.into_compile_error(),
+    }
+}
+
+impl Plugin {
+    fn statics(&self, export: &TokenStream) -> TokenStream {
+        let Self { tasks, worker_threads, .. } = self;
+        let count = tasks.len();
+        let checks = self.checks();
+        let (build, build_fn) = self.build();
+        quote! {
+            struct Plugin;
+
+            static TASKS: [::taskbay_plugin::private::TaskDef; #count] =
+                [#(::taskbay_plugin::private::task_def::<#tasks>()),*];
+
+            static DISPATCHER: ::taskbay_plugin::private::Dispatcher = ::taskbay_plugin::private::Dispatcher::new(
+                ::taskbay_plugin::private::Definition {
+                    name: ::core::env!("CARGO_PKG_NAME"),
+                    tasks: &[#(<#tasks as ::taskbay_plugin::private::Task>::NAME),*],
+                    runs: &[#(<#tasks as ::taskbay_plugin::private::Task>::run),*],
+                    build: #build,
+                    worker_threads: #worker_threads,
+                },
+            );
+
+            impl ::taskbay_plugin::private::Exported for Plugin {
+                fn dispatcher() -> &'static ::taskbay_plugin::private::Dispatcher {
+                    &DISPATCHER
+                }
+
+                fn header() -> &'static ::taskbay_plugin::private::Header {
+                    &HEADER
+                }
+            }
+
+            #export
+            static HEADER: ::taskbay_plugin::private::Header = ::taskbay_plugin::private::header::<Plugin>(
+                ::core::env!("CARGO_PKG_NAME"),
+                ::core::env!("CARGO_PKG_VERSION"),
+                ::core::cfg!(debug_assertions),
+                &TASKS,
+            );
+
+            #build_fn
+
+            #checks
+        }
+    }
+
+    /// Errors about one task point at that task.
+    fn checks(&self) -> TokenStream {
+        let mut checks = TokenStream::new();
+        for (i, task) in self.tasks.iter().enumerate() {
+            let earlier = &self.tasks[..i];
+            checks.extend(quote_spanned! {task.span()=>
+                const _: () = ::core::assert!(
+                    ::taskbay_plugin::private::is_new(
+                        <#task as ::taskbay_plugin::private::Task>::NAME,
+                        &[#(<#earlier as ::taskbay_plugin::private::Task>::NAME),*],
+                    ),
+                    "two tasks of this plugin have the same name",
+                );
+            });
+            if self.state.is_none() {
+                checks.extend(quote_spanned! {task.span()=>
+                    const _: () = ::taskbay_plugin::private::fits::<#task, ()>();
+                });
+            }
+        }
+        checks
+    }
+
+    /// The function that builds the state and knows how to end it, in one place, because only there the state's type is
+    /// known.
+    fn build(&self) -> (TokenStream, TokenStream) {
+        let Some(state) = &self.state else {
+            return (quote!(::taskbay_plugin::private::no_state), TokenStream::new());
+        };
+        let tasks = &self.tasks;
+        let fits = tasks
+            .iter()
+            .map(|task| quote_spanned!(task.span()=> ::taskbay_plugin::private::StateOf(&state).fits::<#task>();));
+        let built = quote_spanned!(state.span()=> ::taskbay_plugin::private::Returned(#state(&setup)).state().await?);
+        let teardown = match &self.teardown {
+            Some(teardown) => quote_spanned! {teardown.span()=>
+                ::taskbay_plugin::private::TornDown(#teardown(&ending)).result().await
+            },
+            None => quote!(::core::result::Result::Ok(())),
+        };
+        let function = quote! {
+            fn build(
+                setup: ::taskbay_plugin::Setup,
+            ) -> ::taskbay_plugin::private::LocalFuture<
+                ::core::result::Result<::taskbay_plugin::private::Built, ::taskbay_plugin::TaskError>,
+            > {
+                #[allow(unused_imports)]
+                use ::taskbay_plugin::private::{ReturnedLater as _, TornDownLater as _};
+                ::std::boxed::Box::pin(async move {
+                    let state = #built;
+                    #(#fits)*
+                    let state = ::std::sync::Arc::new(state);
+                    let ending = ::std::sync::Arc::clone(&state);
+                    let teardown = move || -> ::taskbay_plugin::private::LocalFuture<
+                        ::core::result::Result<(), ::taskbay_plugin::TaskError>,
+                    > {
+                        ::std::boxed::Box::pin(async move {
+                            let result = #teardown;
+                            ::core::mem::drop(ending);
+                            result
+                        })
+                    };
+                    ::core::result::Result::Ok(::taskbay_plugin::private::Built {
+                        state,
+                        teardown: ::std::boxed::Box::new(teardown),
+                    })
+                })
+            }
+        };
+        (quote!(build), function)
+    }
 }
 
 impl Parse for Plugin {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        if input.is_empty() {
-            return Err(input.error(format!("a plugin has at least one task: {FORMS}")));
-        }
-        let mut plugin = Self::default();
-        let has_keys = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
-        if has_keys {
-            while !input.is_empty() {
-                plugin.parse_key(input)?;
-                if input.is_empty() {
-                    break;
-                }
-                input.parse::<Token![,]>()?;
-            }
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let long = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
+        let plugin = if long {
+            fields(input)?
         } else {
-            plugin.tasks = Punctuated::<Path, Token![,]>::parse_terminated(input)?.into_iter().collect();
-        }
+            let tasks = Punctuated::<Path, Token![,]>::parse_terminated(input)?;
+            Self { tasks: tasks.into_iter().collect(), state: None, teardown: None, worker_threads: 1 }
+        };
         if plugin.tasks.is_empty() {
-            return Err(input.error(format!("a plugin has at least one task: {FORMS}")));
+            return Err(syn::Error::new(Span::call_site(), "a plugin offers at least one task: plugin!(send_email)"));
         }
         if let (Some(teardown), None) = (&plugin.teardown, &plugin.state) {
-            return Err(syn::Error::new(teardown.span(), "there is no `state` to tear down"));
+            return Err(error_at(teardown, "there is nothing to tear down without `state`"));
         }
         Ok(plugin)
     }
 }
 
-impl Plugin {
-    fn parse_key(&mut self, input: ParseStream<'_>) -> Result<()> {
-        let key: Ident = input.parse()?;
+fn fields(input: ParseStream<'_>) -> syn::Result<Plugin> {
+    let mut plugin = Plugin { tasks: Vec::new(), state: None, teardown: None, worker_threads: 1 };
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let field: Ident = input.parse()?;
+        if seen.contains(&field) {
+            return Err(syn::Error::new(field.span(), format!("`{field}` is given twice")));
+        }
+        if !FIELDS.iter().any(|name| field == name) {
+            return Err(unknown("field", &field, &FIELDS));
+        }
         input.parse::<Token![:]>()?;
-        let again = match key.to_string().as_str() {
-            "tasks" => {
-                let list;
-                bracketed!(list in input);
-                let before = std::mem::take(&mut self.tasks);
-                self.tasks = Punctuated::<Path, Token![,]>::parse_terminated(&list)?.into_iter().collect();
-                !before.is_empty()
-            }
-            "state" => self.state.replace(input.parse()?).is_some(),
-            "teardown" => self.teardown.replace(input.parse()?).is_some(),
-            "worker_threads" => {
-                let number: LitInt = input.parse()?;
-                let threads = number.base10_parse().ok().filter(|threads| (1..=1024).contains(threads));
-                let threads = threads.ok_or_else(|| syn::Error::new(number.span(), "between 1 and 1024 threads"))?;
-                self.worker_threads.replace(threads).is_some()
-            }
-            other => return Err(syn::Error::new(key.span(), format!("unknown key `{other}`: {FORMS}"))),
-        };
-        if again { Err(syn::Error::new(key.span(), format!("`{key}` is given twice"))) } else { Ok(()) }
+        if field == "tasks" {
+            let tasks;
+            bracketed!(tasks in input);
+            plugin.tasks = Punctuated::<Path, Token![,]>::parse_terminated(&tasks)?.into_iter().collect();
+        } else if field == "state" {
+            plugin.state = Some(input.parse()?);
+        } else if field == "teardown" {
+            plugin.teardown = Some(input.parse()?);
+        } else {
+            plugin.worker_threads = worker_threads(input)?;
+        }
+        seen.push(field);
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(plugin)
+}
+
+fn worker_threads(input: ParseStream<'_>) -> syn::Result<usize> {
+    let wrong = "write the threads as a number from 1: worker_threads: 2";
+    let literal: LitInt = input.parse().map_err(|error| syn::Error::new(error.span(), wrong))?;
+    match literal.base10_parse::<usize>() {
+        Ok(threads) if threads > 0 => Ok(threads),
+        _ => Err(syn::Error::new(literal.span(), wrong)),
     }
 }
 
-pub(crate) fn expand(input: TokenStream) -> Result<TokenStream> {
-    let plugin: Plugin = syn::parse2(input)?;
-    let tasks = &plugin.tasks;
-    let count = tasks.len();
-    let index = (0..count).map(|index| u32::try_from(index).expect("fewer tasks than u32 counts"));
-    let worker_threads = plugin.worker_threads.unwrap_or(1);
-    let state = match &plugin.state {
-        Some(state) => quote!(::taskbay_plugin::private::build_state(#state, setup)),
-        None => quote!(::taskbay_plugin::private::no_state(setup)),
-    };
-    let teardown = match &plugin.teardown {
-        Some(teardown) => {
-            quote!(::core::option::Option::Some(|state| ::taskbay_plugin::private::tear_down(#teardown, state)))
-        }
-        None => quote!(::core::option::Option::None),
-    };
-    let needs = match &plugin.state {
-        Some(state) => quote! {
-            fn state_of<F, A, S>(_: F) -> ::core::marker::PhantomData<S>
-            where
-                F: ::taskbay_plugin::private::StateBuilder<A, State = S>,
-            {
-                ::core::marker::PhantomData
-            }
-            let state = state_of(#state);
-            #(::taskbay_plugin::private::check_needs::<#tasks, _>(state);)*
-        },
-        None => quote!(#(::taskbay_plugin::private::check_needs::<#tasks, ()>(::core::marker::PhantomData);)*),
-    };
-    let symbol = Ident::new(abi_stable_symbol(), proc_macro2::Span::call_site());
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    Ok(quote! {
-        #[cfg(panic = "abort")]
-        ::core::compile_error!(
-            "a plugin cannot be built with `panic = \"abort\"`: a panic must fail its job, not end the process. \
-             Remove that setting from the profile in Cargo.toml"
-        );
+    #[track_caller]
+    fn refused(input: &str, message: &str) {
+        let code = expand(input.parse().expect("tokens")).to_string();
+        assert!(code.contains("compile_error") && code.contains(message), "{message:?} is not in {code}");
+    }
 
-        const _: () = {
-            use ::taskbay_plugin::private;
-
-            #[allow(dead_code)]
-            fn check_state() {
-                #needs
-            }
-
-            static TASKS: [private::TaskDef; #count] = [#(<#tasks as private::Task>::DEF),*];
-            const _: () = private::check_names(&TASKS);
-
-            static PLUGIN: private::Plugin = private::Plugin {
-                name: ::core::env!("CARGO_PKG_NAME"),
-                names: &[#(<#tasks as private::Task>::NAME),*],
-                worker_threads: #worker_threads,
-                state: |setup| #state,
-                teardown: #teardown,
-                run: |task, call| match task {
-                    #(#index => ::core::option::Option::Some(<#tasks as private::Task>::run(call)),)*
-                    _ => ::core::option::Option::None,
-                },
-            };
-
-            unsafe extern "C" fn init(host: &'static private::Host, settings: private::Str<'_>) {
-                // SAFETY: the host calls this as the interface says, once.
-                unsafe { private::init(&PLUGIN, host, settings) }
-            }
-
-            #[unsafe(no_mangle)]
-            pub static TASKBAY_PLUGIN: private::Header =
-                private::header(::core::env!("CARGO_PKG_NAME"), ::core::env!("CARGO_PKG_VERSION"), &TASKS, init);
-
-            extern "C" fn module() -> private::RootModuleResult {
-                private::root_module(&TASKBAY_PLUGIN)
-            }
-
-            #[unsafe(no_mangle)]
-            #[allow(non_upper_case_globals)]
-            // SAFETY: `module` gives the module of this very type.
-            pub static #symbol: private::LibHeader = unsafe {
-                private::LibHeader::from_constructor::<private::PluginModule>(module, private::CheckTypeLayout::Yes)
-            };
-        };
-    })
-}
-
-/// The symbol under which abi_stable looks for a library's root module.
-fn abi_stable_symbol() -> &'static str {
-    "_1as_0lib_1header_0root_bmodule_bloader"
+    #[test]
+    fn what_makes_no_plugin_is_refused_with_the_reason() {
+        refused("", "at least one task");
+        refused("tasks: []", "at least one task");
+        refused("task: [a]", "there is no field `task`: did you mean `tasks`?");
+        refused("tasks: [a], tasks: [b]", "`tasks` is given twice");
+        refused("tasks: [a], teardown: close", "nothing to tear down without `state`");
+        refused("tasks: [a], worker_threads: 0", "worker_threads: 2");
+        refused("tasks: [a], worker_threads: \"two\"", "worker_threads: 2");
+    }
 }

@@ -1,206 +1,260 @@
-//! `#[task]`: the function stays as it is, and a type of the same name beside it describes it to `plugin!`.
+//! `#[task]`: a function, and beside it a type of the same name through which `plugin!` reaches it.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::{
-    Expr, ExprLit, FnArg, GenericArgument, ItemFn, Lit, LitInt, LitStr, Meta, PathArguments, Result, Token, Type,
-    parse::Parser, punctuated::Punctuated, spanned::Spanned,
+    Attribute, Expr, ExprLit, FnArg, GenericArgument, ItemFn, Lit, Meta, PathArguments, ReturnType, Signature, Type,
+    ext::IdentExt, spanned::Spanned,
 };
 
-use crate::duration;
+use crate::options::{self, Options, error_at};
 
-const OPTIONS: &str = "the options of a task are `name = \"…\"`, `timeout = \"30s\"` and `max_attempts = 5`";
-const SIGNATURE: &str = "a task takes nothing, a payload, a `Context`, or a `Context` and a payload, in this order";
-const LONGEST_NAME: usize = 128;
+pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
+    match syn::parse2::<ItemFn>(item.clone()) {
+        // The function stays where it is also after an error, so that the uses of it are not errors too.
+        Ok(function) => {
+            let made = syn::parse2(options).and_then(|options| task(&options, &function));
+            let made = made.unwrap_or_else(|error| error.into_compile_error());
+            // A task owns what it gets, whether or not it uses it up, and may be async only in order not to block.
+            quote! {
+                #[allow(clippy::needless_pass_by_value, clippy::unused_async)]
+                #function
+                #made
+            }
+        }
+        Err(_) => {
+            let error = error_at(item, "`#[task]` goes on a function: `async fn` or `fn`").into_compile_error();
+            quote! { #item #error }
+        }
+    }
+}
 
-/// What stands in the parentheses of `#[task(…)]`.
+/// What the function takes.
 #[derive(Default)]
-struct Options {
-    name: Option<LitStr>,
-    timeout_ms: u64,
-    max_attempts: u32,
+struct Parameters<'a> {
+    context: Option<Context<'a>>,
+    payload: Option<&'a Type>,
 }
 
-/// What the function wants of its call.
-struct Parameters {
-    /// The type in `Context<…>`, where there is a context.
-    context: Option<Type>,
-    payload: Option<Type>,
+enum Context<'a> {
+    Stateless,
+    State(&'a Type),
 }
 
-pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let function: ItemFn = syn::parse2(item).map_err(|error| syn::Error::new(error.span(), "a task is a function"))?;
-    let options = Options::parse(options)?;
-    let parameters = Parameters::of(&function)?;
-    let (ident, visibility) = (&function.sig.ident, &function.vis);
-    let name = options.name.map_or_else(|| unraw(ident), |name| name.value());
-    let description = first_line_of_docs(&function);
-    let (timeout_ms, max_attempts) = (options.timeout_ms, options.max_attempts);
-
-    let needs = match &parameters.context {
-        Some(state) if !is_unit(state) => quote!(impl ::taskbay_plugin::private::Needs<#state> for #ident {}),
-        _ => quote!(impl<S> ::taskbay_plugin::private::Needs<S> for #ident {}),
-    };
-    let context = parameters.context.iter().map(|state| quote!(call.context::<#state>()));
-    let payload = parameters.payload.iter().map(|payload| quote_spanned!(payload.span()=> call.payload::<#payload>()?));
-    let arguments = context.chain(payload);
-    let run = if function.sig.asyncness.is_some() {
-        quote!(::taskbay_plugin::private::Run::future(async move {
-            ::taskbay_plugin::private::IntoTaskResult::into_task_result(#ident(#(#arguments),*).await)
-        }))
+fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
+    check_signature(&function.sig)?;
+    let parameters = parameters(&function.sig)?;
+    let ident = &function.sig.ident;
+    let plain_name = ident.unraw().to_string();
+    let name = if let Some(name) = &options.name {
+        name.value()
     } else {
-        quote!(::taskbay_plugin::private::Run::blocking(move || {
-            ::taskbay_plugin::private::IntoTaskResult::into_task_result(#ident(#(#arguments),*))
-        }))
+        options::check_name(&plain_name, ident.span())?;
+        plain_name
     };
-
+    let vis = &function.vis;
+    let description = match description(&function.attrs) {
+        Some(text) => quote!(::core::option::Option::Some(#text)),
+        None => quote!(::core::option::Option::None),
+    };
+    let timeout_ms = options.timeout_ms.unwrap_or(0);
+    let max_attempts = options.max_attempts.unwrap_or(0);
+    let run = run(&function.sig, &parameters);
+    let fits = match &parameters.context {
+        Some(Context::State(state)) => quote! {
+            impl ::taskbay_plugin::private::Fits<#state> for #ident {}
+        },
+        _ => quote! {
+            impl<__State> ::taskbay_plugin::private::Fits<__State> for #ident {}
+        },
+    };
     Ok(quote! {
-        #function
-
         #[doc(hidden)]
-        #[allow(non_camel_case_types)]
-        #visibility struct #ident {}
-
-        #needs
+        #[allow(non_camel_case_types, dead_code, missing_debug_implementations)]
+        #vis struct #ident {}
 
         impl ::taskbay_plugin::private::Task for #ident {
             const NAME: &'static str = #name;
-            const DEF: ::taskbay_plugin::private::TaskDef =
-                ::taskbay_plugin::private::task_def(#name, #description, #timeout_ms, #max_attempts);
-
-            fn run(call: ::taskbay_plugin::private::Call) -> ::taskbay_plugin::private::Run {
+            const DESCRIPTION: ::core::option::Option<&'static str> = #description;
+            const TIMEOUT_MS: u64 = #timeout_ms;
+            const MAX_ATTEMPTS: u32 = #max_attempts;
+            #[allow(clippy::let_unit_value)]
+            fn run(__job: ::taskbay_plugin::private::JobCall) -> ::taskbay_plugin::private::Work {
                 #run
             }
         }
+
+        #fits
     })
 }
 
-impl Options {
-    fn parse(tokens: TokenStream) -> Result<Self> {
-        let mut options = Self::default();
-        let mut seen = Vec::new();
-        for meta in Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens)? {
-            let key = meta.path().get_ident().map(ToString::to_string).unwrap_or_default();
-            if seen.contains(&key) {
-                return Err(syn::Error::new(meta.span(), format!("`{key}` is given twice")));
-            }
-            let Meta::NameValue(pair) = &meta else { return Err(syn::Error::new(meta.span(), OPTIONS)) };
-            match key.as_str() {
-                "name" => options.name = Some(valid_name(string(&pair.value)?)?),
-                "timeout" => {
-                    let text = string(&pair.value)?;
-                    options.timeout_ms =
-                        duration::milliseconds(&text.value()).map_err(|wrong| syn::Error::new(text.span(), wrong))?;
-                }
-                "max_attempts" => options.max_attempts = attempts(&pair.value)?,
-                _ => return Err(syn::Error::new(pair.path.span(), format!("unknown option `{key}`: {OPTIONS}"))),
-            }
-            seen.push(key);
+fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
+    let ident = &signature.ident;
+    let mut arguments = Vec::new();
+    let mut reads = TokenStream::new();
+    match &parameters.context {
+        Some(Context::Stateless) => arguments.push(quote!(__job.context())),
+        Some(Context::State(state)) => {
+            arguments.push(quote_spanned!(state.span()=> __job.context_with::<#state>()?));
         }
-        Ok(options)
+        None => {}
     }
-}
-
-impl Parameters {
-    fn of(function: &ItemFn) -> Result<Self> {
-        let signature = &function.sig;
-        if !signature.generics.params.is_empty() {
-            return Err(syn::Error::new(signature.generics.span(), "a task cannot be generic: jobs name no types"));
-        }
-        if let Some(token) = &signature.unsafety {
-            return Err(syn::Error::new(token.span(), "a task cannot be unsafe: jobs promise nothing"));
-        }
-        let mut types = Vec::new();
-        for input in &signature.inputs {
-            match input {
-                FnArg::Receiver(this) => {
-                    return Err(syn::Error::new(this.span(), format!("a task is a free function: {SIGNATURE}")));
-                }
-                FnArg::Typed(typed) => types.push((*typed.ty).clone()),
-            }
-        }
-        let mut types = types.into_iter().peekable();
-        let context = types.peek().and_then(context_state);
-        if context.is_some() {
-            types.next();
-        }
-        let payload = types.next();
-        if let Some(payload) = &payload {
-            if context_state(payload).is_some() {
-                return Err(syn::Error::new(payload.span(), SIGNATURE));
-            }
-            if let Type::Reference(reference) = payload {
-                return Err(syn::Error::new(
-                    reference.span(),
-                    "a task owns what it is given: take the context or payload by value",
-                ));
-            }
-        }
-        match types.next() {
-            Some(more) => Err(syn::Error::new(more.span(), SIGNATURE)),
-            None => Ok(Self { context, payload }),
-        }
+    if let Some(payload) = parameters.payload {
+        // In a statement of its own, so that a type which cannot be read is what the compiler points at.
+        reads.extend(quote_spanned!(payload.span()=> let __payload = __job.payload::<#payload>()?;));
+        arguments.push(quote!(__payload));
     }
-}
-
-/// The `S` of `Context<S>`, `()` for a plain `Context`, `None` for another type.
-fn context_state(ty: &Type) -> Option<Type> {
-    let Type::Path(path) = ty else { return None };
-    let last = path.path.segments.last().filter(|segment| segment.ident == "Context")?;
-    match &last.arguments {
-        PathArguments::AngleBracketed(arguments) => arguments.args.iter().find_map(|argument| match argument {
-            GenericArgument::Type(state) => Some(state.clone()),
-            _ => None,
-        }),
-        _ => Some(syn::parse_quote!(())),
-    }
-}
-
-fn is_unit(ty: &Type) -> bool {
-    matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
-}
-
-fn string(value: &Expr) -> Result<LitStr> {
-    match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
-        other => Err(syn::Error::new(other.span(), format!("expected a string: {OPTIONS}"))),
-    }
-}
-
-fn attempts(value: &Expr) -> Result<u32> {
-    let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = value else {
-        return Err(syn::Error::new(value.span(), format!("expected a number: {OPTIONS}")));
+    let output = match &signature.output {
+        ReturnType::Default => ident.span(),
+        ReturnType::Type(_, ty) => ty.span(),
     };
-    match LitInt::base10_parse::<u32>(number) {
-        Ok(attempts @ 1..=32_767) => Ok(attempts),
-        _ => Err(syn::Error::new(number.span(), "a job has between 1 and 32767 attempts")),
-    }
-}
-
-fn valid_name(name: LitStr) -> Result<LitStr> {
-    let text = name.value();
-    let wrong = if text.is_empty() {
-        "a task's name cannot be empty".to_owned()
-    } else if text.chars().count() > LONGEST_NAME {
-        format!("a task's name has at most {LONGEST_NAME} characters")
-    } else if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        "a task's name has no spaces or control characters".to_owned()
+    if signature.asyncness.is_some() {
+        quote_spanned! {output=>
+            ::taskbay_plugin::private::Work::from_async(async move {
+                #reads
+                let __result = #ident(#(#arguments),*).await;
+                ::taskbay_plugin::private::TaskReturn::into_result(__result)
+            })
+        }
     } else {
-        return Ok(name);
-    };
-    Err(syn::Error::new(name.span(), wrong))
+        quote_spanned! {output=>
+            ::taskbay_plugin::private::Work::from_plain(move || {
+                #reads
+                let __result = #ident(#(#arguments),*);
+                ::taskbay_plugin::private::TaskReturn::into_result(__result)
+            })
+        }
+    }
 }
 
-fn unraw(ident: &proc_macro2::Ident) -> String {
-    let name = ident.to_string();
-    name.strip_prefix("r#").unwrap_or(&name).to_owned()
+fn check_signature(signature: &Signature) -> syn::Result<()> {
+    if let Some(receiver) = signature.receiver() {
+        return Err(error_at(receiver, "a task is a free function: it cannot take `self`"));
+    }
+    if let Some(generic) = signature.generics.params.first() {
+        let message = "a task cannot be generic: a job's payload is of one type";
+        return Err(error_at(generic, message));
+    }
+    if let Some(unsafety) = &signature.unsafety {
+        return Err(error_at(unsafety, "a task cannot be `unsafe`: the host would have no reason to call it"));
+    }
+    if let Some(constness) = &signature.constness {
+        return Err(error_at(constness, "a task cannot be `const`"));
+    }
+    if let Some(abi) = &signature.abi {
+        return Err(error_at(abi, "a task is an ordinary Rust function: leave the `extern` out"));
+    }
+    if let Some(variadic) = &signature.variadic {
+        return Err(error_at(variadic, "a task takes a context and a payload, and nothing else"));
+    }
+    Ok(())
 }
 
-fn first_line_of_docs(function: &ItemFn) -> LitStr {
-    let line = function.attrs.iter().find_map(|attribute| match &attribute.meta {
-        Meta::NameValue(pair) if pair.path.is_ident("doc") => string(&pair.value).ok(),
+fn parameters(signature: &Signature) -> syn::Result<Parameters<'_>> {
+    let mut parameters = Parameters::default();
+    for input in &signature.inputs {
+        let FnArg::Typed(input) = input else { continue };
+        check_type(&input.ty)?;
+        if let Some(context) = as_context(&input.ty)? {
+            if parameters.context.is_some() {
+                return Err(error_at(&input.ty, "a task takes only one context"));
+            }
+            if parameters.payload.is_some() {
+                return Err(error_at(&input.ty, "the context comes before the payload"));
+            }
+            parameters.context = Some(context);
+        } else if parameters.payload.is_some() {
+            let message = "a task takes only one payload: put its fields into a struct that derives `Deserialize`";
+            return Err(error_at(&input.ty, message));
+        } else {
+            parameters.payload = Some(&input.ty);
+        }
+    }
+    Ok(parameters)
+}
+
+fn check_type(ty: &Type) -> syn::Result<()> {
+    match ty {
+        Type::Reference(reference) if matches!(as_context(&reference.elem), Ok(Some(_))) => {
+            Err(error_at(ty, "take the context by value, without `&`: it is cheap to clone"))
+        }
+        Type::Reference(_) => {
+            Err(error_at(ty, "a payload is owned, because it outlives the call: take for example `String` for `&str`"))
+        }
+        Type::ImplTrait(_) => Err(error_at(ty, "a payload is of one type: name it instead of writing `impl`")),
+        _ => Ok(()),
+    }
+}
+
+/// A parameter is the context if its type is written `Context` or `Context<…>`.
+fn as_context(ty: &Type) -> syn::Result<Option<Context<'_>>> {
+    let Type::Path(path) = ty else { return Ok(None) };
+    let Some(last) = path.path.segments.last() else { return Ok(None) };
+    if last.ident != "Context" {
+        return Ok(None);
+    }
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return Ok(Some(Context::Stateless)) };
+    match (arguments.args.first(), arguments.args.len()) {
+        (Some(GenericArgument::Type(state)), 1) => Ok(Some(Context::State(state))),
+        _ => Err(error_at(ty, "write `Context`, or `Context<State>` with the type of the plugin's state")),
+    }
+}
+
+/// The first line of the documentation that is not empty.
+fn description(attributes: &[Attribute]) -> Option<String> {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
         _ => None,
     });
-    let text = line.map(|line| line.value().trim().to_owned()).unwrap_or_default();
-    LitStr::new(&text, Span::call_site())
+    lines
+        .flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>())
+        .find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(options: &str, item: &str) -> String {
+        expand(options.parse().expect("tokens"), &item.parse().expect("tokens")).to_string()
+    }
+
+    #[track_caller]
+    fn refused(item: &str, message: &str) {
+        let code = expanded("", item);
+        assert!(code.contains("compile_error") && code.contains(message), "{message:?} is not in {code}");
+    }
+
+    #[test]
+    fn signatures_that_cannot_be_tasks_are_refused_with_the_reason() {
+        refused("fn a(self) {}", "cannot take `self`");
+        refused("async fn a<T>(payload: T) {}", "cannot be generic");
+        refused("unsafe fn a() {}", "cannot be `unsafe`");
+        refused("const fn a() {}", "cannot be `const`");
+        refused("extern \"C\" fn a() {}", "leave the `extern` out");
+        refused("fn a(a: A, b: B) {}", "only one payload");
+        refused("fn a(a: A, ctx: Context) {}", "the context comes before the payload");
+        refused("fn a(x: Context, y: Context<S>) {}", "only one context");
+        refused("fn a(ctx: Context<A, B>) {}", "write `Context`, or `Context<State>`");
+        refused("fn a(ctx: &Context) {}", "by value");
+        refused("fn a(name: &str) {}", "a payload is owned");
+        refused("fn a(payload: impl Send) {}", "instead of writing `impl`");
+        refused("struct A;", "`#[task]` goes on a function");
+        refused(&format!("fn {}() {{}}", "x".repeat(129)), "at most 128 characters");
+    }
+
+    #[test]
+    fn the_function_stays_even_if_its_options_are_wrong() {
+        let code = expanded("timeot = \"3s\"", "async fn send() {}");
+        assert!(code.contains("async fn send ()") && code.contains("did you mean `timeout`?"), "{code}");
+    }
+
+    #[test]
+    fn the_first_line_of_the_documentation_describes_the_task() {
+        let code = expanded("", "///\n/// Sends one e-mail. \n/// And more.\nfn send() {}");
+        assert!(code.contains("Some (\"Sends one e-mail.\")"), "{code}");
+    }
 }

@@ -1,0 +1,37 @@
+//! `taskbay check`: whether single files would be loaded.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CliError, Ending, plugins::show};
+use crate::{config::Layer, tasks::inspect_file};
+
+/// Say of single files whether they would be loaded
+///
+/// Each file is checked and loaded in a process of its own, as `taskbay run` would do it, and its tasks are listed; none of
+/// them runs, and neither does its start-up. The exit status is 1 if any of the files would be refused.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskbay check target/release/libsend_email.so
+  taskbay check --json build/*.so                 in CI, before the files are delivered")]
+pub(super) struct Check {
+    /// Compiled plugins
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print JSON: a list with one object per file
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+        let plugins = settings.plugins();
+        let mut reports = Vec::new();
+        for file in &self.files {
+            reports.push(inspect_file(file, &plugins, super::plugins::program()).await);
+        }
+        show(&reports, self.json)
+    }
+}

@@ -1,0 +1,43 @@
+//! The database of a command: the configured one, or that of the embedded Postgres which runs in this folder.
+
+use crate::{
+    config::{self, Layer},
+    embedded_postgres::EmbeddedPostgres,
+    queue::DatabaseSettings,
+};
+
+use super::{CliError, options::variable};
+
+/// A database, and what keeps it there.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) settings: DatabaseSettings,
+    /// The server does not stop before this is dropped.
+    _server: Option<EmbeddedPostgres>,
+}
+
+impl Connected {
+    /// The configured database. Where none is, the embedded Postgres that `taskbay dev` runs here or in a folder above.
+    pub(super) async fn find(layer: &Layer) -> Result<Self, CliError> {
+        let server = if config::is_configured(layer, variable) {
+            None
+        } else {
+            let here = std::env::current_dir().map_err(CliError::system("find the current folder"))?;
+            EmbeddedPostgres::find_running(&here).await?
+        };
+        let settings = settings(layer, server.as_ref())?;
+        Ok(Self { settings, _server: server })
+    }
+}
+
+/// The settings for the embedded server, or else for the configured database.
+pub(super) fn settings(layer: &Layer, server: Option<&EmbeddedPostgres>) -> Result<DatabaseSettings, CliError> {
+    Ok(match server {
+        None => config::database_settings(layer, variable)?,
+        Some(server) => {
+            let layer = Layer { connection: Some(server.url().to_owned()), ..layer.clone() };
+            // What the environment says of other servers is not for this one.
+            config::database_settings(&layer, |_| None)?
+        }
+    })
+}

@@ -1,0 +1,88 @@
+//! `taskbay run`: watches the folder and works jobs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    CliError, Ending, database,
+    migrate::prepare,
+    options::{DatabaseOptions, WorkerOptions},
+    signals::{self, Hangup},
+};
+use crate::{
+    config::{Layer, Purpose},
+    embedded_postgres::EmbeddedPostgres,
+    events::Events,
+    host::{self, Control, Mode},
+    queue::Database,
+};
+
+/// Watch the tasks folder and work jobs
+///
+/// Loads each compiled plugin (.so) in the tasks folder and works the jobs of their tasks. A file that appears, changes or
+/// goes away while this runs is taken over within a moment; running jobs finish on the build that they started on. A file
+/// that cannot be loaded is refused with one line that says why, and the build before it goes on.
+///
+/// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
+/// [worker] abort_timeout; the second cancels them. SIGHUP lists the tasks folder at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskbay run                                     the plugins in tasks/, the database from DATABASE_URL or PG*
+  taskbay run /srv/tasks -c postgres://db/app -j 20
+  taskbay run --once                              work what can be worked now, then end
+  taskbay run --embedded-postgres --watch         try it without a database of your own")]
+pub(super) struct Run {
+    /// The folder with the compiled plugins [default: tasks]
+    #[arg(value_name = "TASKS_DIR")]
+    folder: Option<PathBuf>,
+    /// Work the jobs that can run now, then end
+    #[arg(long)]
+    once: bool,
+    /// For development: reload sooner, and start even if a file is broken or others may write to the folder
+    #[arg(short, long)]
+    watch: bool,
+    /// Install the schema if there is none, then end, as `taskbay migrate` does
+    #[arg(long, conflicts_with = "once")]
+    schema_only: bool,
+    /// Use a private Postgres in .taskbay/, started with this and made at its first start
+    #[arg(long, conflicts_with = "connection")]
+    embedded_postgres: bool,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    database: DatabaseOptions,
+}
+
+impl Run {
+    pub(super) fn add_to(&self, layer: &mut Layer) {
+        layer.tasks_directory = self.folder.clone();
+        self.worker.add_to(layer);
+        self.database.add_to(layer);
+    }
+
+    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+        let control = Control::default();
+        let received = signals::listen(&control, Hangup::Rescan).map_err(CliError::system("listen for signals"))?;
+        let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
+        let database = database::settings(&settings, server.as_ref())?;
+        if self.schema_only {
+            return prepare(&Database::new(database)?).await;
+        }
+        let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
+        let mode = if self.once { Mode::Once } else { Mode::Continuous };
+        let ended = host::run(settings.into_settings(database, purpose), mode, Events::default(), control).await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        ended?;
+        Ok(received.get().map_or(Ending::Success, Ending::Signal))
+    }
+}
+
+/// Starts the embedded Postgres of the current folder, or joins the one that runs there.
+async fn start_embedded() -> Result<EmbeddedPostgres, CliError> {
+    let here = std::env::current_dir().map_err(CliError::system("find the current folder"))?;
+    Ok(EmbeddedPostgres::start(&here).await?)
+}

@@ -1,0 +1,57 @@
+//! Signals from outside become the host's controls.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::host::Control;
+
+/// What a hangup means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// List the tasks folder now, as servers do.
+    Rescan,
+    /// The terminal was closed: stop.
+    Stop,
+}
+
+/// Remembers which signal ended the host.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Received(Arc<OnceLock<i32>>);
+
+impl Received {
+    pub(super) fn get(&self) -> Option<i32> {
+        self.0.get().copied()
+    }
+}
+
+/// From here on the first SIGTERM or SIGINT stops gracefully, and the second at once.
+pub(super) fn listen(control: &Control, hangup: Hangup) -> std::io::Result<Received> {
+    let received = Received::default();
+    let stops = [SignalKind::terminate(), SignalKind::interrupt()];
+    let stops = stops.into_iter().chain((hangup == Hangup::Stop).then(SignalKind::hangup));
+    for kind in stops {
+        tokio::spawn(stop_on(signal(kind)?, kind.as_raw_value(), control.clone(), received.clone()));
+    }
+    if hangup == Hangup::Rescan {
+        let mut hangups = signal(SignalKind::hangup())?;
+        let rescan = Arc::clone(&control.rescan);
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                rescan.notify_one();
+            }
+        });
+    }
+    Ok(received)
+}
+
+async fn stop_on(mut signals: Signal, number: i32, control: Control, received: Received) {
+    while signals.recv().await.is_some() {
+        // Only the first one counts as the cause of the end.
+        if received.0.set(number).is_ok() {
+            control.stop.graceful.cancel();
+        } else {
+            control.stop.now.cancel();
+        }
+    }
+}

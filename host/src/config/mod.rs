@@ -1,0 +1,103 @@
+//! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
+
+mod connection;
+mod file;
+mod layer;
+mod section;
+mod units;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+pub use connection::{ConnectionError, database_settings, is_configured};
+pub use file::{FileError, read_file};
+pub use layer::{Layer, PluginLayer};
+pub use section::{WrongSetting, nearest};
+pub use units::{parse_duration, parse_milliseconds, parse_size};
+
+use crate::{plugin::PluginSettings, queue::DatabaseSettings};
+
+/// Everything that `taskbay run` goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub database: DatabaseSettings,
+    pub folder: FolderSettings,
+    pub worker: WorkerSettings,
+    pub log: LogSettings,
+    pub plugins: PluginLookup,
+    /// The program that runs isolated plugins when called as `taskbay plugin-child`.
+    pub program: PathBuf,
+}
+
+/// The settings of each plugin.
+#[derive(Debug, Clone, Default)]
+pub struct PluginLookup {
+    /// What holds for a plugin that has no section of its own.
+    pub defaults: PluginSettings,
+    /// By the plugin's name, which is its file's name without `lib` and `.so`.
+    pub by_name: BTreeMap<String, PluginSettings>,
+}
+
+impl PluginLookup {
+    /// The settings of a plugin.
+    pub fn get(&self, plugin: &str) -> &PluginSettings {
+        self.by_name.get(plugin).unwrap_or(&self.defaults)
+    }
+}
+
+/// How the tasks folder is watched.
+#[derive(Debug, Clone)]
+pub struct FolderSettings {
+    /// The folder.
+    pub path: PathBuf,
+    /// A broken file at the start is a log line (development) instead of the end.
+    pub tolerate_broken_start: bool,
+    /// How long no event may come before the folder is listed.
+    pub settle: Duration,
+    /// The longest that events may put the listing off.
+    pub settle_cap: Duration,
+    /// The folder is listed at least this often, whatever the events say.
+    pub rescan: Duration,
+    /// How long the folder may be missing before its tasks are given up; `None`: they serve for ever.
+    pub missing_grace: Option<Duration>,
+    /// Whether a folder or file that others may write to is refused (or else only warned of).
+    pub strict_permissions: bool,
+}
+
+/// How jobs are worked.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// How many jobs run at once, over all plugins.
+    pub concurrency: usize,
+    /// How often to look for jobs that no notification told of.
+    pub poll_interval: Duration,
+    /// How long running jobs go on after a stop signal before they are told of it.
+    pub abort_timeout: Duration,
+}
+
+/// What the log looks like, and how much of it there is.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    /// A level, or directives as in `RUST_LOG`; `None`: what suits the command.
+    pub filter: Option<String>,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Which defaults hold for the tasks folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// Safe first: settle longer, refuse what others may write to, do not start with a broken file.
+    #[default]
+    Production,
+    /// Quick first: what is broken, or open to others, is a line in the log.
+    Development,
+}

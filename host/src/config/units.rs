@@ -1,0 +1,65 @@
+//! Durations and sizes as people write them.
+
+use std::time::Duration;
+
+/// The units of memory: those that count in 1,024s and those that count in 1,000s.
+const UNITS: [(&str, u64); 10] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// Reads `"500ms"`, `"2s"`, `"1h 30m"`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim()).map_err(|_| {
+        format!("{text:?} is not a duration: write it with its unit, such as \"500ms\", \"2s\" or \"1h 30m\"")
+    })
+}
+
+/// The same, where a bare number counts milliseconds, as graphile-worker's flags do.
+pub fn parse_milliseconds(text: &str) -> Result<Duration, String> {
+    match text.trim().parse() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => parse_duration(text),
+    }
+}
+
+/// Reads `"512MiB"`, `"2GB"`, `"1000000"`, in bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is not a size: write it with its unit, such as \"512MiB\" or \"2GiB\"");
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim())).ok_or_else(bad)?;
+    number.checked_mul(*factor).ok_or_else(|| format!("{text:?} is more than can be counted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_count_in_the_unit_that_they_name() {
+        assert_eq!(parse_size("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("2 gb"), Ok(2_000_000_000));
+        assert_eq!(parse_size("1000"), Ok(1000));
+        for bad in ["", "MiB", "12 apples", "-1MiB", "1.5GiB", "99999999999TiB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_milliseconds_only_where_graphile_worker_has_it_so() {
+        assert_eq!(parse_milliseconds("2000"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_milliseconds("2s"), Ok(Duration::from_secs(2)));
+        assert!(parse_duration("2000").is_err());
+    }
+}

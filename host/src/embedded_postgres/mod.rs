@@ -1,0 +1,171 @@
+//! A private Postgres cluster for development, made with the machine's own server programs.
+//!
+//! ```text
+//! DIR/.taskbay/postgres/      of the user who runs this, closed to others
+//!     data/                   the cluster, kept between runs; of the server's user
+//!     socket/                 the server's socket; of the server's user, closed to others
+//!     server.json             port and password, for those who join
+//!     log                     of the server, since its last start
+//!     *.lock                  who starts, who uses, and whether the server runs
+//! ```
+//!
+//! The server belongs to a process that supervises it and waits for a lock that all users of the server hold together. A
+//! user's lock ends with its process however that ends, so the server stops when its last user is gone, and only then.
+
+mod account;
+mod cluster;
+mod folder;
+mod programs;
+mod server;
+mod supervisor;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+use folder::{Folder, Lease};
+use server::Server;
+pub use supervisor::postgres_child;
+
+/// How long the server may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why there is no embedded Postgres.
+#[derive(Debug, Error)]
+pub enum EmbeddedPostgresError {
+    #[error(
+        "no Postgres server programs (initdb and postgres, version {oldest} or newer) were found on PATH, by pg_config or in \
+         the usual places. Install them (Debian, Ubuntu: apt-get install postgresql; Fedora: dnf install postgresql-server; \
+         Homebrew: brew install postgresql), or name a database with --connection or DATABASE_URL",
+        oldest = programs::OLDEST
+    )]
+    NoPrograms,
+    #[error(
+        "the data in {} were made by Postgres {made}, and this machine has {}: install Postgres {made}, or move that folder \
+         away to start with an empty database",
+        .data.display(), .installed.join(", ")
+    )]
+    OtherVersion { data: PathBuf, made: u32, installed: Vec<String> },
+    #[error(
+        "Postgres does not run as root, and this machine has neither a user postgres nor nobody to run it as: \
+         run this as an ordinary user, or name a database with --connection or DATABASE_URL"
+    )]
+    NoAccount,
+    #[error("could not {what} {}: {error}", .path.display())]
+    Files { what: &'static str, path: PathBuf, error: io::Error },
+    #[error("could not make a database cluster in {}: {output}", .data.display())]
+    Init { data: PathBuf, output: String },
+    #[error("the embedded Postgres did not start: {tail} (all of its log: {})", .log.display())]
+    Start { log: PathBuf, tail: String },
+    #[error("process {pid} runs a server on {} that was not started by taskbay: stop it first", .data.display())]
+    Foreign { pid: u32, data: PathBuf },
+    #[error("the embedded Postgres does not answer: {0}")]
+    NoAnswer(String),
+}
+
+/// A running server in a folder. It runs on at least until this is dropped.
+#[derive(Debug)]
+pub struct EmbeddedPostgres {
+    folder: Folder,
+    server: Server,
+    lease: Lease,
+    /// The process that supervises the server, if it was started here.
+    supervisor: Option<Child>,
+}
+
+impl EmbeddedPostgres {
+    /// Starts the server of a folder, or joins it if it runs. Its data are made at the first start.
+    pub async fn start(dir: &Path) -> Result<Self, EmbeddedPostgresError> {
+        Self::start_with(dir, Path::new("/proc/self/exe")).await
+    }
+
+    /// The same for programs that are not `taskbay` themselves: `program` is, and runs the server when called as
+    /// `taskbay postgres-child`.
+    pub async fn start_with(dir: &Path, program: &Path) -> Result<Self, EmbeddedPostgresError> {
+        let dir = dir.to_owned();
+        let (folder, starting, lease) = in_background(move || {
+            let folder = Folder::prepare(&dir)?;
+            let starting = folder.lock_start()?;
+            let lease = folder.lease()?;
+            Ok((folder, starting, lease))
+        })
+        .await?;
+        let (server, supervisor) = server::start_or_join(&folder, program).await?;
+        drop(starting);
+        Ok(Self { folder, server, lease, supervisor })
+    }
+
+    /// The server that runs in a folder or in the nearest one above it, if one does.
+    pub async fn find_running(dir: &Path) -> Result<Option<Self>, EmbeddedPostgresError> {
+        for dir in dir.ancestors() {
+            let Some(folder) = Folder::find(dir) else { continue };
+            if !folder.server_runs() {
+                continue;
+            }
+            let held = folder.clone();
+            let lease = in_background(move || held.lease()).await?;
+            // It may have stopped while the lease was waited for.
+            if folder.server_runs() {
+                let server = server::join(&folder).await?;
+                return Ok(Some(Self { folder, server, lease, supervisor: None }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How to connect from this machine as this user: through the socket, without a password.
+    pub fn url(&self) -> &str {
+        &self.server.url
+    }
+
+    /// How to connect through the loopback port, for programs that know no sockets. Contains the password.
+    pub fn tcp_url(&self) -> &str {
+        &self.server.tcp_url
+    }
+
+    /// Where the data and the server's log are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether the server was running already.
+    pub fn was_running(&self) -> bool {
+        self.supervisor.is_none()
+    }
+
+    /// Gives the server up, and waits for its end if nobody else uses it.
+    pub async fn stop(self) {
+        let Self { folder, lease, supervisor, .. } = self;
+        if !lease.release() {
+            return;
+        }
+        let deadline = Instant::now() + STOP_WITHIN;
+        while folder.server_runs() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Some(mut supervisor) = supervisor {
+            let _ = supervisor.try_wait();
+        }
+    }
+}
+
+/// Does what may block on a thread that may.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EmbeddedPostgresError> + Send + 'static,
+) -> Result<T, EmbeddedPostgresError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Names what failed with which file.
+fn files(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedPostgresError {
+    let path = path.to_owned();
+    move |error| EmbeddedPostgresError::Files { what, path, error }
+}

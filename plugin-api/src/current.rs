@@ -1,0 +1,130 @@
+//! Which call the code on this thread works for, so that log lines and panics find their job.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{
+    host_link::{Ended, HostLink},
+    panics,
+};
+
+/// A call, as seen from a thread that works for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub(crate) call: u64,
+    pub(crate) link: Arc<dyn HostLink>,
+    /// Whether a panic here becomes the outcome of the call. It does not in what a task spawned.
+    pub(crate) owns_panics: bool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// Gives access to the call that this thread works for now.
+pub(crate) fn with<R>(read: impl FnOnce(Option<&Current>) -> R) -> R {
+    // Log lines may still come while the thread's own variables are being dropped.
+    let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
+    read(current.as_ref())
+}
+
+/// Makes the thread work for a call until the guard is dropped.
+#[must_use]
+pub(crate) fn enter(current: Current) -> Entered {
+    Entered { previous: CURRENT.replace(Some(current)) }
+}
+
+/// Dropping it restores what the thread worked for before.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    previous: Option<Current>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.previous.take());
+    }
+}
+
+/// Runs code for a call; its panic becomes the outcome.
+pub(crate) fn guard(current: Current, code: impl FnOnce() -> Ended) -> Ended {
+    let _entered = enter(current);
+    catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| Ended::Panicked(panics::take(&*payload)))
+}
+
+/// A future that works for a call whenever it is polled and when it is dropped. Its panic becomes the outcome.
+pub(crate) struct Guarded {
+    current: Current,
+    future: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+}
+
+impl Guarded {
+    pub(crate) fn new(current: Current, future: Pin<Box<dyn Future<Output = Ended> + Send>>) -> Self {
+        Self { current, future: Some(future) }
+    }
+
+    /// The author's destructors may panic as well, and must do it here.
+    fn discard(&mut self) -> Option<Ended> {
+        let future = self.future.take()?;
+        let ended = guard(self.current.clone(), move || {
+            drop(future);
+            Ended::Done
+        });
+        matches!(ended, Ended::Panicked(_)).then_some(ended)
+    }
+}
+
+impl Future for Guarded {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        let Some(future) = &mut this.future else { return Poll::Pending };
+        let entered = enter(this.current.clone());
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        drop(entered);
+        let ended = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(ended)) => ended,
+            Err(payload) => Ended::Panicked(panics::take(&*payload)),
+        };
+        let dropped = this.discard();
+        Poll::Ready(match ended {
+            Ended::Panicked(_) => ended,
+            ended => dropped.unwrap_or(ended),
+        })
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+/// A future that works for a call whenever it is polled, and is otherwise left alone.
+pub(crate) struct Scoped<F> {
+    current: Current,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Scoped<F> {
+    pub(crate) fn new(current: Current, future: F) -> Self {
+        Self { current, future: Box::pin(future) }
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _entered = enter(self.current.clone());
+        self.future.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,331 @@
+//! Runs a plugin: its private runtime, its state and its calls, from start-up to shutdown.
+//!
+//! The binary interface is in [`border`](crate::border); nothing here knows of it.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use taskbay_abi::{INIT_CALL, LEVEL_ERROR};
+use tokio::runtime::{self, Handle, Runtime};
+
+use crate::{
+    Setup, TaskError,
+    calls::{Calls, Refused},
+    current::{Current, Guarded, guard},
+    host_link::{self, Ended, HostLink, Line},
+    job::{Call, Job, Stop},
+    logging, panics,
+};
+
+/// A plugin's state, of a type that only its own code knows.
+pub(crate) type AnyState = Arc<dyn Any + Send + Sync>;
+
+/// What the state function of a plugin comes to.
+pub struct Built {
+    pub state: AnyState,
+    pub teardown: Teardown,
+}
+
+impl fmt::Debug for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Built")
+    }
+}
+
+/// A future that never changes threads.
+pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Ends a plugin's state.
+pub(crate) type Teardown = Box<dyn FnOnce() -> LocalFuture<Result<(), TaskError>> + Send>;
+
+/// What `plugin!` says of a plugin.
+#[derive(Debug)]
+pub struct Definition {
+    pub name: &'static str,
+    pub tasks: &'static [&'static str],
+    pub runs: &'static [fn(JobCall) -> Work],
+    pub build: fn(Setup) -> LocalFuture<Result<Built, TaskError>>,
+    pub worker_threads: usize,
+}
+
+/// What a task needs to run.
+#[derive(Debug)]
+pub struct JobCall {
+    pub(crate) call: Arc<Call>,
+    pub(crate) state: AnyState,
+}
+
+/// A task that is about to run.
+pub enum Work {
+    Async(Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>),
+    Blocking(Box<dyn FnOnce() -> Result<(), TaskError> + Send>),
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Async(_)) { "Async" } else { "Blocking" })
+    }
+}
+
+/// A plugin's one instance in this process; lives in a `static`.
+#[derive(Debug)]
+pub struct Dispatcher {
+    definition: Definition,
+    running: OnceLock<Arc<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    definition: &'static Definition,
+    link: Arc<dyn HostLink>,
+    calls: Calls,
+    built: Mutex<Option<Built>>,
+    handle: Handle,
+    runtime: Mutex<Option<Runtime>>,
+    threads: Arc<AtomicUsize>,
+}
+
+impl Dispatcher {
+    pub const fn new(definition: Definition) -> Self {
+        Self { definition, running: OnceLock::new() }
+    }
+
+    /// Begins the start-up, which ends with a report for [`INIT_CALL`].
+    pub(crate) fn init(&'static self, link: &Arc<dyn HostLink>, settings: String) {
+        host_link::remember(link);
+        panics::install_hook();
+        logging::install(link);
+        let running = match Running::new(&self.definition, Arc::clone(link)) {
+            Ok(running) => Arc::new(running),
+            Err(error) => {
+                let reason = TaskError::new(format!("cannot start the plugin's threads: {error}"));
+                return link.finish(INIT_CALL, &Ended::Failed(reason));
+            }
+        };
+        if self.running.set(Arc::clone(&running)).is_err() {
+            return link.finish(INIT_CALL, &Ended::Failed(TaskError::new("the plugin has been started before")));
+        }
+        let setup = Setup { plugin: self.definition.name, settings };
+        running.start_up(setup);
+    }
+
+    /// The host that started the plugin.
+    pub(crate) fn link(&self) -> Option<&Arc<dyn HostLink>> {
+        self.running.get().map(|running| &running.link)
+    }
+
+    /// Begins a job. If this succeeds, the job's end is reported to the host.
+    pub(crate) fn start(&self, task: u32, job: Job, number: u64) -> Result<(), TaskError> {
+        let running = self.running.get().ok_or_else(|| TaskError::new("the plugin has not been started"))?;
+        running.start(task as usize, job, number);
+        Ok(())
+    }
+
+    pub(crate) fn cancel(&self, number: u64, stop: Stop) {
+        if let Some(running) = self.running.get() {
+            running.calls.stop(number, stop);
+        }
+    }
+
+    /// Ends the plugin; `true` if all its threads are gone.
+    pub(crate) fn shutdown(&self, timeout: Duration) -> bool {
+        self.running.get().is_none_or(|running| running.shutdown(timeout))
+    }
+}
+
+impl Running {
+    fn new(definition: &'static Definition, link: Arc<dyn HostLink>) -> std::io::Result<Self> {
+        let threads = Arc::new(AtomicUsize::new(0));
+        let (started, stopped) = (Arc::clone(&threads), Arc::clone(&threads));
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(definition.worker_threads)
+            .thread_name(format!("tb:{}", definition.name))
+            .enable_all()
+            .on_thread_start(move || {
+                started.fetch_add(1, Ordering::Relaxed);
+            })
+            .on_thread_stop(move || {
+                stopped.fetch_sub(1, Ordering::Relaxed);
+            })
+            .build()?;
+        Ok(Self {
+            definition,
+            link,
+            calls: Calls::default(),
+            built: Mutex::new(None),
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+            threads,
+        })
+    }
+
+    /// The state function may block as it likes: it has a thread of the blocking pool for itself.
+    fn start_up(self: &Arc<Self>, setup: Setup) {
+        let Ok(mut stop) = self.calls.begin(INIT_CALL) else { return };
+        let this = Arc::clone(self);
+        let report = Report { running: Arc::clone(self), number: INIT_CALL };
+        self.handle.spawn_blocking(move || {
+            let ended = guard(this.current(), || {
+                this.handle.block_on(async {
+                    tokio::select! {
+                        biased;
+                        _ = stop.wait_for(|stop| *stop > Stop::Asked) => Ended::Cancelled("shut down while starting"),
+                        built = (this.definition.build)(setup) => built.map(|built| drop(this.set_built(Some(built)))).into(),
+                    }
+                })
+            });
+            report.send(&ended);
+        });
+    }
+
+    fn start(self: &Arc<Self>, task: usize, job: Job, number: u64) {
+        let stop = match self.calls.begin(number) {
+            Ok(stop) => stop,
+            Err(Refused::Closed(reason)) => return self.link.finish(number, &Ended::Cancelled(reason)),
+            Err(Refused::Running) => return self.complain(&format!("call {number} was started twice")),
+        };
+        let report = Report { running: Arc::clone(self), number };
+        let Some(run) = self.definition.runs.get(task) else {
+            return report.send(&Ended::Failed(TaskError::new(format!("the plugin has no task number {task}"))));
+        };
+        let Some(state) = self.state() else {
+            return report.send(&Ended::Failed(TaskError::new("the plugin has not finished starting")));
+        };
+        let call = Arc::new(Call::new(number, self.definition.tasks[task], job, stop, Arc::clone(&self.link)));
+        let work = run(JobCall { call: Arc::clone(&call), state });
+        self.handle.spawn(async move {
+            // Dropped before it is done, as by the end of the runtime, this reports that the call was cancelled.
+            let ended = match work {
+                Work::Async(future) => run_async(&call, future).await,
+                Work::Blocking(code) => run_blocking(&call, code).await,
+            };
+            report.send(&ended);
+        });
+    }
+
+    fn shutdown(&self, timeout: Duration) -> bool {
+        let begun = Instant::now();
+        self.calls.close("the plugin was shut down");
+        // Half of the time is kept for the state, so that one stuck job does not cost the others their teardown.
+        for number in self.calls.wait_until_empty(begun + timeout / 2) {
+            self.report(number, &Ended::Cancelled("the plugin was shut down, and the task did not stop"));
+        }
+        if let Some(built) = self.set_built(None) {
+            self.tear_down(built, begun + timeout);
+        }
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_timeout(timeout.saturating_sub(begun.elapsed()));
+        }
+        self.threads.load(Ordering::Relaxed) == 0
+    }
+
+    /// The state is dropped inside the runtime, because connections and the like need it until their end.
+    fn tear_down(&self, built: Built, until: Instant) {
+        let current = self.current();
+        let link = Arc::clone(&self.link);
+        let handle = self.handle.clone();
+        let (done, ended) = mpsc::channel();
+        self.handle.spawn_blocking(move || {
+            let Built { state, teardown } = built;
+            drop(state);
+            let ended = guard(current, || handle.block_on(async move { teardown().await }).into());
+            let reason = match ended {
+                Ended::Failed(error) => Some(error.to_string()),
+                Ended::Panicked(message) => Some(message),
+                Ended::Done | Ended::Cancelled(_) => None,
+            };
+            if let Some(reason) = reason {
+                complain(&*link, &format!("cannot tear down the plugin's state: {reason}"));
+            }
+            let _ = done.send(());
+        });
+        let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+
+    fn state(&self) -> Option<AnyState> {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.as_ref().map(|built| Arc::clone(&built.state))
+    }
+
+    fn set_built(&self, built: Option<Built>) -> Option<Built> {
+        std::mem::replace(&mut *self.built.lock().unwrap_or_else(PoisonError::into_inner), built)
+    }
+
+    fn current(&self) -> Current {
+        Current { call: INIT_CALL, link: Arc::clone(&self.link), owns_panics: true }
+    }
+
+    fn report(&self, number: u64, ended: &Ended) {
+        if self.calls.end(number) {
+            self.link.finish(number, ended);
+        }
+    }
+
+    fn complain(&self, message: &str) {
+        complain(&*self.link, message);
+    }
+}
+
+fn complain(link: &dyn HostLink, message: &str) {
+    link.log(INIT_CALL, &Line { level: LEVEL_ERROR, target: "taskbay_plugin", message, fields: None });
+}
+
+async fn run_async(call: &Arc<Call>, future: Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>) -> Ended {
+    let guarded = Guarded::new(call.current(true), Box::pin(async move { future.await.into() }));
+    tokio::select! {
+        biased;
+        stop = aborted(call) => stop,
+        ended = guarded => ended,
+    }
+}
+
+/// A plain function cannot be stopped from outside: an abort only keeps one that has not begun from beginning.
+async fn run_blocking(call: &Arc<Call>, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
+    let current = call.current(true);
+    let mut running = tokio::task::spawn_blocking(move || guard(current, || code().into()));
+    let (result, stop) = tokio::select! {
+        biased;
+        result = &mut running => (result, Ended::Cancelled("the plugin was shut down")),
+        stop = aborted(call) => {
+            running.abort();
+            (running.await, stop)
+        }
+    };
+    result.unwrap_or(stop)
+}
+
+async fn aborted(call: &Call) -> Ended {
+    match call.stopped(Stop::Aborted("")).await {
+        Stop::Aborted(reason) => Ended::Cancelled(reason),
+        Stop::No | Stop::Asked => Ended::Cancelled("cancelled"),
+    }
+}
+
+/// The duty to report how a call ended. Dropping it reports that the call was cancelled.
+struct Report {
+    running: Arc<Running>,
+    number: u64,
+}
+
+impl Report {
+    fn send(self, ended: &Ended) {
+        self.running.report(self.number, ended);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.running.report(self.number, &Ended::Cancelled("the plugin was shut down"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Plugins that must not compile. What can be seen without types is tested in the crate of the macros.
+
+/// A task that wants a state in a plugin without one.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// async fn charge(ctx: Context<String>) {}
+/// plugin!(charge);
+/// # fn main() {}
+/// ```
+struct StateOfAPluginWithout;
+
+/// A task that wants another state than its plugin has.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// async fn charge(ctx: Context<String>) {}
+/// fn open(_: &Setup) -> Result<u32, TaskError> { Ok(7) }
+/// plugin! { state: open, tasks: [charge] }
+/// # fn main() {}
+/// ```
+struct AnotherState;
+
+/// A state function that returns no result.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// async fn charge(ctx: Context<u32>) {}
+/// fn open(_: &Setup) -> u32 { 7 }
+/// plugin! { state: open, tasks: [charge] }
+/// # fn main() {}
+/// ```
+struct StateWithoutResult;
+
+/// Two tasks of one name.
+///
+/// ```compile_fail,E0080
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// async fn charge() {}
+/// #[task(name = "charge")]
+/// async fn charge_again() {}
+/// plugin!(charge, charge_again);
+/// # fn main() {}
+/// ```
+struct TwoOfOneName;
+
+/// A function without the attribute.
+///
+/// ```compile_fail,E0573
+/// use taskbay_plugin::prelude::*;
+/// async fn charge() {}
+/// plugin!(charge);
+/// # fn main() {}
+/// ```
+struct NoTask;
+
+/// A payload that cannot be read.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// struct Charge;
+/// #[task]
+/// async fn charge(charge: Charge) {}
+/// # fn main() {}
+/// ```
+struct PayloadWithoutDeserialize;
+
+/// A result that means nothing.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// async fn charge() -> u32 { 7 }
+/// # fn main() {}
+/// ```
+struct ReturnsANumber;
+
+/// The same without the mistake compiles, which is what makes the tests above mean something.
+///
+/// ```
+/// use taskbay_plugin::prelude::*;
+/// #[derive(Deserialize)]
+/// struct Charge;
+/// #[task]
+/// async fn charge(ctx: Context<u32>, charge: Charge) -> Result<u32, std::fmt::Error> { Ok(7) }
+/// #[task(name = "charge-again")]
+/// async fn charge_again(ctx: Context) {}
+/// fn open(_: &Setup) -> Result<u32, TaskError> { Ok(7) }
+/// plugin! { state: open, tasks: [charge, charge_again] }
+/// # fn main() {}
+/// ```
+struct NoMistake;

@@ -1,0 +1,115 @@
+//! Tasks add jobs, and the host's answers come early, late, twice or not at all.
+
+use std::time::Duration;
+
+use taskbay_abi::{STATUS_ERROR, STATUS_OK};
+use taskbay_plugin::{prelude::*, private::plugin_header, serde_json::Value};
+
+use crate::fake_host::{FakeHost, deliver};
+
+#[derive(Serialize)]
+struct Mail<'a> {
+    to: &'a str,
+}
+
+#[task]
+async fn add(ctx: Context) -> TaskResult {
+    let id = ctx.add_job("send_email", &Mail { to: "ada@example.org" }).await?;
+    bail!("added {id}")
+}
+
+#[task]
+async fn add_with_all(ctx: Context, payload: Box<RawJson>) -> TaskResult {
+    let due = std::time::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
+    let job = ctx.add_job("mail/send", &payload).queue("mail").run_at(due).priority(-2).max_attempts(3);
+    job.key("mail:1").key_mode(KeyMode::PreserveRunAt).flag("slow").flag("big").await?;
+    Ok(())
+}
+
+#[task]
+fn add_plain(ctx: Context) -> TaskResult {
+    let id = ctx.add_job("send_email", &json!([1, 2])).wait()?;
+    bail!("added {id}")
+}
+
+#[task]
+async fn add_impossible(ctx: Context) -> TaskResult {
+    let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+    ctx.add_job("send_email", &not_json).await?;
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_comes_before_the_request_has_returned_is_taken() {
+    let host = FakeHost::serving(plugin_header!(add, add_plain));
+    host.answer_at_once(|spec, reply| {
+        assert!(spec.contains("send_email"));
+        deliver(reply, STATUS_OK, None, Some("77"));
+        deliver(reply, STATUS_OK, None, Some("78"));
+    });
+    assert_eq!(host.run("add", "null").message, "added 77");
+    assert_eq!(host.run("add_plain", "null").message, "added 77");
+}
+
+#[test]
+fn an_answer_from_another_thread_is_taken_and_a_second_one_is_not() {
+    let host = FakeHost::serving(plugin_header!(add, add_plain));
+    for task in ["add", "add_plain"] {
+        let call = host.begin(task, "null");
+        let (_, reply) = host.request();
+        let thread = std::thread::spawn(move || deliver(reply, STATUS_OK, None, Some("5")));
+        assert_eq!(host.outcome(call).message, "added 5");
+        thread.join().unwrap();
+        deliver(reply, STATUS_OK, None, Some("6"));
+    }
+    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+}
+
+#[test]
+fn an_answer_for_a_task_that_is_gone_does_nothing() {
+    let host = FakeHost::serving(plugin_header!(add));
+    let call = host.begin("add", "null");
+    let (_, reply) = host.request();
+    host.cancel(call, taskbay_abi::CANCEL_ABORT);
+    host.outcome(call);
+    deliver(reply, STATUS_OK, None, Some("5"));
+    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    deliver(reply, STATUS_OK, None, Some("5"));
+}
+
+#[test]
+fn a_refusal_is_the_tasks_error() {
+    let host = FakeHost::serving(plugin_header!(add, add_plain, add_impossible));
+    host.answer_at_once(|_, reply| deliver(reply, STATUS_ERROR, Some("the database is gone"), None));
+    for task in ["add", "add_plain"] {
+        assert_eq!(host.run(task, "null").message, "cannot add a job for `send_email`: the database is gone");
+    }
+    let message = host.run("add_impossible", "null").message;
+    assert!(message.starts_with("cannot write the payload of the new job `send_email` as JSON: key must be a string"));
+}
+
+#[test]
+fn everything_about_the_new_job_reaches_the_host() {
+    let host = FakeHost::serving(plugin_header!(add, add_with_all));
+    host.begin("add", "null");
+    let (spec, _) = host.request();
+    assert_eq!(spec, json!({ "identifier": "send_email", "payload": { "to": "ada@example.org" } }));
+
+    host.begin("add_with_all", r#"{"n": 9007199254740993}"#);
+    let (spec, _) = host.request();
+    let expected: Value = json!({
+        "identifier": "mail/send",
+        "payload": { "n": 9_007_199_254_740_993_u64 },
+        "queue_name": "mail",
+        "run_at": 1_700_000_000_000_001_u64,
+        "max_attempts": 3,
+        "job_key": "mail:1",
+        "job_key_mode": "preserve_run_at",
+        "priority": -2,
+        "flags": ["slow", "big"],
+    });
+    assert_eq!(spec, expected);
+    let known = taskbay_abi::ADD_JOB_SPEC;
+    assert!(spec.as_object().unwrap().keys().all(|field| known.contains(&field.as_str())));
+    assert_eq!(spec.as_object().unwrap().len(), known.len());
+}

@@ -1,0 +1,11 @@
+//! Plugins, driven through their real headers by a host that the tests play.
+
+mod fake_host;
+
+mod add_job;
+mod cancellation;
+mod exports;
+mod log_lines;
+mod outcomes;
+mod panics;
+mod state;

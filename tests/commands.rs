@@ -1,0 +1,101 @@
+//! The command line as its users meet it: what it prints, what it refuses, and how it ends.
+
+use std::{fs, path::Path, process::Output};
+
+use crate::harness::{plugins::plugin, program::Taskbay};
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Asserts that a call fails with a status and a complaint.
+#[track_caller]
+fn refused(call: Taskbay, status: i32, complaint: &str) {
+    let output = call.output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert!(said.contains(complaint), "{complaint:?} is not in {said:?}");
+}
+
+#[test]
+fn a_call_that_is_wrong_ends_with_2_and_names_the_nearest_right_one() {
+    refused(Taskbay::command("rum"), 2, "'run'");
+    refused(Taskbay::command("run").arg("--pol-interval=2s"), 2, "--poll-interval");
+    refused(Taskbay::command("run").args(["-j", "0"]), 2, "a whole number from 1");
+    refused(Taskbay::command("run").args(["--once", "--schema-only"]), 2, "cannot be used with");
+}
+
+#[test]
+fn a_wrong_setting_is_named_with_its_file_and_line() {
+    let call = Taskbay::command("run").settings("[worker]\nconcurency = 3");
+    refused(call, 1, "taskbay.toml, line 2: unknown key \"concurency\" in [worker]; did you mean \"concurrency\"?");
+    refused(Taskbay::command("run").args(["-C", "other.toml"]), 1, "other.toml");
+    refused(Taskbay::command("run").arg("--log-level=loud"), 1, "\"loud\"");
+}
+
+#[test]
+fn without_a_database_it_is_said_how_to_name_one() {
+    refused(Taskbay::command("run"), 1, "no database is configured. Name one with --connection");
+    refused(Taskbay::command("migrate"), 1, "no database is configured");
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://me:topsecret@localhost:notaport/db"),
+        ("DATABASE_URL", "postgres://me:topsecret@127.0.0.1:1/db"),
+        ("DATABASE_URL", "host=127.0.0.1 port=1 user=me password=topsecret"),
+    ] {
+        let output = Taskbay::command("migrate").env(name, value).arg("--log-level=trace").output();
+        let said = stdout(&output) + &String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !said.is_empty());
+        assert!(!said.contains("topsecret"), "{said}");
+    }
+}
+
+#[test]
+fn a_payload_that_is_not_json_is_refused_before_anything_is_asked_of_a_database() {
+    refused(Taskbay::command("add").args(["greet", "{name: Ada}"]), 1, "is not JSON: key must be a string");
+    refused(Taskbay::command("add").args(["greet", "@none.json"]), 1, "none.json");
+    refused(Taskbay::command("add").args(["greet", "{}", "--run-at", "soon"]), 2, "such as 10m");
+}
+
+#[test]
+fn check_tells_of_each_file_and_fails_if_one_is_bad() {
+    let good = plugin("send-email");
+    let output = Taskbay::command("check").arg(&good).output();
+    let said = stdout(&output);
+    assert!(output.status.success() && said.contains("send_email  Sends one e-mail."), "{said}");
+
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let output = Taskbay::command("check").arg(&good).arg(&text).arg("missing.so").arg("--json").output();
+    assert_eq!(output.status.code(), Some(1));
+    let reports: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(reports[0]["tasks"][0]["name"], "send_email");
+    assert!(reports[1]["reason"].as_str().expect("a reason").contains("is not a compiled library"), "{reports}");
+    assert!(reports[2]["reason"].as_str().expect("a reason").contains("does not exist"), "{reports}");
+}
+
+#[test]
+fn plugins_lists_the_folder() {
+    let call = Taskbay::command("plugins");
+    let folder = call.home().join("tasks");
+    fs::create_dir(&folder).expect("a tasks folder");
+    fs::copy(plugin("send-email"), folder.join("libsend_email.so")).expect("a plugin");
+    fs::write(folder.join("libempty.so"), "").expect("an empty file");
+    let output = call.output();
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("libempty.so") && said.contains("is empty"), "{said}");
+    assert!(said.contains("ok: 1 task"), "{said}");
+    refused(Taskbay::command("plugins").arg("nowhere"), 1, "/nowhere does not exist");
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let said = stdout(&Taskbay::command("completions").arg(shell).output());
+        assert!(said.contains("migrate") && said.contains("poll-interval"), "{shell}: {said}");
+        assert!(!said.contains("plugin-child"));
+    }
+}

@@ -1,0 +1,85 @@
+//! Notifications, and the loss of the connection.
+
+use std::time::Duration;
+
+use taskbay::{
+    events::{Event, Events},
+    migrate,
+    queue::{NewJob, Notification, listen},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::postgres::TestDatabase;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn next(notifications: &mut mpsc::Receiver<Notification>) -> Notification {
+    tokio::time::timeout(DEADLINE, notifications.recv())
+        .await
+        .expect("a notification comes")
+        .expect("the listener lives")
+}
+
+#[tokio::test]
+async fn jobs_and_revisions_are_heard_of_also_after_the_connection_was_lost() {
+    let test = TestDatabase::new().await;
+    let database = test.database();
+    migrate::prepare(&database).await.unwrap();
+    let session = database.session().await.unwrap();
+    let (sender, mut notifications) = mpsc::channel(16);
+    let events = Events::default();
+    let mut announced = events.subscribe();
+    let stop = CancellationToken::new();
+    let listener = tokio::spawn(listen(database.clone(), sender, events, stop.clone()));
+
+    assert_eq!(next(&mut notifications).await, Notification::Connected);
+    session.add_jobs(&[NewJob::new("t"), NewJob::new("t")]).await.unwrap();
+    assert_eq!(next(&mut notifications).await, Notification::JobsAdded(2));
+
+    let client = test.client().await;
+    let told = "select pg_notify('worker:migrate', '{\"migrationNumber\":21,\"breaking\":true}')";
+    client.batch_execute(told).await.unwrap();
+    assert_eq!(next(&mut notifications).await, Notification::Migrated { number: 21, breaking: true });
+
+    let kick = "select pg_terminate_backend(pid) from pg_stat_activity
+                where query ilike '%listen%' and pid <> pg_backend_pid() and datname = current_database()";
+    assert_eq!(client.query(kick, &[]).await.unwrap().len(), 1);
+    assert_eq!(next(&mut notifications).await, Notification::Connected);
+    session.add_job(&NewJob::new("t")).await.unwrap();
+    assert_eq!(next(&mut notifications).await, Notification::JobsAdded(1));
+
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, listener).await.expect("it ends when told to").unwrap();
+    let mut seen = Vec::new();
+    while let Ok(event) = announced.try_recv() {
+        seen.push(match event {
+            Event::Listening => "listening".to_owned(),
+            Event::DatabaseTrouble { what, error, .. } => {
+                assert!(error.contains("57P01"), "{error}");
+                format!("trouble: {what}")
+            }
+            Event::DatabaseBack { what } => format!("back: {what}"),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, ["listening", "trouble: listen for new jobs", "back: listen for new jobs", "listening"]);
+}
+
+#[tokio::test]
+async fn a_listener_without_a_database_goes_on_trying_and_ends_when_nobody_hears_it() {
+    let test = TestDatabase::new().await;
+    let mut settings = test.settings("graphile_worker");
+    settings.config.dbname("nowhere");
+    let database = taskbay::queue::Database::new(settings).unwrap();
+    let (sender, notifications) = mpsc::channel(16);
+    let events = Events::default();
+    let mut announced = events.subscribe();
+    let listener = tokio::spawn(listen(database, sender, events, CancellationToken::new()));
+    for _ in 0..3 {
+        let event = tokio::time::timeout(DEADLINE, announced.recv()).await.expect("it tells of the trouble").unwrap();
+        assert!(matches!(event, Event::DatabaseTrouble { what: "listen for new jobs", .. }), "{event:?}");
+    }
+    drop(notifications);
+    tokio::time::timeout(DEADLINE, listener).await.expect("it ends").unwrap();
+}

@@ -1,0 +1,241 @@
+//! What completing, failing and returning change, and what they leave alone.
+
+use std::time::{Duration, SystemTime};
+
+use taskbay::{
+    migrate,
+    queue::{CompletedJob, FailedJob, Job, LONGEST_MESSAGE, NewJob, ReturnedJob, Session},
+};
+use tokio_postgres::Client;
+
+use crate::harness::postgres::TestDatabase;
+
+struct Bench {
+    _test: TestDatabase,
+    client: Client,
+    session: Session,
+    task: i32,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let test = TestDatabase::new().await;
+        let database = test.database();
+        migrate::prepare(&database).await.unwrap();
+        let session = database.session().await.unwrap();
+        let task = session.task_ids(&["t"]).await.unwrap()["t"];
+        Self { client: test.client().await, _test: test, session, task }
+    }
+
+    /// A job in queue `q`, claimed by `owner`.
+    async fn claimed(&self, owner: &str) -> Job {
+        self.session.add_job(&NewJob { queue_name: Some("q".to_owned()), ..NewJob::new("t") }).await.unwrap();
+        self.session.get_jobs(owner, &[self.task], 1).await.unwrap().remove(0)
+    }
+
+    async fn text(&self, sql: &str) -> String {
+        self.client
+            .query_one(&format!("select ({sql})::text"), &[])
+            .await
+            .unwrap()
+            .get::<_, Option<String>>(0)
+            .unwrap_or_default()
+    }
+
+    async fn queue_owner(&self) -> String {
+        self.text("select locked_by from graphile_worker._private_job_queues where queue_name = 'q'").await
+    }
+}
+
+fn failed(job: &Job, message: &str, permanent: bool) -> FailedJob {
+    FailedJob { id: job.id, job_queue_id: job.job_queue_id, message: message.to_owned(), permanent }
+}
+
+#[tokio::test]
+async fn completing_deletes_the_job_and_frees_its_queue() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    assert_eq!(bench.queue_owner().await, "w");
+    let done = [CompletedJob { id: job.id, job_queue_id: job.job_queue_id }];
+    assert_eq!(bench.session.complete_jobs("w", &done).await.unwrap(), [job.id]);
+    assert_eq!(bench.text("select count(*) from graphile_worker._private_jobs").await, "0");
+    assert_eq!(bench.queue_owner().await, "");
+    assert_eq!(
+        bench.session.complete_jobs("w", &done).await.unwrap(),
+        Vec::<i64>::new(),
+        "a second time finds nothing"
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_hold_a_job_changes_nothing() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    let stored = "select string_agg(job::text || queue::text, ',')
+        from graphile_worker._private_jobs as job, graphile_worker._private_job_queues as queue";
+    let before = bench.text(stored).await;
+    for queue in [job.job_queue_id, None] {
+        let done = [CompletedJob { id: job.id, job_queue_id: queue }];
+        assert_eq!(bench.session.complete_jobs("stranger", &done).await.unwrap(), Vec::<i64>::new());
+        let back = [ReturnedJob { id: job.id, job_queue_id: queue }];
+        assert_eq!(bench.session.return_jobs("stranger", &back).await.unwrap(), Vec::<i64>::new());
+    }
+    assert_eq!(
+        bench.session.fail_jobs("stranger", &[failed(&job, "no", true)]).await.unwrap(),
+        Vec::<taskbay::queue::StoredFailure>::new()
+    );
+    assert_eq!(bench.text(stored).await, before);
+}
+
+#[tokio::test]
+async fn a_queue_that_went_to_another_owner_stays_locked() {
+    let bench = Bench::new().await;
+    for outcome in ["complete", "fail", "return"] {
+        let job = bench.claimed("w").await;
+        bench.client.batch_execute("update graphile_worker._private_job_queues set locked_by = 'v'").await.unwrap();
+        let changed = match outcome {
+            "complete" => bench
+                .session
+                .complete_jobs("w", &[CompletedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .await
+                .unwrap()
+                .len(),
+            "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap().len(),
+            _ => bench
+                .session
+                .return_jobs("w", &[ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .await
+                .unwrap()
+                .len(),
+        };
+        assert_eq!((changed, bench.queue_owner().await.as_str()), (1, "v"), "{outcome}");
+        bench
+            .client
+            .batch_execute("delete from graphile_worker._private_jobs; delete from graphile_worker._private_job_queues")
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_waits_longer_each_time() {
+    let waits =
+        [2.718282, 7.389056, 20.085537, 54.598150, 148.413159, 403.428793, 1096.633158, 2980.957987, 8103.083928];
+    let bench = Bench::new().await;
+    let mut job = bench.claimed("w").await;
+    for attempt in 1..=12 {
+        assert_eq!(job.attempts, attempt);
+        let stored = bench.session.fail_jobs("w", &[failed(&job, &format!("no {attempt}"), false)]).await.unwrap();
+        assert!(stored[0].retry_at.is_some_and(|at| at > SystemTime::now()));
+        let wait: f64 = bench
+            .client
+            .query_one(
+                // The statement's own time is not known here, but nothing else has come between.
+                "select extract(epoch from run_at - $1)::float8 from graphile_worker._private_jobs",
+                &[&bench.client.query_one("select now()", &[]).await.unwrap().get::<_, SystemTime>(0)],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        let expected = waits.get(usize::try_from(attempt).unwrap() - 1).copied().unwrap_or(22026.465795);
+        assert!((expected - 1.0..=expected).contains(&wait), "attempt {attempt}: {wait} s instead of {expected} s");
+        assert_eq!(bench.text("select last_error from graphile_worker._private_jobs").await, format!("no {attempt}"));
+        assert_eq!(bench.queue_owner().await, "");
+        bench.client.batch_execute("update graphile_worker._private_jobs set run_at = now()").await.unwrap();
+        job = bench.session.get_jobs("w", &[bench.task], 1).await.unwrap().remove(0);
+    }
+}
+
+#[tokio::test]
+async fn the_wait_counts_from_the_time_that_a_job_was_due_if_that_is_later() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    bench
+        .client
+        .batch_execute("update graphile_worker._private_jobs set run_at = '2040-01-01 00:00:00Z'")
+        .await
+        .unwrap();
+    bench.session.fail_jobs("w", &[failed(&job, "no", false)]).await.unwrap();
+    let due = bench.text("select run_at at time zone 'UTC' from graphile_worker._private_jobs").await;
+    assert_eq!(due, "2040-01-01 00:00:02.718282");
+}
+
+#[tokio::test]
+async fn a_job_fails_for_good_by_request_or_by_its_last_attempt() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    let stored = bench.session.fail_jobs("w", &[failed(&job, "never again", true)]).await.unwrap();
+    assert_eq!((stored[0].id, stored[0].retry_at), (job.id, None));
+    let row = "select concat_ws(' ', attempts, max_attempts, is_available, locked_by, last_error) from graphile_worker._private_jobs";
+    assert_eq!(bench.text(row).await, "25 25 f never again");
+
+    bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
+    bench.session.add_job(&NewJob { max_attempts: Some(1), ..NewJob::new("t") }).await.unwrap();
+    let job = bench.session.get_jobs("w", &[bench.task], 1).await.unwrap().remove(0);
+    let stored = bench.session.fail_jobs("w", &[failed(&job, "last", false)]).await.unwrap();
+    assert_eq!(stored[0].retry_at, None);
+}
+
+#[tokio::test]
+async fn messages_that_postgres_cannot_store_are_stored_cleaned() {
+    let bench = Bench::new().await;
+    let stored = async |message: &str| {
+        bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
+        let job = bench.claimed("w").await;
+        bench.session.fail_jobs("w", &[failed(&job, message, false)]).await.unwrap();
+        bench.text("select last_error from graphile_worker._private_jobs").await
+    };
+    assert_eq!(stored("before\0after — ü").await, "before\\0after — ü");
+    let long = "ü".repeat(LONGEST_MESSAGE);
+    let kept = stored(&long).await;
+    assert!(kept.starts_with(&"ü".repeat(LONGEST_MESSAGE / 2)));
+    assert!(kept.ends_with(&format!(" … ({LONGEST_MESSAGE} more bytes)")), "{}", &kept[kept.len() - 40..]);
+}
+
+#[tokio::test]
+async fn returned_jobs_keep_their_attempts_and_their_place() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    let before = bench.text("select run_at from graphile_worker._private_jobs").await;
+    let back = [ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }];
+    assert_eq!(bench.session.return_jobs("w", &back).await.unwrap(), [job.id]);
+    assert_eq!(bench.text("select run_at from graphile_worker._private_jobs").await, before);
+    assert_eq!(bench.queue_owner().await, "");
+    let again = bench.session.get_jobs("v", &[bench.task], 1).await.unwrap();
+    assert_eq!(again, [job]);
+}
+
+#[tokio::test]
+async fn a_batch_touches_exactly_its_jobs() {
+    let bench = Bench::new().await;
+    let names = ["a", "b", "c", "-", "-", "-"];
+    let jobs: Vec<NewJob> = names
+        .iter()
+        .map(|name| NewJob { queue_name: (*name != "-").then(|| (*name).to_owned()), ..NewJob::new("t") })
+        .collect();
+    bench.session.add_jobs(&jobs).await.unwrap();
+    let claimed = bench.session.get_jobs("w", &[bench.task], 10).await.unwrap();
+    let pick = |place: usize| CompletedJob { id: claimed[place].id, job_queue_id: claimed[place].job_queue_id };
+    let mut done = bench.session.complete_jobs("w", &[pick(0), pick(3)]).await.unwrap();
+    done.sort_unstable();
+    assert_eq!(done, [claimed[0].id, claimed[3].id]);
+    let failures = [failed(&claimed[1], "one", false), failed(&claimed[4], "two", true)];
+    assert_eq!(bench.session.fail_jobs("w", &failures).await.unwrap().len(), 2);
+    let left = "select string_agg(concat_ws(':', id, locked_by, last_error, attempts), ' ' order by id) from graphile_worker._private_jobs";
+    let expected =
+        format!("{}:one:1 {}:w:1 {}:two:25 {}:w:1", claimed[1].id, claimed[2].id, claimed[4].id, claimed[5].id);
+    assert_eq!(bench.text(left).await, expected);
+    let queues = "select string_agg(queue_name || coalesce(locked_by, '-'), ' ' order by queue_name) from graphile_worker._private_job_queues";
+    assert_eq!(bench.text(queues).await, "a- b- cw");
+}
+
+#[tokio::test]
+async fn locks_of_lost_owners_can_be_taken_away() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("lost").await;
+    bench.session.force_unlock(&["lost", "nobody"]).await.unwrap();
+    let again = bench.session.get_jobs("w", &[bench.task], 1).await.unwrap().remove(0);
+    assert_eq!((again.id, again.attempts), (job.id, 2));
+    let waited = Duration::from_secs(1);
+    assert!(again.run_at <= SystemTime::now() + waited);
+}

@@ -1,0 +1,124 @@
+//! Jobs in a test's database: added as an application adds them, and looked at as an administrator does.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use taskbay::migrate;
+use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
+
+use super::{postgres::TestDatabase, program::DEADLINE};
+
+/// A job as it is stored.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    pub id: i64,
+    pub task: String,
+    pub payload: String,
+    pub queue: Option<String>,
+    pub key: Option<String>,
+    pub priority: i16,
+    pub attempts: i16,
+    pub max_attempts: i16,
+    pub last_error: Option<String>,
+    pub locked_by: Option<String>,
+}
+
+impl TestDatabase {
+    /// A database with the schema in it.
+    pub async fn installed() -> Self {
+        let database = Self::new().await;
+        migrate::prepare(&database.database()).await.expect("install the schema");
+        database
+    }
+
+    /// Adds a job and gives its id.
+    pub async fn add(&self, task: &str, payload: Value) -> i64 {
+        self.id_of("select (graphile_worker.add_job($1, $2)).id", &[&task, &payload]).await
+    }
+
+    pub async fn add_to_queue(&self, task: &str, payload: Value, queue: &str) -> i64 {
+        self.id_of("select (graphile_worker.add_job($1, $2, $3)).id", &[&task, &payload, &queue]).await
+    }
+
+    pub async fn add_in_an_hour(&self, task: &str, payload: Value) -> i64 {
+        let sql = "select (graphile_worker.add_job($1, $2, run_at := now() + interval '1 hour')).id";
+        self.id_of(sql, &[&task, &payload]).await
+    }
+
+    /// The number that a statement gives.
+    pub async fn id_of(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> i64 {
+        self.client().await.query_one(sql, parameters).await.expect(sql).get(0)
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        self.client().await.batch_execute(sql).await.expect(sql);
+    }
+
+    /// All jobs, by their ids.
+    pub async fn jobs(&self) -> Vec<JobRow> {
+        let sql =
+            "select job.id, task.identifier, job.payload::text, queue.queue_name, job.key, job.priority, job.attempts,
+                          job.max_attempts, job.last_error, job.locked_by
+                   from graphile_worker._private_jobs job
+                   join graphile_worker._private_tasks task on task.id = job.task_id
+                   left join graphile_worker._private_job_queues queue on queue.id = job.job_queue_id
+                   order by job.id";
+        let rows = self.client().await.query(sql, &[]).await.expect("read the jobs");
+        rows.iter()
+            .map(|row| JobRow {
+                id: row.get(0),
+                task: row.get(1),
+                payload: row.get(2),
+                queue: row.get(3),
+                key: row.get(4),
+                priority: row.get(5),
+                attempts: row.get(6),
+                max_attempts: row.get(7),
+                last_error: row.get(8),
+                locked_by: row.get(9),
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    pub fn job(&self, id: i64) -> impl Future<Output = JobRow> {
+        let place = std::panic::Location::caller();
+        async move {
+            let found = self.jobs().await.into_iter().find(|job| job.id == id);
+            found.unwrap_or_else(|| panic!("job {id} is gone, looked for at {place}"))
+        }
+    }
+
+    pub async fn only_job(&self) -> JobRow {
+        let mut jobs = self.jobs().await;
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        jobs.remove(0)
+    }
+
+    /// How long until a job may run again.
+    pub async fn seconds_until_run(&self, id: i64) -> f64 {
+        let sql = "select extract(epoch from run_at - now())::float8 from graphile_worker._private_jobs where id = $1";
+        self.client().await.query_one(sql, &[&id]).await.expect("read a job").get(0)
+    }
+
+    pub async fn locked_queues(&self) -> i64 {
+        self.id_of("select count(*) from graphile_worker._private_job_queues where locked_by is not null", &[]).await
+    }
+
+    /// Waits until every job is done.
+    pub async fn wait_until_no_jobs(&self) {
+        let client = self.client().await;
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left: i64 =
+                client.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get(0);
+            if left == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{left} jobs are left: {:?}", self.jobs().await.first());
+            // Postgres tells nobody that a job was deleted.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A plugin written as people write them, for what the runners make of its ways to end.
+
+use std::time::Duration;
+
+use taskbay_plugin::{prelude::*, tokio::time::sleep};
+
+#[derive(Deserialize)]
+struct Greeting {
+    to: String,
+    times: u32,
+}
+
+#[task]
+async fn greet(_ctx: Context, greeting: Greeting) -> TaskResult {
+    for _ in 0..greeting.times {
+        info!(to = %greeting.to, "greeting");
+        sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+#[task]
+async fn panics() -> TaskResult {
+    panic!("no luck today")
+}
+
+#[task]
+fn panics_plain() -> TaskResult {
+    panic!("no luck either")
+}
+
+#[task(name = "mail/fails:now")]
+async fn fails() -> TaskResult {
+    Err(TaskError::discard("the address does not exist"))
+}
+
+#[task(timeout = "100ms")]
+async fn sleeps_for_ever() -> TaskResult {
+    loop {
+        sleep(Duration::from_secs(60)).await;
+    }
+}
+
+#[task(timeout = "100ms")]
+fn works_for_ever() -> TaskResult {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[task]
+async fn notices(ctx: Context) -> TaskResult {
+    info!("waiting");
+    ctx.cancelled().await;
+    bail!("stopped after the first half");
+}
+
+#[task]
+async fn adds(ctx: Context) -> TaskResult {
+    let id = ctx.add_job("other", &json!({ "from": ctx.id() })).await?;
+    bail!("added {id}");
+}
+
+plugin!(greet, panics, panics_plain, fails, sleeps_for_ever, works_for_ever, notices, adds);
