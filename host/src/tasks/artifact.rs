@@ -128,7 +128,7 @@ fn segments(bytes: &[u8]) -> Result<&[ProgramHeader64<Endianness>], Unfit> {
         return Err(Unfit::NotShared);
     }
     let count = u64::from(header.e_phnum.get(NATIVE));
-    let needed = header.e_phoff(NATIVE) + count * size_of::<ProgramHeader64<Endianness>>() as u64;
+    let needed = header.e_phoff(NATIVE).saturating_add(count * size_of::<ProgramHeader64<Endianness>>() as u64);
     header.program_headers(NATIVE, bytes).map_err(|_| Unfit::Truncated { needed, len: bytes.len() as u64 })
 }
 
@@ -184,10 +184,11 @@ impl<'a> Dynamic<'a> {
 
     fn refuse_relative_paths(&self) -> Result<(), Unfit> {
         for tag in [DT_RPATH, DT_RUNPATH] {
-            let paths = self.value(tag).and_then(|offset| self.name(offset)).unwrap_or_default();
+            let Some(paths) = self.value(tag).and_then(|offset| self.name(offset)) else { continue };
             let paths = String::from_utf8_lossy(paths);
-            if let Some(path) = paths.split(':').find(|path| !path.is_empty() && !path.starts_with('/')) {
-                return Err(Unfit::RelativePath(path.to_owned()));
+            // An empty path is the working folder. `$ORIGIN` would be that of the private copy, where nothing else lies.
+            if let Some(path) = paths.split(':').find(|path| !path.starts_with('/')) {
+                return Err(Unfit::RelativePath(format!("{path:?}")));
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -39,10 +40,18 @@ pub(super) enum FileError {
     NotAFile,
     #[error("is not safe: {0}")]
     Unsafe(String),
+    #[error("has {0} bytes, more than a plugin may have (1 GiB): put the compiled plugin itself here, or strip it")]
+    TooLarge(u64),
     /// Not an error yet: somebody is still writing it.
     #[error("kept changing while it was read")]
     Changing,
 }
+
+/// Files are read into memory, and one with a hole may claim any size.
+const LARGEST: u64 = 1 << 30;
+
+/// Longer than the tick of any file system's clock that plugins lie on.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What tells, without reading it, that a file is the one that was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +79,8 @@ pub(super) struct OpenFile {
     pub(super) key: FileKey,
     /// Why it would be refused, were the rules strict.
     pub(super) warning: Option<String>,
+    /// It lies elsewhere, so that no event will tell of a change.
+    pub(super) outside: bool,
 }
 
 impl Folder {
@@ -114,10 +125,15 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let opened = rustix::fs::openat2(self.fd.as_fd(), name, flags, Mode::empty(), inside);
-        let (fd, outside) = match opened {
+        let mut outside = false;
+        let (fd, around) = match opened {
             Ok(fd) => (fd, None),
             // A link that leaves the folder, such as one into cargo's target folder; or a kernel that cannot tell.
-            Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS) => self.open_outside(name)?,
+            // (Sandboxes that do not know the call say that it is not permitted.)
+            Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+                outside = true;
+                self.open_outside(name)?
+            }
             Err(rustix::io::Errno::NOENT) => return Err(FileError::DeadLink(self.link_target(name))),
             Err(error) => return Err(FileError::Unreadable(explain(error))),
         };
@@ -126,10 +142,13 @@ impl Folder {
         if !metadata.is_file() {
             return Err(FileError::NotAFile);
         }
-        let warning = unsafe_file(&metadata).or(outside);
+        if metadata.len() > LARGEST {
+            return Err(FileError::TooLarge(metadata.len()));
+        }
+        let warning = unsafe_file(&metadata).or(around);
         match warning {
             Some(reason) if self.strict => Err(FileError::Unsafe(reason)),
-            warning => Ok(OpenFile { key: FileKey::of(&metadata), file, warning }),
+            warning => Ok(OpenFile { key: FileKey::of(&metadata), file, warning, outside }),
         }
     }
 
@@ -167,6 +186,16 @@ impl OpenFile {
 }
 
 impl FileKey {
+    /// Whether a change after this moment would show. File systems count time in ticks, and what is written twice within
+    /// one may look the same.
+    pub(super) fn tells(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanoseconds) = self.modified.max(self.changed);
+        let written = Duration::from_secs(seconds.max(0).unsigned_abs())
+            + Duration::from_nanos(nanoseconds.max(0).unsigned_abs());
+        now.saturating_sub(written) > TICK
+    }
+
     fn of(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),

@@ -5,8 +5,10 @@
 //! Nothing here knows that Postgres exists.
 
 mod artifact;
+mod conflicts;
 mod folder;
 mod inspect;
+mod known_file;
 mod reload;
 mod task_map;
 mod watcher;

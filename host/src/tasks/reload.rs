@@ -4,36 +4,34 @@
 //! map is published when they have ended. A file that fails at any step costs only itself, and what was serving serves on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{Notify, Semaphore},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveTaskMap, Task, artifact,
-    artifact::Unfit,
-    folder::{FileError, FileKey, Folder, FolderError},
+    LiveTaskMap, conflicts,
+    folder::{Folder, FolderError},
+    known_file::{KnownFile, Serving},
     watcher::Watcher,
 };
 use crate::{
     config::{FolderSettings, PluginLookup},
     events::{Event, PluginBuild},
-    plugin::{Availability, BuildId, Generation, HostServices, Image, LaunchError},
+    plugin::{BuildId, Generation, HostServices, Image, LaunchError},
 };
 
 /// So many builds are started at once.
 const LAUNCHES_AT_ONCE: usize = 4;
-/// A file that looks unfinished is looked at again after this long, and each time after twice as long …
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// … until it has looked unfinished for this long.
-const UNFINISHED_FOR: Duration = Duration::from_secs(5);
+/// Links to files elsewhere are followed this often, since no event tells of what is written there.
+const LINKED_RESCAN: Duration = Duration::from_secs(1);
 
 /// A file that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +49,8 @@ pub struct TasksFolder {
     map: Arc<LiveTaskMap>,
     files: BTreeMap<String, KnownFile>,
     launches: JoinSet<Launched>,
+    /// Which file each of them is for.
+    launching: HashMap<task::Id, String>,
     launch_slots: Arc<Semaphore>,
     /// Builds that were launched and wait for the others to end, since they claim tasks that another build has now.
     held: Vec<(String, Arc<Generation>, Duration)>,
@@ -58,41 +58,15 @@ pub struct TasksFolder {
     retiring: JoinSet<()>,
     /// A build crashed, came back, or was quarantined.
     availability: Arc<Notify>,
+    /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
+    outgoing: Vec<Arc<Generation>>,
+    news: Vec<Event>,
     missing_since: Option<Instant>,
     warned: BTreeSet<String>,
 }
 
-/// What is known of a file.
-#[derive(Debug, Default)]
-struct KnownFile {
-    /// The state that was last dealt with.
-    key: Option<FileKey>,
-    /// The build that is being launched, served or refused.
-    build: Option<BuildId>,
-    serving: Option<Serving>,
-    refused: Option<String>,
-    /// Refused because of another file, so that its disappearance is a reason to try again.
-    conflict: bool,
-    unfinished: Option<Unfinished>,
-}
-
-#[derive(Debug)]
-struct Serving {
-    generation: Arc<Generation>,
-    _follow: AbortOnDropHandle<()>,
-}
-
-/// A file that somebody seems to be still writing.
-#[derive(Debug, Clone, Copy)]
-struct Unfinished {
-    since: Instant,
-    wait: Duration,
-    next_look: Instant,
-}
-
 #[derive(Debug)]
 struct Launched {
-    file: String,
     build: BuildId,
     took: Duration,
     result: Result<Arc<Generation>, LaunchError>,
@@ -107,10 +81,13 @@ impl TasksFolder {
             map,
             files: BTreeMap::new(),
             launches: JoinSet::new(),
+            launching: HashMap::new(),
             launch_slots: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
             held: Vec::new(),
             retiring: JoinSet::new(),
             availability: Arc::new(Notify::new()),
+            outgoing: Vec::new(),
+            news: Vec::new(),
             missing_since: None,
             warned: BTreeSet::new(),
         }
@@ -124,7 +101,7 @@ impl TasksFolder {
             return Err(error);
         }
         loop {
-            while let Some(launched) = self.launches.join_next().await {
+            while let Some(launched) = self.launches.join_next_with_id().await {
                 self.take_launched(launched);
             }
             let Some(look) = self.next_look() else { break };
@@ -156,7 +133,7 @@ impl TasksFolder {
                 () = force.notified() => list = Some(true),
                 () = tokio::time::sleep_until(look.into()) => {}
                 () = availability.notified() => list = None,
-                Some(launched) = self.launches.join_next() => {
+                Some(launched) = self.launches.join_next_with_id() => {
                     self.take_launched(launched);
                     list = None;
                 }
@@ -167,7 +144,9 @@ impl TasksFolder {
                     watcher.arm();
                     // A folder that cannot be listed was announced; it is looked at again.
                     let _ = self.scan(forced);
-                    due = Instant::now() + watcher.rescan(rescan);
+                    let usual =
+                        if self.files.values().any(|file| file.outside) { rescan.min(LINKED_RESCAN) } else { rescan };
+                    due = Instant::now() + watcher.rescan(usual);
                 }
                 None => self.publish(),
             }
@@ -179,7 +158,7 @@ impl TasksFolder {
         self.launches.shutdown().await;
         let serving = self.files.values_mut().filter_map(|file| file.serving.take()).map(|serving| serving.generation);
         let held = self.held.drain(..).map(|(_, generation, _)| generation);
-        let all: Vec<_> = serving.chain(held).collect();
+        let all: Vec<_> = serving.chain(held).chain(self.outgoing.drain(..)).collect();
         for generation in &all {
             let generation = Arc::clone(generation);
             self.retiring.spawn(async move { generation.retire().await });
@@ -195,36 +174,42 @@ impl TasksFolder {
 
     /// Lists the folder and begins to launch what is new.
     fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
-        let listed = Folder::open(&self.settings.path, self.settings.strict_permissions)
-            .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)));
-        let (names, folder, warning) = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                self.folder_is_missing(&error);
-                return Err(error);
-            }
-        };
+        let (names, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
+            .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)))
+            .inspect_err(|error| self.folder_is_missing(error))?;
         if self.missing_since.take().is_some() {
             self.services.events.emit(Event::FolderBack { folder: self.settings.path.clone() });
         }
         self.warn(&self.settings.path.display().to_string(), warning);
-        let gone: Vec<String> = self.files.keys().filter(|name| names.binary_search(name).is_err()).cloned().collect();
-        let removed = !gone.is_empty();
-        for name in gone {
-            self.remove(&name);
-        }
+        self.let_go(&names);
         for name in &names {
             let known = self.files.entry(name.clone()).or_default();
-            if forced || (removed && known.conflict) {
-                known.key = None;
-                known.refused = None;
+            known.gone_since = None;
+            if forced {
+                known.retry |= known.refused.take().is_some() || known.is_quarantined();
             }
             self.look_at(&folder, name);
         }
-        if self.launches.is_empty() {
-            self.publish();
-        }
+        self.publish();
         Ok(())
+    }
+
+    /// Removes what is no longer listed. Some tools remove a file before they write its successor, so a missing file gets
+    /// as long as events do to settle, unless another one came: then it was renamed.
+    fn let_go(&mut self, names: &[String]) {
+        let renamed = names.iter().any(|name| !self.files.contains_key(name));
+        let mut gone = Vec::new();
+        for (name, known) in &mut self.files {
+            if names.binary_search(name).is_err() {
+                let since = *known.gone_since.get_or_insert_with(Instant::now);
+                if renamed || known.serving.is_none() || since.elapsed() >= self.settings.settle {
+                    gone.push(name.clone());
+                }
+            }
+        }
+        for name in &gone {
+            self.remove(name);
+        }
     }
 
     /// Without a folder there is no word on its files; only after a while does that mean that they are gone.
@@ -243,150 +228,92 @@ impl TasksFolder {
     }
 
     fn look_at(&mut self, folder: &Folder, name: &str) {
-        match self.read(folder, name) {
+        let known = self.files.get_mut(name).expect("looked-at files are known");
+        match known.read(folder, name) {
             Ok(None) => {}
-            Ok(Some(image)) => self.launch(name, image),
+            Ok(Some((image, warning))) => {
+                self.warn(name, warning);
+                self.launch(name, Arc::new(image));
+            }
             Err(reason) => self.refuse(name, reason, false),
         }
     }
 
-    /// The image of a file whose contents are new; the error is why it is refused.
-    fn read(&mut self, folder: &Folder, name: &str) -> Result<Option<Arc<Image>>, String> {
-        let mut file = folder.open_file(name).map_err(|error| error.to_string())?;
-        let known = self.files.get_mut(name).expect("looked-at files are known");
-        if known.key == Some(file.key) {
-            return Ok(None);
-        }
-        let warning = file.warning.take();
-        let bytes = match file.read() {
-            Ok(bytes) => bytes,
-            Err(FileError::Changing) => return known.wait_for_writer(FileError::Changing.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
-        let build = artifact::hash(&bytes);
-        if known.build == Some(build) && (known.serving.is_some() || known.refused.is_some()) {
-            // Touched, or written again with the same contents.
-            known.key = Some(file.key);
-            known.unfinished = None;
-            return Ok(None);
-        }
-        let artifact = match artifact::verify(&bytes, build) {
-            Ok(artifact) => artifact,
-            // A file is empty first, then short; whoever writes it may need a while.
-            Err(unfit @ (Unfit::Empty | Unfit::Truncated { .. })) => {
-                let waiting = known.wait_for_writer(unfit.to_string());
-                if waiting.is_err() {
-                    (known.key, known.build) = (Some(file.key), Some(build));
-                }
-                return waiting;
-            }
-            Err(unfit) => {
-                (known.key, known.build) = (Some(file.key), Some(build));
-                return Err(unfit.to_string());
-            }
-        };
-        (known.key, known.build, known.unfinished) = (Some(file.key), Some(build), None);
-        self.warn(name, warning);
-        Image::seal(name, artifact.build, &bytes[..artifact.loadable])
-            .map(|image| Some(Arc::new(image)))
-            .map_err(|error| format!("cannot be copied into memory: {error}"))
-    }
-
     fn launch(&mut self, name: &str, image: Arc<Image>) {
-        if let Some(other) = self.other_file_of(name, &image.plugin) {
-            let reason = format!(
-                "would be plugin {}, which {other} is already: remove one of them, or rename it to another plugin",
-                image.plugin
-            );
+        if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
             return self.refuse(name, reason, true);
         }
         let settings = self.plugins.get(&image.plugin).clone();
-        let (services, slots, file) = (self.services.clone(), Arc::clone(&self.launch_slots), name.to_owned());
-        self.launches.spawn(async move {
+        let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
+        let handle = self.launches.spawn(async move {
             let _slot = slots.acquire_owned().await;
             let began = Instant::now();
             let build = image.build;
             let result = Generation::launch(image, &settings, &services).await;
-            Launched { file, build, took: began.elapsed(), result }
+            Launched { build, took: began.elapsed(), result }
         });
+        self.launching.insert(handle.id(), name.to_owned());
     }
 
-    /// Another file that has the same plugin name, as `x.so` and `libx.so` do.
-    fn other_file_of(&self, name: &str, plugin: &str) -> Option<&str> {
-        let same = |other: &&String| *other != name && Image::plugin_name(other) == plugin;
-        let in_force = |other: &&String| {
-            let known = &self.files[*other];
-            known.serving.is_some() || (known.build.is_some() && known.refused.is_none())
-        };
-        self.files.keys().filter(same).find(in_force).map(String::as_str)
-    }
-
-    fn take_launched(&mut self, launched: Result<Launched, tokio::task::JoinError>) {
-        // An error would be a panic of the launch itself; the file is launched again when it changes.
-        let Ok(Launched { file, build, took, result }) = launched else { return };
-        // Replaced again, or removed, while it was launched.
-        let outdated = self.files.get(&file).is_none_or(|known| known.build != Some(build));
-        match result {
-            Ok(generation) if outdated => self.retire(generation),
-            Ok(generation) => self.held.push((file, generation, took)),
-            Err(_) if outdated => {}
-            Err(error) => self.refuse(&file, error.to_string(), false),
+    fn take_launched(&mut self, launched: Result<(task::Id, Launched), task::JoinError>) {
+        let id = launched.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
+        let file = self.launching.remove(&id).expect("each launch is for a file");
+        match launched {
+            Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
+            Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
+                self.refuse(&file, error.to_string(), false);
+            }
+            // The build was replaced or removed meanwhile; or the launch panicked, and the file is left until it changes.
+            Ok(_) | Err(_) => {}
         }
         self.admit();
-        if self.launches.is_empty() {
-            self.publish();
-        }
+        self.publish();
     }
 
-    /// Takes launched builds into service. One that claims another's task waits while launches go on, since the other may
-    /// be about to be replaced by a build without it, and is refused after that.
+    /// Whether a build is still what its file holds.
+    fn is_wanted(&self, file: &str, build: BuildId) -> bool {
+        self.files.get(file).is_some_and(|known| known.build == Some(build))
+    }
+
+    /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while
+    /// launches go on, since the other may be about to be replaced by a build without it, and is refused after that.
     fn admit(&mut self) {
         self.held.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        loop {
-            let fits =
-                |(file, generation, _): &(String, Arc<Generation>, Duration)| self.conflict(file, generation).is_none();
-            let Some(next) = self.held.iter().position(fits) else { break };
+        let (wanted, outdated): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|(file, one, _)| self.is_wanted(file, one.build()));
+        self.held = wanted;
+        self.outgoing.extend(outdated.into_iter().map(|(_, generation, _)| generation));
+        while let Some(next) = self.held.iter().position(|(file, generation, _)| self.fits(file, generation)) {
             let (file, generation, took) = self.held.remove(next);
             self.serve(&file, generation, took);
         }
         if self.launches.is_empty() {
             for (file, generation, _) in std::mem::take(&mut self.held) {
-                let reason = self.conflict(&file, &generation).unwrap_or_default();
-                self.retire(generation);
+                let reason = conflicts::of_tasks(&self.files, &file, generation.tasks()).unwrap_or_default();
+                self.outgoing.push(generation);
                 self.refuse(&file, reason, true);
             }
         }
     }
 
-    /// Which task of a build another file has, in a sentence.
-    fn conflict(&self, file: &str, generation: &Generation) -> Option<String> {
-        let others = || self.files.iter().filter(|(other, _)| *other != file);
-        generation.tasks().iter().find_map(|task| {
-            let (other, _) = others().find(|(_, known)| {
-                let theirs = known.serving.as_ref().map(|serving| serving.generation.tasks());
-                theirs.is_some_and(|tasks| tasks.iter().any(|theirs| theirs.name == task.name))
-            })?;
-            Some(format!(
-                "has the task {}, which {other} has already: rename the task in one of them, or remove one of the files",
-                task.name
-            ))
-        })
+    /// Whether nothing speaks against a build: neither a task that another file has, nor one that a file before it in the
+    /// order of names, which is still being launched, may turn out to claim.
+    fn fits(&self, file: &str, generation: &Generation) -> bool {
+        let has = |name: &String| {
+            let serving = self.files.get(file).and_then(|known| known.serving.as_ref());
+            serving.is_some_and(|serving| serving.generation.tasks().iter().any(|task| task.name == *name))
+        };
+        let claims_more = || generation.tasks().iter().any(|task| !has(&task.name));
+        let first = !self.launching.values().any(|other| other.as_str() < file);
+        conflicts::of_tasks(&self.files, file, generation.tasks()).is_none() && (first || !claims_more())
     }
 
     fn serve(&mut self, file: &str, generation: Arc<Generation>, took: Duration) {
-        let follow = {
-            let (mut availability, changed) = (generation.availability(), Arc::clone(&self.availability));
-            tokio::spawn(async move {
-                while availability.changed().await.is_ok() {
-                    changed.notify_one();
-                }
-            })
-        };
-        let serving = Serving { generation: Arc::clone(&generation), _follow: AbortOnDropHandle::new(follow) };
-        let known = self.files.get_mut(file).expect("launched files are known");
+        let serving = Serving::new(Arc::clone(&generation), Arc::clone(&self.availability));
+        let known = self.files.get_mut(file).expect("wanted files are known");
         let replaced = known.serving.replace(serving).map(|serving| serving.generation);
         (known.refused, known.conflict) = (None, false);
-        self.services.events.emit(Event::PluginLoaded {
+        self.news.push(Event::PluginLoaded {
             build: describe(&generation),
             file: file.to_owned(),
             tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
@@ -394,80 +321,68 @@ impl TasksFolder {
             took,
         });
         if let Some(replaced) = replaced {
-            // In the map first: the old build takes jobs until the new one does.
-            self.publish();
-            self.retire(replaced);
+            self.outgoing.push(replaced);
+            self.retry_conflicts();
         }
     }
 
     fn remove(&mut self, name: &str) {
         let Some(known) = self.files.remove(name) else { return };
         if let Some(Serving { generation, .. }) = known.serving {
-            self.publish();
-            self.services.events.emit(Event::PluginRemoved {
+            self.news.push(Event::PluginRemoved {
                 build: describe(&generation),
                 file: name.to_owned(),
                 tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
             });
-            self.retire(generation);
+            self.outgoing.push(generation);
+        }
+        self.retry_conflicts();
+    }
+
+    /// Another file's tasks or name may have become free.
+    fn retry_conflicts(&mut self) {
+        for known in self.files.values_mut().filter(|known| known.conflict) {
+            known.retry = true;
         }
     }
 
     /// Says once why a file is refused; what was serving under its name serves on.
     fn refuse(&mut self, name: &str, reason: String, conflict: bool) {
         let Some(known) = self.files.get_mut(name) else { return };
-        known.conflict = conflict;
-        known.unfinished = None;
-        if known.refused.as_ref() == Some(&reason) {
-            return;
+        if known.refuse(&reason, conflict) {
+            let serving = known.serving.as_ref().map(|serving| serving.generation.build());
+            self.services.events.emit(Event::FileRejected { file: name.to_owned(), reason, serving });
         }
-        known.refused = Some(reason.clone());
-        let serving = known.serving.as_ref().map(|serving| serving.generation.build());
-        self.services.events.emit(Event::FileRejected { file: name.to_owned(), reason, serving });
     }
 
-    fn retire(&mut self, generation: Arc<Generation>) {
-        self.retiring.spawn(async move { generation.retire().await });
+    /// Puts what the files have come to in force: first the map, since an old build takes jobs until the new one does; then
+    /// it can be told, and the old builds can go.
+    fn publish(&mut self) {
+        let serving = self.files.values().filter_map(|file| file.serving.as_ref());
+        if let Some(published) = self.map.put_in_force(serving.map(|serving| &serving.generation)) {
+            self.services.events.emit(published);
+        }
+        for event in self.news.drain(..) {
+            self.services.events.emit(event);
+        }
+        for generation in self.outgoing.drain(..) {
+            self.retiring.spawn(async move { generation.retire().await });
+        }
     }
 
-    /// Puts a new map in force if another set of builds can take jobs.
-    fn publish(&self) {
-        let mut tasks = BTreeMap::new();
-        for serving in self.files.values().filter_map(|file| file.serving.as_ref()) {
-            let generation = &serving.generation;
-            if *generation.availability().borrow() != Availability::Serving {
-                continue;
-            }
-            for (index, task) in generation.tasks().iter().enumerate() {
-                let index = u32::try_from(index).expect("a plugin has fewer tasks than u32 counts");
-                tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
-            }
-        }
-        let before = self.map.load();
-        let same = before.identifiers().len() == tasks.len()
-            && before.iter().zip(&tasks).all(|((old_name, old), (name, new))| {
-                old_name == name && Arc::ptr_eq(&old.generation, &new.generation)
-            });
-        if same {
-            return;
-        }
-        let names = |one: &mut dyn Iterator<Item = &str>| one.map(str::to_owned).collect::<Vec<_>>();
-        let added = names(&mut tasks.keys().map(String::as_str).filter(|name| before.get(name).is_none()));
-        let removed = names(&mut before.identifiers().filter(|name| !tasks.contains_key(*name)));
-        let map = self.map.publish(tasks);
-        let event = Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed };
-        self.services.events.emit(event);
-    }
-
-    /// When the next unfinished file is to be looked at again, or the missing folder is given up.
+    /// When a file that looked unfinished or gone is to be looked at again, or the missing folder is given up.
     fn next_look(&self) -> Option<Instant> {
-        let unfinished = self.files.values().filter_map(|file| file.unfinished).map(|unfinished| unfinished.next_look);
+        let looks = self.files.values().flat_map(|known| {
+            let gone = known.gone_since.filter(|_| self.missing_since.is_none());
+            let retry = known.retry.then(Instant::now);
+            [known.next_look(), gone.map(|since| since + self.settings.settle), retry].into_iter().flatten()
+        });
         let give_up = self
             .missing_since
             .zip(self.settings.missing_grace)
             .filter(|_| !self.files.is_empty())
             .map(|(since, grace)| since + grace);
-        unfinished.chain(give_up).min()
+        looks.chain(give_up).min()
     }
 
     fn warn(&mut self, what: &str, warning: Option<String>) {
@@ -476,21 +391,6 @@ impl TasksFolder {
         {
             self.services.events.emit(Event::LaxPermissions { what: what.to_owned(), reason });
         }
-    }
-}
-
-impl KnownFile {
-    /// Looks again later, or after a while takes the file for what it is.
-    fn wait_for_writer(&mut self, reason: String) -> Result<Option<Arc<Image>>, String> {
-        let now = Instant::now();
-        let (since, wait) = match self.unfinished {
-            Some(Unfinished { since, .. }) if now - since >= UNFINISHED_FOR => return Err(reason),
-            Some(Unfinished { since, wait, .. }) => (since, wait * 2),
-            None => (now, FIRST_LOOK),
-        };
-        let next_look = (now + wait).min(since + UNFINISHED_FOR);
-        self.unfinished = Some(Unfinished { since, wait, next_look });
-        Ok(None)
     }
 }
 

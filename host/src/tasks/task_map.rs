@@ -8,7 +8,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::plugin::{Generation, TaskSpec};
+use crate::{
+    events::Event,
+    plugin::{Availability, Generation, TaskSpec},
+};
 
 /// A task and the build that runs it.
 #[derive(Debug, Clone)]
@@ -82,6 +85,28 @@ impl LiveTaskMap {
         self.current.store(Arc::clone(&map));
         self.epoch.send_replace(map.epoch);
         map
+    }
+
+    /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
+    pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
+        let mut tasks = BTreeMap::new();
+        for generation in generations.filter(|one| *one.availability().borrow() == Availability::Serving) {
+            for (index, task) in (0..).zip(generation.tasks()) {
+                tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
+            }
+        }
+        let before = self.load();
+        let same = before.identifiers().len() == tasks.len()
+            && before.iter().zip(&tasks).all(|((old_name, old), (name, new))| {
+                old_name == name && Arc::ptr_eq(&old.generation, &new.generation)
+            });
+        if same {
+            return None;
+        }
+        let added = tasks.keys().filter(|name| before.get(name).is_none()).cloned().collect();
+        let removed = before.identifiers().filter(|name| !tasks.contains_key(*name)).map(str::to_owned).collect();
+        let map = self.publish(tasks);
+        Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
     }
 
     /// Hears of each replacement.

@@ -26,6 +26,8 @@ const BLIND_RESCAN: Duration = Duration::from_secs(1);
 enum Hint {
     /// Something happens; more may come.
     Dirty,
+    /// The folder itself was removed, renamed or made. What was watched may be gone, and its inode's number reused.
+    Folder,
     /// A file was completed: renamed into place, or closed by its writer.
     Complete,
 }
@@ -42,76 +44,103 @@ pub(super) struct Watcher {
     watched: Option<(u64, u64)>,
     settle: Duration,
     settle_cap: Duration,
+    /// Until when a change that was heard of waits for more, at most: kept here, for [`Watcher::changed`] may be dropped
+    /// while it waits.
+    unsettled_until: Option<Instant>,
+    /// That the folder cannot be watched is said once.
+    announced: bool,
 }
 
 impl Watcher {
     pub(super) fn new(folder: &Path, settle: Duration, settle_cap: Duration, events: Events) -> Self {
-        let (sender, hints) = mpsc::unbounded_channel();
-        // Events name the files below the path that was given to watch, so the comparison is with that.
-        let path = folder.to_owned();
-        let on_event = move |event: notify::Result<Event>| {
-            if let Some(hint) = hint(&path, &event) {
-                // Nobody listens any more when the host is stopping.
-                let _ = sender.send(hint);
-            }
-        };
-        let mut watcher = Self {
-            folder: folder.to_owned(),
-            system: notify::recommended_watcher(on_event).ok(),
-            events,
-            hints,
-            watched: None,
-            settle,
-            settle_cap,
-        };
+        // Events name the files below the absolute path of what is watched, so the comparison is with that.
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let (_, hints) = mpsc::unbounded_channel();
+        let (unsettled_until, announced) = (None, false);
+        let mut watcher =
+            Self { folder, events, hints, system: None, watched: None, settle, settle_cap, unsettled_until, announced };
         watcher.arm();
         watcher
     }
 
     /// Watches the folder that the path leads to now, if that is not the one that is watched.
     pub(super) fn arm(&mut self) {
-        let Some(system) = &mut self.system else { return };
         let now = std::fs::metadata(&self.folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
         if now == self.watched && now.is_some() {
             return;
         }
-        if self.watched.take().is_some() {
-            // The kernel has forgotten a folder that was removed, and an error says just that.
-            let _ = system.unwatch(&self.folder);
-        }
-        let parent = self.folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let _ = system.watch(parent, RecursiveMode::NonRecursive);
-        match system.watch(&self.folder, RecursiveMode::NonRecursive) {
-            Ok(()) => self.watched = now,
-            Err(_) if now.is_none() => {}
-            Err(error) => {
+        if let Err(error) = self.watch() {
+            self.system = None;
+            if !std::mem::replace(&mut self.announced, true) {
                 self.events.emit(HostEvent::WatchFailed { folder: self.folder.clone(), reason: explain(&error) });
-                self.system = None;
             }
+            return;
         }
+        self.watched = now;
     }
 
-    /// How often to list the folder without being told to.
+    /// Begins anew each time: a system watcher keeps what it knows of a folder that has gone, by its path.
+    fn watch(&mut self) -> notify::Result<()> {
+        (self.system, self.watched) = (None, None);
+        let (sender, hints) = mpsc::unbounded_channel();
+        let folder = self.folder.clone();
+        let mut system = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if let Some(hint) = hint(&folder, &event) {
+                // Nobody listens any more when the host is stopping.
+                let _ = sender.send(hint);
+            }
+        })?;
+        self.hints = hints;
+        let parent = self.folder.parent().unwrap_or(Path::new("/"));
+        // A parent that may not be read is no reason to do without the folder's own events.
+        let _ = system.watch(parent, RecursiveMode::NonRecursive);
+        match system.watch(&self.folder, RecursiveMode::NonRecursive) {
+            Err(error) if self.folder.exists() => return Err(error),
+            // Not there (yet): the parent will tell.
+            Ok(()) | Err(_) => self.system = Some(system),
+        }
+        Ok(())
+    }
+
+    /// How often to list the folder without being told to. A folder that is missing may come back where only a link
+    /// leads, and then nobody tells.
     pub(super) fn rescan(&self, usual: Duration) -> Duration {
-        if self.system.is_some() { usual } else { usual.min(BLIND_RESCAN) }
+        if self.watched.is_some() { usual } else { usual.min(BLIND_RESCAN) }
     }
 
     /// Waits until something has changed and things have settled: at once for a completed file, else after a pause in the
-    /// events or, where they never pause, after a while. Cancel-safe, but for the pause that begins anew.
+    /// events or, where they never pause, after a while. When it is dropped in between, the next call goes on waiting.
     pub(super) async fn changed(&mut self) {
-        let Some(mut hint) = self.hints.recv().await else { return std::future::pending().await };
-        let cap = Instant::now() + self.settle_cap;
-        while hint == Hint::Dirty {
+        loop {
+            let Some(cap) = self.unsettled_until else {
+                match self.hints.recv().await {
+                    Some(hint) => self.heed(hint),
+                    None => std::future::pending().await,
+                }
+                continue;
+            };
             let pause = (Instant::now() + self.settle).min(cap);
             tokio::select! {
-                more = self.hints.recv() => match more {
-                    Some(next) => hint = next,
-                    None => return,
-                },
+                Some(hint) = self.hints.recv() => self.heed(hint),
                 () = sleep_until(pause) => break,
             }
         }
-        while self.hints.try_recv().is_ok() {}
+        self.unsettled_until = None;
+        while let Ok(hint) = self.hints.try_recv() {
+            if hint == Hint::Folder {
+                self.watched = None;
+            }
+        }
+    }
+
+    fn heed(&mut self, hint: Hint) {
+        let now = Instant::now();
+        match hint {
+            Hint::Complete => self.unsettled_until = Some(now),
+            Hint::Folder => self.watched = None,
+            Hint::Dirty => {}
+        }
+        self.unsettled_until.get_or_insert(now + self.settle_cap);
     }
 }
 
@@ -128,6 +157,11 @@ fn hint(folder: &Path, event: &notify::Result<Event>) -> Option<Hint> {
     if !event.need_rescan() && !event.paths.is_empty() && !event.paths.iter().any(in_folder) {
         return None;
     }
+    if event.paths.iter().any(|path| path == folder)
+        && matches!(event.kind, EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
+    {
+        return Some(Hint::Folder);
+    }
     let complete = matches!(
         event.kind,
         EventKind::Access(AccessKind::Close(AccessMode::Write))
@@ -138,9 +172,13 @@ fn hint(folder: &Path, event: &notify::Result<Event>) -> Option<Hint> {
 }
 
 fn explain(error: &notify::Error) -> String {
-    match error.kind {
+    let too_many_files = rustix::io::Errno::MFILE.raw_os_error();
+    match &error.kind {
         notify::ErrorKind::MaxFilesWatch => {
             "this user watches too many folders; raise the sysctl fs.inotify.max_user_watches".to_owned()
+        }
+        notify::ErrorKind::Io(error) if error.raw_os_error() == Some(too_many_files) => {
+            "this user has too many watchers, or this process too many files; raise the sysctl fs.inotify.max_user_instances, or ulimit -n".to_owned()
         }
         _ => error.to_string(),
     }

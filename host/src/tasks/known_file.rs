@@ -1,0 +1,170 @@
+//! What is known of one file of the folder, and what its present contents call for.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    artifact::{self, Unfit},
+    folder::{FileError, FileKey, Folder, OpenFile},
+};
+use crate::plugin::{Availability, BuildId, Generation, Image, TaskSpec};
+
+/// A file that looks unfinished is looked at again after this long, and each time after twice as long …
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+/// … until it has looked unfinished for this long.
+const UNFINISHED_FOR: Duration = Duration::from_secs(5);
+
+/// What is known of a file.
+#[derive(Debug, Default)]
+pub(super) struct KnownFile {
+    /// The state that was last dealt with, if a change of it would show.
+    pub(super) key: Option<FileKey>,
+    /// The build that is being launched, served or refused.
+    pub(super) build: Option<BuildId>,
+    pub(super) serving: Option<Serving>,
+    pub(super) refused: Option<String>,
+    /// Refused because of another file, so that a change of that is a reason to try again.
+    pub(super) conflict: bool,
+    /// The refused build is to be tried again.
+    pub(super) retry: bool,
+    /// Since when the file has not been listed.
+    pub(super) gone_since: Option<Instant>,
+    /// A link to a file elsewhere, of whose changes no event tells.
+    pub(super) outside: bool,
+    unfinished: Option<Unfinished>,
+}
+
+/// The build that a file's tasks run on.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) generation: Arc<Generation>,
+    _follow: AbortOnDropHandle<()>,
+}
+
+/// A file that somebody seems to be still writing.
+#[derive(Debug, Clone, Copy)]
+struct Unfinished {
+    since: Instant,
+    wait: Duration,
+    next_look: Instant,
+}
+
+impl Serving {
+    /// `changed` hears of each change of the build's availability.
+    pub(super) fn new(generation: Arc<Generation>, changed: Arc<Notify>) -> Self {
+        let mut availability = generation.availability();
+        let follow = tokio::spawn(async move {
+            while availability.changed().await.is_ok() {
+                changed.notify_one();
+            }
+        });
+        Self { generation, _follow: AbortOnDropHandle::new(follow) }
+    }
+}
+
+impl KnownFile {
+    /// The tasks of the build that serves.
+    pub(super) fn tasks(&self) -> &[TaskSpec] {
+        self.serving.as_ref().map_or(&[], |serving| serving.generation.tasks())
+    }
+
+    /// Whether the build that should serve has crashed too often.
+    pub(super) fn is_quarantined(&self) -> bool {
+        let availability = self.serving.as_ref().map(|serving| serving.generation.availability());
+        availability.is_some_and(|now| matches!(*now.borrow(), Availability::Quarantined { .. }))
+    }
+
+    /// The image of a file whose contents are new, and what is lax about its permissions; the error is why it is refused.
+    pub(super) fn read(&mut self, folder: &Folder, name: &str) -> Result<Option<(Image, Option<String>)>, String> {
+        // Whatever comes of it, one retry is one look.
+        let retry = std::mem::take(&mut self.retry);
+        let mut file = match folder.open_file(name) {
+            Ok(file) => file,
+            // Cargo, for one, removes the target of a link before it makes it again.
+            Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        self.outside = file.outside;
+        if self.key == Some(file.key) && !retry {
+            return Ok(None);
+        }
+        let bytes = match file.read() {
+            Ok(bytes) => bytes,
+            Err(error @ FileError::Changing) => return self.wait_for_writer(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let build = artifact::hash(&bytes);
+        if self.is_dealt_with(build, retry) {
+            self.dealt_with(&file, build);
+            return Ok(None);
+        }
+        let artifact = match artifact::verify(&bytes, build) {
+            Ok(artifact) => artifact,
+            // A file is empty first, then short; whoever writes it may need a while.
+            Err(unfit @ (Unfit::Empty | Unfit::Truncated { .. })) => {
+                self.wait_for_writer::<()>(unfit.to_string()).inspect_err(|_| self.dealt_with(&file, build))?;
+                return Ok(None);
+            }
+            Err(unfit) => {
+                self.dealt_with(&file, build);
+                return Err(unfit.to_string());
+            }
+        };
+        self.dealt_with(&file, build);
+        Image::seal(name, artifact.build, &bytes[..artifact.loadable])
+            .map(|image| Some((image, file.warning)))
+            .map_err(|error| format!("cannot be copied into memory: {error}"))
+    }
+
+    /// Whether a build is already launched, served or refused: the file was touched, or written again with the same
+    /// contents, or put back to what serves.
+    fn is_dealt_with(&mut self, build: BuildId, retry: bool) -> bool {
+        let serves = self.serving.as_ref().is_some_and(|serving| serving.generation.build() == build);
+        let serves = serves && !(retry && self.is_quarantined());
+        if serves {
+            (self.refused, self.conflict) = (None, false);
+        }
+        serves || (self.build == Some(build) && !retry)
+    }
+
+    fn dealt_with(&mut self, file: &OpenFile, build: BuildId) {
+        self.key = Some(file.key).filter(FileKey::tells);
+        self.build = Some(build);
+        self.unfinished = None;
+    }
+
+    /// Looks again later, or after a while takes the file for what it is.
+    fn wait_for_writer<T>(&mut self, reason: String) -> Result<Option<T>, String> {
+        let now = Instant::now();
+        if self.refused.as_ref() == Some(&reason) {
+            return Err(reason);
+        }
+        let (since, wait) = match self.unfinished {
+            Some(Unfinished { since, .. }) if now - since >= UNFINISHED_FOR => return Err(reason),
+            // Other events than the timer's may be the reason for this look, and say nothing of how long to wait.
+            Some(Unfinished { since, wait, next_look }) => (since, if now < next_look { wait } else { wait * 2 }),
+            None => (now, FIRST_LOOK),
+        };
+        let next_look = (now + wait).min(since + UNFINISHED_FOR);
+        self.unfinished = Some(Unfinished { since, wait, next_look });
+        Ok(None)
+    }
+
+    /// Says whether this refusal is news.
+    pub(super) fn refuse(&mut self, reason: &str, conflict: bool) -> bool {
+        (self.conflict, self.unfinished) = (conflict, None);
+        let news = self.refused.as_deref() != Some(reason);
+        self.refused = Some(reason.to_owned());
+        news
+    }
+
+    /// When it is to be looked at again, if it looked unfinished.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.unfinished.map(|unfinished| unfinished.next_look)
+    }
+}
