@@ -10,6 +10,8 @@ mod database;
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// A plugin that takes its process down.
+mod crashes;
 // What is in a job arrives as it was stored.
 mod payloads;
 // Replacing a plugin under load.

@@ -21,7 +21,6 @@ use taskbay::{
 };
 use tokio::{sync::broadcast, time::timeout};
 
-mod bench;
 mod crashes;
 mod logs;
 mod same_on_both;

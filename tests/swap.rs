@@ -136,7 +136,7 @@ async fn five_hundred_replacements_under_load_lose_and_leak_nothing() {
     host.nth_event(&["retired"], BUILDS as usize).await;
     let children = children_of(host.id());
     assert_eq!(children.len(), 1, "children other than the live one: {children:?}");
-    assert!(host.stop().await.success());
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +167,7 @@ async fn in_process_replacements_end_in_a_clear_refusal_and_the_current_build_se
     assert!(message.contains("restart") && message.contains("keeps serving"), "{message}");
     let served_by = ledger.entries().pop().unwrap().label;
     assert_eq!(served_by, format!("{:010}", label - 1), "the build before the refused one serves on");
-    assert!(host.stop().await.success());
+    host.stop().await;
 }
 
 async fn replace(host: &Running, folder: &Path, label: u32) -> Value {

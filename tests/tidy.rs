@@ -15,8 +15,18 @@ const MAY_USE: [(&str, &[&str]); 5] = [
 ];
 
 /// The files that may hold `unsafe`.
-const UNSAFE_ROOMS: [&str; 4] =
-    ["plugin-api/abi/src/", "plugin-api/src/dispatch", "plugin-api/src/export", "host/src/plugin/loader"];
+const UNSAFE_ROOMS: [&str; 8] = [
+    // The interface, and the plugin's side of it.
+    "plugin-api/abi/src/",
+    "plugin-api/macros/src/plugin.rs",
+    "plugin-api/src/border.rs",
+    "plugin-api/src/private.rs",
+    // The host's: into the plugin, back from it, and three calls of the C library.
+    "host/src/plugin/loader.rs",
+    "host/src/plugin/host_table.rs",
+    "host/src/plugin/libc_calls.rs",
+    "host/src/plugin/image.rs",
+];
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "types", "misc"];
@@ -61,7 +71,7 @@ fn modules_use_only_what_the_map_allows() {
 
 #[test]
 fn unsafe_code_stays_in_its_rooms() {
-    for (path, text) in rust_files(&["host/src", "plugin-api"]) {
+    for (path, text) in rust_files(&["host/src", "plugin-api/abi", "plugin-api/macros", "plugin-api/src"]) {
         if UNSAFE_ROOMS.iter().any(|room| path.starts_with(room)) {
             continue;
         }

@@ -201,7 +201,7 @@ async fn a_stop_signal_lets_running_jobs_finish_and_their_results_are_stored() {
     }
     let waiting = database.add("nothing", json!({})).await;
     host.signal(Signal::TERM);
-    assert_stopped_by(&mut host, Signal::TERM).await;
+    host.ended_by(Signal::TERM).await;
     for id in running {
         host.event("job_done", of_job(id)).await;
     }
@@ -212,14 +212,6 @@ async fn a_stop_signal_lets_running_jobs_finish_and_their_results_are_stored() {
     );
 }
 
-/// The host ends as its stop signal's default would end it, which is what supervisors and shells expect.
-async fn assert_stopped_by(host: &mut Running, signal: Signal) {
-    use std::os::unix::process::ExitStatusExt;
-    let status = host.ended().await;
-    let expected = signal.as_raw();
-    assert!(status.signal() == Some(expected) || status.code() == Some(128 + expected), "{status:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_job_is_told_of_the_stop_and_may_end_early() {
     let (database, folder) = workplace().await;
@@ -228,7 +220,7 @@ async fn a_long_job_is_told_of_the_stop_and_may_end_early() {
     let id = database.add("wait_for_cancellation", json!({})).await;
     host.event("job_started", of_job(id)).await;
     host.signal(Signal::INT);
-    assert_stopped_by(&mut host, Signal::INT).await;
+    host.ended_by(Signal::INT).await;
     let job = database.job(id).await;
     assert_eq!(job.last_error.as_deref(), Some("stopped because it was told to"));
     assert!(job.locked_by.is_none());
@@ -243,7 +235,7 @@ async fn a_second_signal_cancels_what_runs_and_fails_it_with_the_reason() {
     host.signal(Signal::TERM);
     host.event("stopping", |_| true).await;
     host.signal(Signal::TERM);
-    assert_stopped_by(&mut host, Signal::TERM).await;
+    host.ended_by(Signal::TERM).await;
     let job = database.job(id).await;
     assert!(job.last_error.as_deref().unwrap().contains("cancelled"), "{job:?}");
     assert_eq!((job.attempts, job.locked_by), (1, None));

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
@@ -193,10 +194,17 @@ impl Running {
         }
     }
 
-    /// Asks it to stop, and waits for its end.
-    pub async fn stop(mut self) -> ExitStatus {
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) {
         self.signal(Signal::TERM);
-        self.ended().await
+        self.ended_by(Signal::TERM).await;
+    }
+
+    /// Waits for its end, which must be that which the signal has by default: supervisors and shells expect it.
+    pub async fn ended_by(&mut self, signal: Signal) {
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
+        assert_eq!(self.events("stopped").len(), 1, "it stopped in order");
     }
 }
 

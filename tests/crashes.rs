@@ -1,0 +1,163 @@
+//! A plugin that takes its process down: its own jobs fail with the reason, others notice nothing, and it serves again.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    plugins::{build_labelled, file_name, install, install_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::{Running, Taskbay},
+};
+
+/// How long a slow machine may take for what should take a moment.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a task does to its process, and what is then said of its job.
+struct Crash {
+    task: &'static str,
+    payload: Value,
+    /// For `taskbay.toml`.
+    settings: &'static str,
+    said: &'static [&'static str],
+}
+
+impl Crash {
+    fn of(task: &'static str, said: &'static [&'static str]) -> Self {
+        Self { task, payload: json!({}), settings: "", said }
+    }
+}
+
+fn of_job(id: i64) -> impl Fn(&Value) -> bool {
+    move |line| line["job"] == id
+}
+
+/// Runs the crashing job beside another job of its plugin and one of another plugin.
+async fn only_its_own_plugin_notices(crash: Crash) {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    install_plugin(folder.path(), "typed-plugin");
+    let host = Taskbay::run(&database.url(), folder.path()).settings(crash.settings).spawn();
+    host.event("listening", |_| true).await;
+
+    let beside = database.add("wait_for_cancellation", json!({})).await;
+    let bystander = database.add("greet", json!({"to": "Ada", "times": 500})).await;
+    for id in [beside, bystander] {
+        host.event("job_started", of_job(id)).await;
+    }
+    let crashing = database.add(crash.task, crash.payload).await;
+
+    let failed = host.event("job_failed", of_job(crashing)).await;
+    host.event("job_failed", of_job(beside)).await;
+    host.event("plugin_crashed", |line| line["plugin"] == "misbehaving").await;
+    let next = database.add("nothing", json!({})).await;
+    let served = host.event("job_done", of_job(next)).await;
+    host.event("job_done", of_job(bystander)).await;
+
+    for part in crash.said {
+        for id in [crashing, beside] {
+            let job = database.job(id).await;
+            let error = job.last_error.expect("it failed");
+            // A job that is stopped for its own fault is told so; the one beside it hears whose fault it was.
+            assert!(error.contains(part) || id == crashing && crash.task == "spin", "job {id}: {error}");
+            assert_eq!((job.attempts, job.locked_by), (1, None));
+        }
+    }
+    let pause = micros(&served) - micros(&failed);
+    println!("{}: a job ran {} ms after the crash was noticed", crash.task, pause / 1_000);
+    assert!(pause < i64::try_from(SOON.as_micros()).unwrap(), "the plugin did not serve again for {pause} µs");
+    assert_eq!(host.events("plugin_crashed").len(), 1, "nobody else crashed");
+    host.stop().await;
+}
+
+fn micros(line: &Value) -> i64 {
+    line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_microsecond()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segmentation_fault() {
+    only_its_own_plugin_notices(Crash::of("segfault", &["plugin misbehaving", "signal 11 (SIGSEGV"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort() {
+    only_its_own_plugin_notices(Crash::of("abort", &["plugin misbehaving", "signal 6 (SIGABRT"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit() {
+    only_its_own_plugin_notices(Crash::of("exit", &["plugin misbehaving", "exit status 3"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_overflow() {
+    only_its_own_plugin_notices(Crash::of("overflow_stack", &["plugin misbehaving", "stack"])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocation_without_end() {
+    let crash = Crash {
+        settings: "[plugins.misbehaving]\nmemory_limit = \"256MiB\"",
+        ..Crash::of("allocate", &["plugin misbehaving", "memory allocation of", "memory limit"])
+    };
+    only_its_own_plugin_notices(crash).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_without_end() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    install_plugin(folder.path(), "typed-plugin");
+    let settings = "[plugins.misbehaving]\ntimeout = \"300ms\"\ncancel_grace = \"100ms\"";
+    let host = Taskbay::run(&database.url(), folder.path()).settings(settings).spawn();
+    host.event("listening", |_| true).await;
+    let bystander = database.add("greet", json!({"to": "Ada", "times": 500})).await;
+    host.event("job_started", of_job(bystander)).await;
+
+    let spinning = database.add("spin", json!({})).await;
+    host.event("job_failed", of_job(spinning)).await;
+    let next = database.add("nothing", json!({})).await;
+    host.event("job_done", of_job(next)).await;
+    host.event("job_done", of_job(bystander)).await;
+
+    let error = database.job(spinning).await.last_error.expect("it failed");
+    assert!(error.contains("300ms") && error.contains("restarted"), "{error}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_keeps_crashing_is_left_alone_until_a_new_build_comes() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    let file = file_name("misbehaving");
+    install(folder.path(), &file, &build_labelled(1));
+    let host = Taskbay::run(&database.url(), folder.path()).arg("--watch").spawn();
+    host.event("listening", |_| true).await;
+    for crash in 1..=5 {
+        crash_once(&host, &database, crash).await;
+    }
+    host.event("plugin_quarantined", |_| true).await;
+    host.event("task_map_published", |line| line["tasks"] == 0).await;
+
+    // Claimed by nobody, so that it keeps its attempts; a job of another plugin shows that the worker has looked.
+    let waiting = database.add("nothing", json!({})).await;
+    install_plugin(folder.path(), "typed-plugin");
+    let other = database.add("greet", json!({"to": "Ada", "times": 1})).await;
+    host.event("job_done", of_job(other)).await;
+    let job = database.job(waiting).await;
+    assert_eq!((job.attempts, job.locked_by), (0, None));
+
+    install(folder.path(), &file, &build_labelled(2));
+    host.event("job_done", of_job(waiting)).await;
+    host.stop().await;
+}
+
+async fn crash_once(host: &Running, database: &TestDatabase, crash: usize) {
+    let id = database.add("abort", json!({})).await;
+    host.event("job_failed", of_job(id)).await;
+    if crash < 5 {
+        host.nth_event(&["plugin_restarted"], crash).await;
+    }
+}
