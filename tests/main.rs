@@ -22,3 +22,5 @@ mod readme;
 mod commands;
 // The private Postgres of a folder.
 mod embedded_postgres;
+// From a saved source file to the job that runs it.
+mod dev;

@@ -144,7 +144,7 @@ impl Running {
 
     /// Waits for a log line; each is looked at once, in their order.
     #[track_caller]
-    fn line<'a>(&'a self, matches: impl Fn(&Value) -> bool + 'a) -> impl Future<Output = Value> + 'a {
+    pub fn line<'a>(&'a self, matches: impl Fn(&Value) -> bool + 'a) -> impl Future<Output = Value> + 'a {
         let place = std::panic::Location::caller();
         async move {
             let mut seen = 0;

@@ -1,0 +1,111 @@
+//! `taskbay dev`: from a saved source file to the job that runs it.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use tempfile::TempDir;
+
+use crate::harness::program::{Running, Taskbay};
+
+const MANIFEST: &str = r#"
+[package]
+name = "greeter"
+version = "0.1.0"
+edition = "2024"
+
+[lib]
+crate-type = ["cdylib"]
+
+[dependencies]
+taskbay-plugin = { path = "PLUGIN_API" }
+"#;
+
+const SOURCE: &str = r#"
+use taskbay_plugin::prelude::*;
+
+#[task]
+async fn greet(name: String) -> TaskResult {
+    info!("{} {name}", include_str!("../greeting.txt"));
+    Ok(())
+}
+
+plugin!(greet);
+"#;
+
+/// A crate outside of the repository, as a user has it, with the locked versions of the workspace.
+fn project() -> TempDir {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace");
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("open it to the server's user");
+    let plugin_api = workspace.join("plugin-api").display().to_string();
+    for (file, text) in
+        [("Cargo.toml", MANIFEST.replace("PLUGIN_API", &plugin_api)), ("greeting.txt", "Hello".to_owned())]
+    {
+        save(&dir, file, &text);
+    }
+    fs::create_dir(dir.path().join("src")).expect("create src");
+    save(&dir, "src/lib.rs", SOURCE);
+    fs::copy(workspace.join("Cargo.lock"), dir.path().join("Cargo.lock")).expect("copy Cargo.lock");
+    dir
+}
+
+fn save(dir: &TempDir, file: &str, text: &str) {
+    fs::write(dir.path().join(file), text).expect("save a file");
+}
+
+#[track_caller]
+fn greet(dir: &TempDir) {
+    let output = Taskbay::command("add").args(["greet", "\"Ada\""]).current_dir(dir.path()).output();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until a job has logged a line.
+async fn said(dev: &Running, line: &str) {
+    dev.line(|written| written["message"] == line).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing() {
+    let dir = project();
+    // One target folder for all runs, so that the dependencies are compiled once.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dev");
+    let dev = Taskbay::command("dev")
+        .args(["--log-format=json", "--log-level=debug"])
+        .current_dir(dir.path())
+        .env("CARGO_TARGET_DIR", target)
+        .spawn();
+    dev.event("plugin_loaded", |_| true).await;
+    greet(&dir);
+    said(&dev, "Hello Ada").await;
+
+    save(&dir, "src/lib.rs", &SOURCE.replace("{} {name}", "{}, {name}!"));
+    dev.event("plugin_loaded", |line| !line["replaced"].is_null()).await;
+    greet(&dir);
+    said(&dev, "Hello, Ada!").await;
+
+    save(&dir, "src/lib.rs", "this is not Rust");
+    dev.event("build_failed", |_| true).await;
+    greet(&dir);
+    dev.nth_event(&["job_done"], 3).await;
+    assert!(dev.lines().iter().any(|line| line.as_str().is_some_and(|text| text.contains("error: expected"))));
+
+    save(&dir, "src/lib.rs", SOURCE);
+    dev.nth_event(&["plugin_loaded"], 3).await;
+    // A file that is only included is a source, too.
+    save(&dir, "greeting.txt", "Good morning");
+    dev.nth_event(&["plugin_loaded"], 4).await;
+    greet(&dir);
+    said(&dev, "Good morning Ada").await;
+    dev.stop().await;
+}
+
+#[test]
+fn a_folder_without_plugin_crates_is_answered_with_how_to_make_one() {
+    let output = Taskbay::command("dev").output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no plugin crate in") && said.contains("crate-type = [\"cdylib\"]"), "{said}");
+}
