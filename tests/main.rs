@@ -1,4 +1,5 @@
 //! The end-to-end tests: real Postgres, real plugins, real processes. One file per part of the product.
+#![allow(unreachable_pub, reason = "nobody uses a test crate")]
 
 mod harness;
 

@@ -1,6 +1,7 @@
 //! What a job costs on each runner, beside a plain call of the same function: `cargo bench --bench cost_of_a_job`.
 //!
 //! Nothing of Postgres is in it. The task reads a payload of about 200 bytes into a typed struct and does nothing more.
+#![allow(unreachable_pub, reason = "nobody uses a benchmark")]
 
 #[path = "../harness/plugins.rs"]
 #[allow(dead_code, reason = "made for the tests, of which this needs a part")]

@@ -1,6 +1,7 @@
 //! How long a new build takes from landing in the tasks folder to its first job: `cargo bench --bench replacement`.
 //!
 //! Jobs stream in all the time, so that the first job of the new build waits for nothing but the replacement.
+#![allow(unreachable_pub, reason = "nobody uses a benchmark")]
 
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "made for the tests, of which this needs a part")]
