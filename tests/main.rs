@@ -15,6 +15,8 @@ mod worker;
 mod crashes;
 // What is in a job arrives as it was stored.
 mod payloads;
+// Files that cannot be loaded.
+mod bad_files;
 // Replacing a plugin under load.
 mod swap;
 // What the README shows.
