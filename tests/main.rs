@@ -15,6 +15,8 @@ mod worker;
 mod crashes;
 // What is in a job arrives as it was stored.
 mod payloads;
+// The examples, each doing what it is an example of.
+mod examples;
 // Files that cannot be loaded.
 mod bad_files;
 // Replacing a plugin under load.
