@@ -1,7 +1,8 @@
 // Adds two jobs of the task `theirs` as an application does, one of them in a queue.
-const { makeWorkerUtils } = require("graphile-worker");
 
 async function main() {
+  // The package is an ES module, which older versions of Node do not require().
+  const { makeWorkerUtils } = await import(require.resolve("graphile-worker"));
   const utils = await makeWorkerUtils({
     connectionString: process.env.DATABASE_URL,
     schema: process.env.GRAPHILE_WORKER_SCHEMA,

@@ -1,7 +1,5 @@
 // A graphile-worker that works the tasks named by its arguments and prints one line of JSON per job. With `--once` it ends
 // when there is nothing left to do, otherwise when its input ends.
-const { run, runOnce, Logger } = require("graphile-worker");
-
 const once = process.argv[2] === "--once";
 const names = process.argv.slice(once ? 3 : 2);
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
@@ -22,10 +20,12 @@ const options = {
   pollInterval: 100,
   noHandleSignals: true,
   taskList,
-  logger: new Logger(() => (level, message) => level === "error" && process.stderr.write(message + "\n")),
 };
 
 async function main() {
+  // The package is an ES module, which older versions of Node do not require().
+  const { run, runOnce, Logger } = await import(require.resolve("graphile-worker"));
+  options.logger = new Logger(() => (level, message) => level === "error" && process.stderr.write(message + "\n"));
   if (once) return runOnce(options);
   const runner = await run(options);
   say({ ready: true });
