@@ -14,6 +14,8 @@ mod worker;
 mod crashes;
 // What is in a job arrives as it was stored.
 mod payloads;
+// How files come, change and go, and which are none.
+mod folder;
 // Replacing a plugin under load.
 mod swap;
 // What the README shows.
