@@ -19,6 +19,8 @@ mod payloads;
 mod examples;
 // Files that cannot be loaded.
 mod bad_files;
+// How files come, change and go, and which are none.
+mod folder;
 // Replacing a plugin under load.
 mod swap;
 // What the README shows.

@@ -135,6 +135,8 @@ impl Folder {
                 self.open_outside(name)?
             }
             Err(rustix::io::Errno::NOENT) => return Err(FileError::DeadLink(self.link_target(name))),
+            // What a socket says.
+            Err(rustix::io::Errno::NXIO) => return Err(FileError::NotAFile),
             Err(error) => return Err(FileError::Unreadable(explain(error))),
         };
         let file = File::from(fd);

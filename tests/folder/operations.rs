@@ -1,0 +1,140 @@
+//! Each way in which people and tools put a file into a folder: the new build serves, and nothing else is said.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    time::{Duration, Instant},
+};
+
+use taskbay::events::Event;
+
+use super::{FILE, Watched, build_of, stage};
+use crate::harness::plugins::build_labelled;
+
+/// In this order, each beginning with what the one before left: what it is called, and how a shell does it.
+const OPERATIONS: [(&str, &str); 13] = [
+    ("cp", "cp $1 libmisbehaving.so"),
+    ("cp over", "cp $1 libmisbehaving.so"),
+    ("install over", "install $1 libmisbehaving.so"),
+    ("mv", "mv $1 libmisbehaving.so"),
+    ("temporary file and mv", "cp $1 .libmisbehaving.so.x8Kq; mv .libmisbehaving.so.x8Kq libmisbehaving.so"),
+    ("rm and cp", "rm libmisbehaving.so; cp $1 libmisbehaving.so"),
+    ("ln over", "ln -f $1 libmisbehaving.so"),
+    ("rm and ln", "rm libmisbehaving.so; ln $1 libmisbehaving.so"),
+    (
+        "touch, then cp",
+        "touch libmisbehaving.so; chmod 700 libmisbehaving.so; rm libmisbehaving.so; cp $1 libmisbehaving.so",
+    ),
+    ("ln -s", "mv $1 $1.1; rm libmisbehaving.so; ln -s $1.1 libmisbehaving.so"),
+    ("ln -sf", "mv $1 $1.2; ln -sf $1.2 libmisbehaving.so"),
+    ("writing where a link leads", "cp $1 $1.2"),
+    ("mv over a link", "mv $1 libmisbehaving.so"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_brings_the_new_build_and_nothing_else() {
+    let mut folder = Watched::start().await;
+    for (label, (name, script)) in (1..).zip(OPERATIONS) {
+        let bytes = build_labelled(label);
+        let staged = folder.stage(&bytes);
+        folder.shell(script, &staged);
+        folder.loads(name, &bytes).await;
+    }
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_moved_from_another_file_system_is_loaded_when_it_is_whole() {
+    let mut folder = Watched::start().await;
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    for label in [1, 2] {
+        let bytes = build_labelled(label);
+        folder.shell(&format!("mv $1 {FILE}"), &stage(elsewhere.path(), &bytes));
+        folder.loads("mv from another file system", &bytes).await;
+    }
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_in_a_file_reloads_nothing() {
+    let mut folder = Watched::start().await;
+    let (one, two) = (build_labelled(1), build_labelled(2));
+    folder.shell(&format!("cp $1 {FILE}"), &folder.stage(&one));
+    folder.loads("the first build", &one).await;
+    // The next thing that is heard of is the second build.
+    folder.shell(&format!("touch {FILE}; chmod 700 {FILE}; cp $1 {FILE}; cat {FILE} >/dev/null"), &folder.stage(&one));
+    folder.force.notify_one();
+    folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&two));
+    folder.loads("the second build", &two).await;
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubernetes_volume_is_followed_through_its_swaps() {
+    let mut folder = Watched::start().await;
+    for label in 1..=3 {
+        let bytes = build_labelled(label);
+        let script = format!(
+            "mkdir ..{label}; cp $1 ..{label}/{FILE}; ln -s ..{label} ..data_tmp; mv -T ..data_tmp ..data
+             test -L {FILE} || ln -s ..data/{FILE} {FILE}
+             rm -rf ..{}",
+            label - 1
+        );
+        folder.shell(&script, &folder.stage(&bytes));
+        folder.loads("a swap of ..data", &bytes).await;
+    }
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_writer_is_waited_for_without_a_word() {
+    let mut folder = Watched::start().await;
+    let bytes = build_labelled(1);
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    let open = || fs::OpenOptions::new().append(true).create(true).mode(0o755).open(folder.path.join(FILE));
+    for part in bytes.chunks(bytes.len() / 20 + 1) {
+        // Closed after each part, so that it looks complete each time.
+        open().expect("open the file").write_all(part).expect("write a part");
+        pace.tick().await;
+    }
+    folder.loads("a slow writer", &bytes).await;
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_file_takes_its_tasks_along_and_a_renamed_one_keeps_them() {
+    let mut folder = Watched::start().await;
+    let bytes = build_labelled(1);
+    folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&bytes));
+    folder.loads("the file", &bytes).await;
+    assert!(folder.map.load().get("echo").is_some());
+    folder.shell(&format!("mv {FILE} misbehaving.so"), &folder.path.clone());
+    folder.removes("under its old name").await;
+    folder.loads("under its new name", &bytes).await;
+    folder.shell("rm misbehaving.so", &folder.path.clone());
+    folder.removes("the file").await;
+    assert_eq!(folder.map.load().identifiers().len(), 0);
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_come_while_another_build_starts_are_not_lost() {
+    let mut folder = Watched::start().await;
+    let last = build_labelled(40);
+    for label in 1..=40 {
+        // Each replaces one that is still being launched.
+        folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&build_labelled(label)));
+    }
+    let began = Instant::now();
+    loop {
+        let event = folder.next().await;
+        let Event::PluginLoaded { build, .. } = &event else { panic!("only builds are loaded, but: {event:?}") };
+        if build.build == build_of(&last) {
+            break;
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(folder.map.load().get("echo").expect("echo").generation.build(), build_of(&last));
+    folder.stop().await;
+}
