@@ -94,15 +94,17 @@ pub(super) fn hash(bytes: &[u8]) -> BuildId {
 
 /// Looks at all that the loader would rely on.
 pub(super) fn verify(bytes: &[u8], build: BuildId) -> Result<Artifact, Unfit> {
-    let segments = segments(bytes)?;
+    let header = header(bytes)?;
+    let segments = segments(header, bytes)?;
     let loadable = loadable(segments, bytes.len())?;
+    refuse_unfinished(header, bytes.len())?;
     let dynamic = Dynamic::of(bytes, segments)?;
     dynamic.refuse_relative_paths()?;
     check_header(&dynamic, dynamic.address_of(HEADER_SYMBOL)?.ok_or(Unfit::NoHeader)?)?;
     Ok(Artifact { build, loadable })
 }
 
-fn segments(bytes: &[u8]) -> Result<&[ProgramHeader64<Endianness>], Unfit> {
+fn header(bytes: &[u8]) -> Result<&Elf, Unfit> {
     if bytes.is_empty() {
         return Err(Unfit::Empty);
     }
@@ -127,6 +129,10 @@ fn segments(bytes: &[u8]) -> Result<&[ProgramHeader64<Endianness>], Unfit> {
     if header.e_type(NATIVE) != ET_DYN {
         return Err(Unfit::NotShared);
     }
+    Ok(header)
+}
+
+fn segments<'a>(header: &Elf, bytes: &'a [u8]) -> Result<&'a [ProgramHeader64<Endianness>], Unfit> {
     let count = u64::from(header.e_phnum.get(NATIVE));
     let needed = header.e_phoff(NATIVE).saturating_add(count * size_of::<ProgramHeader64<Endianness>>() as u64);
     header.program_headers(NATIVE, bytes).map_err(|_| Unfit::Truncated { needed, len: bytes.len() as u64 })
@@ -138,6 +144,14 @@ fn loadable(segments: &[ProgramHeader64<Endianness>], len: usize) -> Result<usiz
     let needed = mapped.map(|segment| segment.p_offset(NATIVE).saturating_add(segment.p_filesz(NATIVE))).max();
     let needed = needed.ok_or(Unfit::Damaged("it has no segments"))?;
     usize::try_from(needed).ok().filter(|needed| *needed <= len).ok_or(Unfit::Truncated { needed, len: len as u64 })
+}
+
+/// A compiler puts the section headers last. The loader does not need them, but a file without those that it promises is
+/// one that is still being written, and would be loaded twice: now, and when it is complete.
+fn refuse_unfinished(header: &Elf, len: usize) -> Result<(), Unfit> {
+    let size = u64::from(header.e_shnum.get(NATIVE)) * u64::from(header.e_shentsize.get(NATIVE));
+    let needed = header.e_shoff.get(NATIVE).saturating_add(size);
+    if needed > len as u64 { Err(Unfit::Truncated { needed, len: len as u64 }) } else { Ok(()) }
 }
 
 /// The dynamic section, by which the loader itself finds its way: there are files without section headers.
@@ -282,7 +296,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_too_early_is_truncated_wherever_it_ends() {
         let bytes = library();
-        for len in [5, 20, 63, 64, 100, 1_000, bytes.len() / 2] {
+        for len in [5, 20, 63, 64, 100, 1_000, bytes.len() / 2, bytes.len() - 1] {
             assert!(matches!(refusal(&bytes[..len]), Unfit::Truncated { .. }), "cut at {len}");
         }
     }
