@@ -132,6 +132,16 @@ async fn every_bad_file_is_refused_in_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_signal_gives_a_refused_file_another_chance() {
+    let mut place = Workplace::new(&[]).await;
+    install(place.folder.path(), FILE, &build_that("start-fail"));
+    place.is_refused("start-up that fails", &["start-up failed"]).await;
+    place.host.signal(rustix::process::Signal::HUP);
+    place.is_refused("tried again", &["start-up failed"]).await;
+    place.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_bad_files_at_once_cost_only_themselves() {
     let database = TestDatabase::installed().await;
     let folder = tasks_folder();
@@ -174,6 +184,8 @@ fn plugin_of_another_layout() -> Vec<u8> {
     fs::copy(workspace.join("Cargo.lock"), copy.path().join("Cargo.lock")).expect("copy Cargo.lock");
     let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("read Cargo.toml");
     let (_, rest) = manifest.split_once("[workspace.package]").expect("Cargo.toml has the section");
+    // Without the profile, which is of no use here.
+    let rest = rest.split("[profile.dev]").next().unwrap_or(rest);
     let members = "[workspace]\nresolver = \"3\"\nmembers = [\"plugin-api\", \"plugin-api/abi\", \"plugin-api/macros\", \"typed-plugin\"]\n\n";
     fs::write(copy.path().join("Cargo.toml"), format!("{members}[workspace.package]{rest}")).expect("write Cargo.toml");
 
@@ -186,7 +198,7 @@ fn plugin_of_another_layout() -> Vec<u8> {
     assert_ne!(source, altered, "the interface has changed: this test has to follow");
     fs::write(&abi, altered).expect("alter the interface");
 
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-layout");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "typed-plugin", "--target-dir"])
         .arg(&target)

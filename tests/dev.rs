@@ -71,7 +71,7 @@ async fn said(dev: &Running, line: &str) {
 async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing() {
     let dir = project();
     // One target folder for all runs, so that the dependencies are compiled once.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dev");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
     let dev = Taskbay::command("dev")
         .args(["--log-format=json", "--log-level=debug"])
         .current_dir(dir.path())

@@ -23,8 +23,8 @@ mod bad_files;
 mod folder;
 // Replacing a plugin under load.
 mod swap;
-// What the README shows.
-mod readme;
+// Plugins built as users build them.
+mod outside;
 // What users type and read.
 mod commands;
 // The private Postgres of a folder.
