@@ -214,9 +214,8 @@ async fn claiming_reads_little_of_a_long_backlog() {
         assert_eq!(session.get_jobs("w", &[task], 10).await.unwrap().len(), 10);
     }
     // The counters of a session are handed in when it ends.
-    let ended = drop(session);
+    drop(session);
     drop(database);
-    let () = ended;
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut after = read().await;
     while after == before && Instant::now() < deadline {

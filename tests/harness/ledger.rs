@@ -23,8 +23,6 @@ pub struct Ledger {
 pub struct Entry {
     /// The build's label.
     pub label: String,
-    /// Which job it was.
-    pub job: i64,
     /// The payload, byte for byte.
     pub payload: String,
 }
