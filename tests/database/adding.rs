@@ -179,7 +179,10 @@ async fn connections_that_cannot_be_made_say_where_and_why() {
     closed.host("127.0.0.1").port(1).user("postgres").dbname("x").password("secret");
     let settings = taskbay::queue::DatabaseSettings { config: closed, ..test.settings("graphile_worker") };
     let error = Database::new(settings).unwrap().session().await.unwrap_err();
-    assert!(error.to_string().contains("database x at 127.0.0.1:1: ") && error.to_string().contains("refused"), "{error}");
+    assert!(
+        error.to_string().contains("database x at 127.0.0.1:1: ") && error.to_string().contains("refused"),
+        "{error}"
+    );
     assert!(error.is_temporary() && !error.to_string().contains("secret"), "{error}");
 }
 

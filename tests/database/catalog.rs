@@ -88,7 +88,8 @@ fn quoted(schema: &str) -> String {
 
 async fn read(client: &Client, schema: &str, sql: &str) -> Vec<Vec<String>> {
     let oid = format!("(select oid from pg_namespace where nspname = '{schema}')");
-    let messages = client.simple_query(&sql.replace('$', &oid)).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let messages =
+        client.simple_query(&sql.replace('$', &oid)).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     let rows = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,

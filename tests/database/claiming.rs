@@ -83,7 +83,10 @@ async fn what_is_not_due_exhausted_locked_or_of_another_task_stays() {
     let (test, _database, session, task) = fresh().await;
     for queues in [["-"; 5], ["a", "b", "c", "d", "e"]] {
         let added = ids(&session.add_jobs(&in_queues(&queues)).await.unwrap());
-        session.add_job(&NewJob { queue_name: in_queues(&queues).remove(4).queue_name, ..NewJob::new("other") }).await.unwrap();
+        session
+            .add_job(&NewJob { queue_name: in_queues(&queues).remove(4).queue_name, ..NewJob::new("other") })
+            .await
+            .unwrap();
         let client = test.client().await;
         let change = async |change: &str, id: i64| {
             client

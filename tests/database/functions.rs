@@ -125,11 +125,11 @@ async fn every_key_mode_meets_every_state_of_the_job_under_the_key() {
     ];
     for mode in ["'replace'", "'preserve_run_at'", "'unsafe_dedupe'", "null", "'nonsense'"] {
         for (state, change) in states {
-            for (before, after) in [(r#"{"a": 1}"#, r#"{"b":  2}"#), (r#"["a",  1]"#, r#"["b", {"c": 1}]"#), ("[1]", "{}")] {
+            for (before, after) in
+                [(r#"{"a": 1}"#, r#"{"b":  2}"#), (r#"["a",  1]"#, r#"["b", {"c": 1}]"#), ("[1]", "{}")]
+            {
                 let statements = [
-                    format!(
-                        "select id from @.add_job('a', '{before}', 'q1', '2040-01-01', 5, 'k', 3, '{{f,f,g}}')"
-                    ),
+                    format!("select id from @.add_job('a', '{before}', 'q1', '2040-01-01', 5, 'k', 3, '{{f,f,g}}')"),
                     format!("update @._private_jobs set {change}revision = 4 where key = 'k'"),
                     format!(
                         "select id, payload::text, key, attempts, revision from @.add_job(identifier => 'b',
@@ -207,7 +207,8 @@ async fn add_jobs_answers_alike() {
         "array[row('t', null, null, null, null, null, null, '{a,null}')::@.job_spec]".to_owned(),
     ];
     for arguments in arguments {
-        let call = format!("select id, payload::text, key, revision, flags::text from @.add_jobs({arguments}) order by id");
+        let call =
+            format!("select id, payload::text, key, revision, flags::text from @.add_jobs({arguments}) order by id");
         let lock = "update @._private_jobs set locked_at = now(), locked_by = 'w' where key = 'k'".to_owned();
         compare(&mut ours, &mut theirs, "many jobs", &[call.clone(), call.clone(), lock, call]).await;
     }
@@ -271,6 +272,7 @@ async fn known_names_use_up_no_ids() {
     let keyed = "select count(*) from (select @.add_job('t', queue_name => 'q', job_key => 'k' || i,
                  job_key_mode => 'unsafe_dedupe') from generate_series(1, 50) as i) as added";
     compare(&mut ours, &mut theirs, "repeated names", &[add.to_owned(), keyed.to_owned()]).await;
-    let used = ours.answer("select last_value from @.tasks_id_seq union all select last_value from @.job_queues_id_seq").await;
+    let used =
+        ours.answer("select last_value from @.tasks_id_seq union all select last_value from @.job_queues_id_seq").await;
     assert_eq!(used, ["1", "1"]);
 }

@@ -130,7 +130,8 @@ async fn a_newer_revision_that_breaks_nothing_is_worked_with_a_warning() {
 #[tokio::test]
 async fn a_database_of_kongtask_is_recognised() {
     let database = TestDatabase::new().await;
-    let made = "create schema graphile_worker; create table graphile_worker.migrations (id int primary key, ts timestamptz);
+    let made =
+        "create schema graphile_worker; create table graphile_worker.migrations (id int primary key, ts timestamptz);
         insert into graphile_worker.migrations select i, now() from generate_series(1, 11) as i;
         create table graphile_worker.jobs (id bigserial primary key, queue_name text, task_identifier text)";
     database.client().await.batch_execute(made).await.unwrap();
@@ -152,10 +153,7 @@ async fn what_an_administrator_prepared_is_enough_for_a_role_without_rights() {
     let database = TestDatabase::new().await;
     let admin = database.client().await;
     let role = format!("taskbay_{}_installer", std::process::id());
-    admin
-        .batch_execute(&format!("drop role if exists {role}; create role {role} login password 'x'"))
-        .await
-        .unwrap();
+    admin.batch_execute(&format!("drop role if exists {role}; create role {role} login password 'x'")).await.unwrap();
     let mut settings = database.settings("graphile_worker");
     settings.config.user(&role).password("x");
     let host = Database::new(settings).unwrap();
@@ -178,7 +176,10 @@ async fn what_an_administrator_prepared_is_enough_for_a_role_without_rights() {
     settings.config.user(&other).password("x");
     let error = migrate::prepare(&Database::new(settings).unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("does not own the tables"), "{error}");
-    admin.batch_execute(&format!("drop owned by {other}; drop owned by {role}; drop role {other}; drop role {role}")).await.unwrap();
+    admin
+        .batch_execute(&format!("drop owned by {other}; drop owned by {role}; drop role {other}; drop role {role}"))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@ use crate::harness::postgres::TestDatabase;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn next(notifications: &mut mpsc::Receiver<Notification>) -> Notification {
-    tokio::time::timeout(DEADLINE, notifications.recv()).await.expect("a notification comes").expect("the listener lives")
+    tokio::time::timeout(DEADLINE, notifications.recv())
+        .await
+        .expect("a notification comes")
+        .expect("the listener lives")
 }
 
 #[tokio::test]

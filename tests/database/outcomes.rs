@@ -34,7 +34,12 @@ impl Bench {
     }
 
     async fn text(&self, sql: &str) -> String {
-        self.client.query_one(&format!("select ({sql})::text"), &[]).await.unwrap().get::<_, Option<String>>(0).unwrap_or_default()
+        self.client
+            .query_one(&format!("select ({sql})::text"), &[])
+            .await
+            .unwrap()
+            .get::<_, Option<String>>(0)
+            .unwrap_or_default()
     }
 
     async fn queue_owner(&self) -> String {
@@ -55,7 +60,11 @@ async fn completing_deletes_the_job_and_frees_its_queue() {
     assert_eq!(bench.session.complete_jobs("w", &done).await.unwrap(), [job.id]);
     assert_eq!(bench.text("select count(*) from graphile_worker._private_jobs").await, "0");
     assert_eq!(bench.queue_owner().await, "");
-    assert_eq!(bench.session.complete_jobs("w", &done).await.unwrap(), [], "a second time finds nothing");
+    assert_eq!(
+        bench.session.complete_jobs("w", &done).await.unwrap(),
+        Vec::<i64>::new(),
+        "a second time finds nothing"
+    );
 }
 
 #[tokio::test]
@@ -67,9 +76,9 @@ async fn who_does_not_hold_a_job_changes_nothing() {
     let before = bench.text(stored).await;
     for queue in [job.job_queue_id, None] {
         let done = [CompletedJob { id: job.id, job_queue_id: queue }];
-        assert_eq!(bench.session.complete_jobs("stranger", &done).await.unwrap(), []);
+        assert_eq!(bench.session.complete_jobs("stranger", &done).await.unwrap(), Vec::<i64>::new());
         let back = [ReturnedJob { id: job.id, job_queue_id: queue }];
-        assert_eq!(bench.session.return_jobs("stranger", &back).await.unwrap(), []);
+        assert_eq!(bench.session.return_jobs("stranger", &back).await.unwrap(), Vec::<i64>::new());
     }
     assert_eq!(bench.session.fail_jobs("stranger", &[failed(&job, "no", true)]).await.unwrap(), []);
     assert_eq!(bench.text(stored).await, before);
@@ -82,11 +91,19 @@ async fn a_queue_that_went_to_another_owner_stays_locked() {
         let job = bench.claimed("w").await;
         bench.client.batch_execute("update graphile_worker._private_job_queues set locked_by = 'v'").await.unwrap();
         let changed = match outcome {
-            "complete" => {
-                bench.session.complete_jobs("w", &[CompletedJob { id: job.id, job_queue_id: job.job_queue_id }]).await.unwrap().len()
-            }
+            "complete" => bench
+                .session
+                .complete_jobs("w", &[CompletedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .await
+                .unwrap()
+                .len(),
             "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap().len(),
-            _ => bench.session.return_jobs("w", &[ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }]).await.unwrap().len(),
+            _ => bench
+                .session
+                .return_jobs("w", &[ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .await
+                .unwrap()
+                .len(),
         };
         assert_eq!((changed, bench.queue_owner().await.as_str()), (1, "v"), "{outcome}");
         bench
@@ -99,7 +116,8 @@ async fn a_queue_that_went_to_another_owner_stays_locked() {
 
 #[tokio::test]
 async fn a_failed_job_waits_longer_each_time() {
-    let waits = [2.718282, 7.389056, 20.085537, 54.598150, 148.413159, 403.428793, 1096.633158, 2980.957987, 8103.083928];
+    let waits =
+        [2.718282, 7.389056, 20.085537, 54.598150, 148.413159, 403.428793, 1096.633158, 2980.957987, 8103.083928];
     let bench = Bench::new().await;
     let mut job = bench.claimed("w").await;
     for attempt in 1..=12 {
@@ -129,7 +147,11 @@ async fn a_failed_job_waits_longer_each_time() {
 async fn the_wait_counts_from_the_time_that_a_job_was_due_if_that_is_later() {
     let bench = Bench::new().await;
     let job = bench.claimed("w").await;
-    bench.client.batch_execute("update graphile_worker._private_jobs set run_at = '2040-01-01 00:00:00Z'").await.unwrap();
+    bench
+        .client
+        .batch_execute("update graphile_worker._private_jobs set run_at = '2040-01-01 00:00:00Z'")
+        .await
+        .unwrap();
     bench.session.fail_jobs("w", &[failed(&job, "no", false)]).await.unwrap();
     let due = bench.text("select run_at at time zone 'UTC' from graphile_worker._private_jobs").await;
     assert_eq!(due, "2040-01-01 00:00:02.718282");
@@ -197,10 +219,8 @@ async fn a_batch_touches_exactly_its_jobs() {
     let failures = [failed(&claimed[1], "one", false), failed(&claimed[4], "two", true)];
     assert_eq!(bench.session.fail_jobs("w", &failures).await.unwrap().len(), 2);
     let left = "select string_agg(concat_ws(':', id, locked_by, last_error, attempts), ' ' order by id) from graphile_worker._private_jobs";
-    let expected = format!(
-        "{}:one:1 {}:w:1 {}:two:25 {}:w:1",
-        claimed[1].id, claimed[2].id, claimed[4].id, claimed[5].id
-    );
+    let expected =
+        format!("{}:one:1 {}:w:1 {}:two:25 {}:w:1", claimed[1].id, claimed[2].id, claimed[4].id, claimed[5].id);
     assert_eq!(bench.text(left).await, expected);
     let queues = "select string_agg(queue_name || coalesce(locked_by, '-'), ' ' order by queue_name) from graphile_worker._private_job_queues";
     assert_eq!(bench.text(queues).await, "a- b- cw");

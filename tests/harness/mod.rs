@@ -1,4 +1,4 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
-pub mod node;
-pub mod postgres;
+pub(crate) mod node;
+pub(crate) mod postgres;

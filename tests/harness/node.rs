@@ -17,14 +17,14 @@ fn sources() -> PathBuf {
 }
 
 /// Installs the schema as the package does.
-pub async fn install_schema(url: &str, schema: &str) {
+pub(crate) async fn install_schema(url: &str, schema: &str) {
     let mut install = schema_installer(url, schema);
     let output = install.output().await.expect("run graphile-worker");
     assert!(output.status.success(), "graphile-worker --schema-only: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The command that installs the schema and ends.
-pub fn schema_installer(url: &str, schema: &str) -> Command {
+pub(crate) fn schema_installer(url: &str, schema: &str) -> Command {
     let mut command = node();
     command
         .arg(packages().join("graphile-worker/dist/cli.js"))
@@ -34,7 +34,7 @@ pub fn schema_installer(url: &str, schema: &str) -> Command {
 }
 
 /// A script of `tests/node`, ready to be run against a database.
-pub fn script(name: &str, url: &str, schema: &str) -> Command {
+pub(crate) fn script(name: &str, url: &str, schema: &str) -> Command {
     let mut command = node();
     command.arg(sources().join(name)).env("DATABASE_URL", url).env("GRAPHILE_WORKER_SCHEMA", schema);
     command

@@ -23,14 +23,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A database that only one test uses. Dropped with this.
 #[derive(Debug)]
-pub struct TestDatabase {
+pub(crate) struct TestDatabase {
     name: String,
     config: tokio_postgres::Config,
 }
 
 impl TestDatabase {
     /// An empty database.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let server = server();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl TestDatabase {
     }
 
     /// For programs: `postgres://…`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let config = &self.config;
         let user = config.get_user().unwrap_or("postgres");
         let password = config.get_password().map(|secret| format!(":{}", String::from_utf8_lossy(secret)));
@@ -56,22 +56,22 @@ impl TestDatabase {
     }
 
     /// How to connect.
-    pub fn config(&self) -> tokio_postgres::Config {
+    pub(crate) fn config(&self) -> tokio_postgres::Config {
         self.config.clone()
     }
 
     /// The host's settings for it.
-    pub fn settings(&self, schema: &str) -> DatabaseSettings {
+    pub(crate) fn settings(&self, schema: &str) -> DatabaseSettings {
         DatabaseSettings { config: self.config(), schema: schema.to_owned(), max_pool_size: 10 }
     }
 
     /// As the host uses it, under the usual schema's name.
-    pub fn database(&self) -> Database {
+    pub(crate) fn database(&self) -> Database {
         Database::new(self.settings("graphile_worker")).expect("settings of the test database")
     }
 
     /// A plain connection, for looking at rows.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         connect(&self.config).await
     }
 }
@@ -134,7 +134,8 @@ fn start() -> tokio_postgres::Config {
 
 /// The folder with the server's programs: where PATH finds them, where `pg_config` says, where Debian puts them.
 fn server_programs() -> Option<PathBuf> {
-    let mut folders: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    let mut folders: Vec<PathBuf> =
+        env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
@@ -156,7 +157,10 @@ fn unprivileged_account() -> Option<(u32, u32)> {
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     });
-    assert!(found.is_some(), "Postgres does not run as root, and there is no account `postgres` or `nobody` to run it as");
+    assert!(
+        found.is_some(),
+        "Postgres does not run as root, and there is no account `postgres` or `nobody` to run it as"
+    );
     found
 }
 

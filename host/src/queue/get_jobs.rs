@@ -26,8 +26,10 @@ const MOST: usize = 1000;
 /// * `heads`: the first job of each of those queues, locked and looked at again for the same reason. It may be gone by
 ///   now; then its queue stays unmarked.
 ///
-/// The walk over `waiting` is two walks because one comparison of (priority, run_at) would not end the index scan at the
-/// edge but read it to its end.
+/// Three things keep the walk over `waiting` a walk along an index that ends where enough is found, also where the planner
+/// knows little of the table: it is two walks, because one comparison of (priority, run_at) would not end the scan at the
+/// edge; its limits, which are none, are numbers that the planner cannot see, so that it reckons with a part of the rows;
+/// and jobs without a queue are left to the join to drop, because a planner that expects few jobs in queues reads all.
 const SQL: &str = "
 with
   free as materialized (
@@ -57,25 +59,29 @@ with
     from (
       select waiting.id, waiting.job_queue_id, waiting.priority, waiting.run_at
       from (
-        select job.id, job.job_queue_id, job.priority, job.run_at
-        from @schema@._private_jobs as job
-        where job.is_available = true
-          and job.job_queue_id is not null
-          and job.priority < coalesce((select priority::int4 from edge), 32768)
-          and job.run_at <= now()
-          and job.task_id = any ($2)
-          and exists (select from @schema@._private_job_queues)
+        (
+          select job.id, job.job_queue_id, job.priority, job.run_at
+          from @schema@._private_jobs as job
+          where job.is_available = true
+            and job.priority < coalesce((select priority::int4 from edge), 32768)
+            and job.run_at <= now()
+            and job.task_id = any ($2)
+            and exists (select from @schema@._private_job_queues)
+          order by job.priority, job.run_at
+          limit (select 9223372036854775807)
+        )
         union all
-        select job.id, job.job_queue_id, job.priority, job.run_at
-        from @schema@._private_jobs as job
-        where job.is_available = true
-          and job.job_queue_id is not null
-          and job.priority = (select priority from edge)
-          and job.run_at <= (select run_at from edge)
-          and job.task_id = any ($2)
-          and exists (select from @schema@._private_job_queues)
-        order by priority, run_at
-        offset 0
+        (
+          select job.id, job.job_queue_id, job.priority, job.run_at
+          from @schema@._private_jobs as job
+          where job.is_available = true
+            and job.priority = (select priority from edge)
+            and job.run_at <= (select run_at from edge)
+            and job.task_id = any ($2)
+            and exists (select from @schema@._private_job_queues)
+          order by job.priority, job.run_at
+          limit (select 9223372036854775807)
+        )
       ) as waiting
       join @schema@._private_job_queues as queue on queue.id = waiting.job_queue_id
       where queue.is_available = true
