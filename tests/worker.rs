@@ -10,6 +10,7 @@ use crate::harness::{
     ledger::Ledger,
     plugins::{install_plugin, remove_plugin, tasks_folder},
     postgres::TestDatabase,
+    processes::{children_of, wait_until_gone},
     program::{Running, Taskbay},
 };
 
@@ -370,8 +371,22 @@ async fn what_a_task_prints_arrives_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_plugin_runs_where_its_settings_say() {
+    let (database, folder) = workplace().await;
+    install_plugin(folder.path(), "typed-plugin");
+    let settings = "[plugins.misbehaving]\nisolation = \"in-process\"";
+    let host = ready(Taskbay::run(&database.url(), folder.path()).settings(settings)).await;
+    let children = children_of(host.id());
+    assert!(children.len() == 1 && children[0].1.contains("typed_plugin"), "{children:?}");
+    for (task, payload) in [("nothing", json!({})), ("greet", json!({"to": "Ada", "times": 1}))] {
+        let id = database.add(task, payload).await;
+        host.event("job_done", of_job(id)).await;
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_host_leaves_no_child() {
-    use crate::harness::processes::{children_of, wait_until_gone};
     let (database, folder) = workplace().await;
     install_plugin(folder.path(), "typed-plugin");
     let host = listening(Taskbay::run(&database.url(), folder.path()).args(["-j", "3"])).await;

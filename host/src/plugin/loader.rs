@@ -18,7 +18,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use taskbay_abi::{
     ABI_MAJOR, ABI_MINOR, FLAG_PANIC_ABORT, HEADER_SYMBOL, Header, Job, MAGIC, PluginModule_Ref, Str, TaskDef,
 };
-use tracing::debug;
+use tracing::{debug, trace};
 
 use super::{
     JobInput, LaunchError, ManifestInfo, TaskSpec,
@@ -178,7 +178,7 @@ fn check_interface(header: *const Header) -> Result<(), LaunchError> {
             addr_of!((*header).size).read(),
         )
     };
-    debug!(?magic, major, minor, size, "found a plugin's header");
+    trace!(?magic, major, minor, size, "found a plugin's header");
     if major != ABI_MAJOR {
         return Err(LaunchError::OtherInterface { found: major.to_string(), ours: ABI_MAJOR.to_string() });
     }
