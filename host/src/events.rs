@@ -155,11 +155,12 @@ pub enum Event {
     },
     /// Notifications arrive.
     Listening,
-    /// Something asked of the database failed and is tried again.
+    /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
     DatabaseTrouble {
         what: &'static str,
         error: String,
         retry_in: Duration,
+        repeated: bool,
     },
     /// It went through again.
     DatabaseBack {
@@ -301,8 +302,15 @@ fn log(event: &Event) {
             info!(event = "worker_ready", owner, concurrency, "ready for jobs");
         }
         Event::Listening => debug!(event = "listening", "listening for new jobs"),
-        Event::DatabaseTrouble { what, error, retry_in } => {
-            warn!(event = "database_trouble", retry_in = ?retry_in, "could not {what}: {error}; trying again in {retry_in:?}");
+        Event::DatabaseTrouble { what, error, repeated: false, .. } => {
+            warn!(event = "database_trouble", "could not {what}: {error}; trying until it goes through");
+        }
+        Event::DatabaseTrouble { what, error, retry_in, .. } => {
+            debug!(
+                event = "database_trouble",
+                "could not {what}: {error}; trying again in {} ms",
+                retry_in.as_millis()
+            );
         }
         Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
         Event::Stopping { running, forceful: false } => {

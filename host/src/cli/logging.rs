@@ -52,6 +52,9 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
     Ok(())
 }
 
+/// A lost connection is said once, by those who need it.
+const DATABASE_LIBRARIES: &str = "deadpool_postgres=off,tokio_postgres=off";
+
 /// A bare level is for what this program and its plugins say; libraries are heard when they warn.
 fn filter(text: &str) -> Result<EnvFilter, WrongFilter> {
     let wrong = |reason: String| WrongFilter { filter: text.to_owned(), reason };
@@ -59,7 +62,7 @@ fn filter(text: &str) -> Result<EnvFilter, WrongFilter> {
         ["off", "error", "warn", "info", "debug", "trace"].into_iter().find(|level| text.eq_ignore_ascii_case(level));
     match level {
         Some(level @ ("off" | "error")) => Ok(EnvFilter::new(level)),
-        Some(level) => Ok(EnvFilter::new(format!("warn,taskbay={level},plugin={level}"))),
+        Some(level) => Ok(EnvFilter::new(format!("warn,{DATABASE_LIBRARIES},taskbay={level},plugin={level}"))),
         // A single word would be taken for a library's name, and silence everything else.
         None if !text.contains(['=', ',', ':', '[']) => Err(wrong("there is no such level".to_owned())),
         None => EnvFilter::try_new(text).map_err(|error| wrong(error.to_string())),

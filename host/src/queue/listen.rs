@@ -66,7 +66,8 @@ impl Listener {
             let error = self.listen_once().await?;
             self.failures = self.failures.saturating_add(1);
             let retry_in = wait_before(self.failures, rand::random());
-            self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in });
+            let repeated = self.failures > 1;
+            self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
             tokio::time::sleep(retry_in).await;
             if self.notifications.is_closed() {
                 return Err(Unheard);

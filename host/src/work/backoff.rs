@@ -1,10 +1,13 @@
-//! How long to wait before the database is asked again, and saying so once rather than each time.
+//! How long to wait before the database is asked again.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use rand::Rng;
 
-use crate::events::{Event, Events};
+use crate::{
+    events::{Event, Events},
+    queue::QueueError,
+};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
@@ -25,9 +28,10 @@ impl Backoff {
 
     /// Waits after a failure: 100 ms at first, twice as long each time up to 10 s, give or take a half, so that many
     /// hosts do not come back in step.
-    pub(super) async fn wait(&mut self, error: &impl Display) {
+    pub(super) async fn wait(&mut self, error: &QueueError) {
         let retry_in = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
-        self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.to_string(), retry_in });
+        let repeated = self.next != SHORTEST;
+        self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.reason(), retry_in, repeated });
         tokio::time::sleep(retry_in).await;
         self.next = (self.next * 2).min(LONGEST);
     }
