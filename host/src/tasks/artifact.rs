@@ -78,6 +78,9 @@ pub(super) struct Artifact {
     pub(super) build: BuildId,
     /// How many bytes, from the start, the loader needs.
     pub(super) loadable: usize,
+    /// Whether the file goes on to where its head says that it ends. What lies behind the loadable part is not needed, but
+    /// a file that lacks it is one that somebody is still writing, or has stripped in an odd way.
+    pub(super) whole: bool,
 }
 
 /// Where the head of a file says its width and its byte order.
@@ -94,15 +97,17 @@ pub(super) fn hash(bytes: &[u8]) -> BuildId {
 
 /// Looks at all that the loader would rely on.
 pub(super) fn verify(bytes: &[u8], build: BuildId) -> Result<Artifact, Unfit> {
-    let segments = segments(bytes)?;
+    let (header, segments) = head(bytes)?;
     let loadable = loadable(segments, bytes.len())?;
     let dynamic = Dynamic::of(bytes, segments)?;
     dynamic.refuse_relative_paths()?;
     check_header(&dynamic, dynamic.address_of(HEADER_SYMBOL)?.ok_or(Unfit::NoHeader)?)?;
-    Ok(Artifact { build, loadable })
+    let sections = u64::from(header.e_shnum.get(NATIVE)) * u64::from(header.e_shentsize.get(NATIVE));
+    let whole = header.e_shoff.get(NATIVE).saturating_add(sections) <= bytes.len() as u64;
+    Ok(Artifact { build, loadable, whole })
 }
 
-fn segments(bytes: &[u8]) -> Result<&[ProgramHeader64<Endianness>], Unfit> {
+fn head(bytes: &[u8]) -> Result<(&Elf, &[ProgramHeader64<Endianness>]), Unfit> {
     if bytes.is_empty() {
         return Err(Unfit::Empty);
     }
@@ -129,7 +134,8 @@ fn segments(bytes: &[u8]) -> Result<&[ProgramHeader64<Endianness>], Unfit> {
     }
     let count = u64::from(header.e_phnum.get(NATIVE));
     let needed = header.e_phoff(NATIVE).saturating_add(count * size_of::<ProgramHeader64<Endianness>>() as u64);
-    header.program_headers(NATIVE, bytes).map_err(|_| Unfit::Truncated { needed, len: bytes.len() as u64 })
+    let segments = header.program_headers(NATIVE, bytes);
+    Ok((header, segments.map_err(|_| Unfit::Truncated { needed, len: bytes.len() as u64 })?))
 }
 
 /// The end of what gets mapped. Behind it lie section headers and debug information, which would only take memory.
