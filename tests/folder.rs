@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use taskbay::{
     config::{FolderSettings, PluginLookup},
     events::{Event, Events},
-    plugin::{AddJob, BuildId, HostServices},
+    plugin::{AddJob, BuildId, HostServices, PluginSettings},
     tasks::{LiveTaskMap, Rejection, TasksFolder},
 };
 use tempfile::TempDir;
@@ -58,6 +58,12 @@ fn settings(path: &Path) -> FolderSettings {
     }
 }
 
+/// The plugin called `hasty` has little time to start.
+fn lookup() -> PluginLookup {
+    let hasty = PluginSettings { start_timeout: Duration::from_secs(1), ..PluginSettings::default() };
+    PluginLookup { by_name: [("hasty".to_owned(), hasty)].into(), ..PluginLookup::default() }
+}
+
 fn build_of(bytes: &[u8]) -> BuildId {
     BuildId(Sha256::digest(bytes).into())
 }
@@ -97,7 +103,7 @@ impl Watched {
             program: env!("CARGO_BIN_EXE_taskbay").into(),
         };
         let (events, map) = (services.events.subscribe(), Arc::new(LiveTaskMap::default()));
-        let mut folder = TasksFolder::new(settings, PluginLookup::default(), services, Arc::clone(&map));
+        let mut folder = TasksFolder::new(settings, lookup(), services, Arc::clone(&map));
         let rejections = folder.load_all().await.expect("the folder can be listed");
         let (shutdown, force) = (CancellationToken::new(), Arc::new(Notify::new()));
         let running = tokio::spawn(folder.run(shutdown.clone(), Arc::clone(&force)));

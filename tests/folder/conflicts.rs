@@ -1,27 +1,38 @@
 //! Two files that want the same: the one that has it keeps it, and the other is told which one that is.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use taskbay::events::Event;
 
 use super::{FILE, Watched, build_of};
-use crate::harness::plugins::{build_labelled, install};
+use crate::harness::plugins::{build_labelled, build_that, install};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_start_the_first_by_name_gets_the_tasks() {
-    for _ in 0..5 {
-        let fill = |path: &std::path::Path| {
-            // Written in the other order, and the first is much the slower to be launched when it is not alone.
-            install(path, "libb.so", &build_labelled(2));
-            install(path, "liba.so", &build_labelled(1));
-        };
-        let folder = Watched::start_with(fill, |_| {}).await;
-        assert_eq!(folder.map.load().get("echo").expect("echo").generation.build(), build_of(&build_labelled(1)));
-        let [refused] = folder.rejections.as_slice() else { panic!("one file is refused: {:?}", folder.rejections) };
-        assert_eq!(refused.file, "libb.so");
-        assert!(refused.reason.contains("which liba.so has already: rename the task"), "{}", refused.reason);
-        folder.stop().await;
-    }
+    let fill = |path: &Path| {
+        install(path, "libb.so", &build_labelled(2));
+        install(path, "liba.so", &build_labelled(1));
+    };
+    let folder = Watched::start_with(fill, |_| {}).await;
+    assert_eq!(folder.map.load().get("echo").expect("echo").generation.build(), build_of(&build_labelled(1)));
+    let [refused] = folder.rejections.as_slice() else { panic!("one file is refused: {:?}", folder.rejections) };
+    assert_eq!(refused.file, "libb.so");
+    assert!(refused.reason.contains("which liba.so has already: rename the task"), "{}", refused.reason);
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_waits_for_those_before_it_however_long_they_take() {
+    let fill = |path: &Path| {
+        install(path, "libhasty.so", &build_that("start-hang"));
+        install(path, "libz.so", &build_labelled(1));
+    };
+    let mut folder = Watched::start_with(fill, |_| {}).await;
+    // Had it not waited, it would have been loaded long before the other's time was up.
+    let (reason, _) = folder.refuses("libhasty.so").await;
+    assert!(reason.contains("did not finish within 1s"), "{reason}");
+    folder.loads("the one after it", &build_labelled(1)).await;
+    folder.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

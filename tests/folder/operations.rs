@@ -138,3 +138,13 @@ async fn changes_that_come_while_another_build_starts_are_not_lost() {
     assert_eq!(folder.map.load().get("echo").expect("echo").generation.build(), build_of(&last));
     folder.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_its_sections_is_loaded_since_nothing_needs_them() {
+    let mut folder = Watched::start().await;
+    let mut bytes = build_labelled(1);
+    bytes.truncate(bytes.len() - 100);
+    folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&bytes));
+    folder.loads("after a while", &bytes).await;
+    folder.stop().await;
+}

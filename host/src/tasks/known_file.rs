@@ -16,7 +16,7 @@ use crate::plugin::{Availability, BuildId, Generation, Image, TaskSpec};
 
 /// A file that looks unfinished is looked at again after this long, and each time after twice as long …
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// … until it has looked unfinished for this long.
+/// … until it has looked unfinished for this long without any change.
 const UNFINISHED_FOR: Duration = Duration::from_secs(5);
 
 /// What is known of a file.
@@ -49,6 +49,7 @@ pub(super) struct Serving {
 /// A file that somebody seems to be still writing.
 #[derive(Debug, Clone, Copy)]
 struct Unfinished {
+    key: Option<FileKey>,
     since: Instant,
     wait: Duration,
     next_look: Instant,
@@ -86,7 +87,7 @@ impl KnownFile {
         let mut file = match folder.open_file(name) {
             Ok(file) => file,
             // Cargo, for one, removes the target of a link before it makes it again.
-            Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(error.to_string()),
+            Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(None, error.to_string()),
             Err(error) => return Err(error.to_string()),
         };
         self.outside = file.outside;
@@ -95,7 +96,7 @@ impl KnownFile {
         }
         let bytes = match file.read() {
             Ok(bytes) => bytes,
-            Err(error @ FileError::Changing) => return self.wait_for_writer(error.to_string()),
+            Err(error @ FileError::Changing) => return self.wait_for_writer(Some(file.key), error.to_string()),
             Err(error) => return Err(error.to_string()),
         };
         let build = artifact::hash(&bytes);
@@ -107,7 +108,8 @@ impl KnownFile {
             Ok(artifact) => artifact,
             // A file is empty first, then short; whoever writes it may need a while.
             Err(unfit @ (Unfit::Empty | Unfit::Truncated { .. })) => {
-                self.wait_for_writer::<()>(unfit.to_string()).inspect_err(|_| self.dealt_with(&file, build))?;
+                self.wait_for_writer::<()>(Some(file.key), unfit.to_string())
+                    .inspect_err(|_| self.dealt_with(&file, build))?;
                 return Ok(None);
             }
             Err(unfit) => {
@@ -115,6 +117,10 @@ impl KnownFile {
                 return Err(unfit.to_string());
             }
         };
+        // After a while, what can be loaded is loaded.
+        if !artifact.whole && self.wait_for_writer::<()>(Some(file.key), String::new()).is_ok() {
+            return Ok(None);
+        }
         self.dealt_with(&file, build);
         Image::seal(name, artifact.build, &bytes[..artifact.loadable])
             .map(|image| Some((image, file.warning)))
@@ -139,19 +145,20 @@ impl KnownFile {
     }
 
     /// Looks again later, or after a while takes the file for what it is.
-    fn wait_for_writer<T>(&mut self, reason: String) -> Result<Option<T>, String> {
+    fn wait_for_writer<T>(&mut self, key: Option<FileKey>, reason: String) -> Result<Option<T>, String> {
         let now = Instant::now();
         if self.refused.as_ref() == Some(&reason) {
             return Err(reason);
         }
         let (since, wait) = match self.unfinished {
+            Some(before) if before.key != key => (now, FIRST_LOOK),
             Some(Unfinished { since, .. }) if now - since >= UNFINISHED_FOR => return Err(reason),
             // Other events than the timer's may be the reason for this look, and say nothing of how long to wait.
-            Some(Unfinished { since, wait, next_look }) => (since, if now < next_look { wait } else { wait * 2 }),
+            Some(Unfinished { since, wait, next_look, .. }) => (since, if now < next_look { wait } else { wait * 2 }),
             None => (now, FIRST_LOOK),
         };
         let next_look = (now + wait).min(since + UNFINISHED_FOR);
-        self.unfinished = Some(Unfinished { since, wait, next_look });
+        self.unfinished = Some(Unfinished { key, since, wait, next_look });
         Ok(None)
     }
 

@@ -359,10 +359,8 @@ impl TasksFolder {
     /// it can be told, and the old builds can go.
     fn publish(&mut self) {
         let serving = self.files.values().filter_map(|file| file.serving.as_ref());
-        if let Some(published) = self.map.put_in_force(serving.map(|serving| &serving.generation)) {
-            self.services.events.emit(published);
-        }
-        for event in self.news.drain(..) {
+        let published = self.map.put_in_force(serving.map(|serving| &serving.generation));
+        for event in self.news.drain(..).chain(published) {
             self.services.events.emit(event);
         }
         for generation in self.outgoing.drain(..) {

@@ -183,3 +183,68 @@ fn explain(error: &notify::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
+
+    use super::*;
+
+    fn hint_of(kind: EventKind, path: &str) -> Option<Hint> {
+        hint(Path::new("/a/tasks"), &Ok(Event::new(kind).add_path(path.into())))
+    }
+
+    #[test]
+    fn reading_the_folder_is_no_reason_to_read_it_again() {
+        for access in [AccessKind::Open(AccessMode::Any), AccessKind::Read, AccessKind::Close(AccessMode::Read)] {
+            assert_eq!(hint_of(EventKind::Access(access), "/a/tasks/x.so"), None);
+            assert_eq!(hint_of(EventKind::Access(access), "/a/tasks"), None);
+        }
+    }
+
+    #[test]
+    fn a_completed_plugin_is_told_from_what_may_go_on() {
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        assert_eq!(hint_of(closed, "/a/tasks/x.so"), Some(Hint::Complete));
+        assert_eq!(hint_of(renamed, "/a/tasks/x.so"), Some(Hint::Complete));
+        assert_eq!(hint_of(closed, "/a/tasks/.x.so.8Kq"), Some(Hint::Dirty));
+        assert_eq!(hint_of(renamed, "/a/tasks/..data"), Some(Hint::Dirty));
+        assert_eq!(hint_of(EventKind::Create(CreateKind::File), "/a/tasks/x.so"), Some(Hint::Dirty));
+        assert_eq!(hint_of(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "/a/tasks/x.so"), Some(Hint::Dirty));
+    }
+
+    #[test]
+    fn of_the_parent_only_the_folder_itself_matters() {
+        assert_eq!(hint_of(EventKind::Create(CreateKind::File), "/a/other"), None);
+        assert_eq!(hint_of(EventKind::Remove(RemoveKind::Folder), "/a/tasks"), Some(Hint::Folder));
+        assert_eq!(hint_of(EventKind::Create(CreateKind::Folder), "/a/tasks"), Some(Hint::Folder));
+    }
+
+    #[test]
+    fn lost_events_and_errors_are_reasons_to_look() {
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert_eq!(hint(Path::new("/a/tasks"), &Ok(overflow)), Some(Hint::Dirty));
+        assert_eq!(hint(Path::new("/a/tasks"), &Err(notify::Error::generic("any"))), Some(Hint::Dirty));
+    }
+
+    #[test]
+    fn a_limit_of_the_system_is_named() {
+        let watches = notify::Error::new(notify::ErrorKind::MaxFilesWatch);
+        assert!(explain(&watches).contains("fs.inotify.max_user_watches"));
+        let instances = std::io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        assert!(explain(&notify::Error::io(instances)).contains("fs.inotify.max_user_instances"));
+    }
+
+    #[tokio::test]
+    async fn a_hint_survives_that_the_wait_for_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hour = Duration::from_secs(3600);
+        let mut watcher = Watcher::new(folder.path(), hour, hour, Events::default());
+        watcher.heed(Hint::Dirty);
+        let short = tokio::time::timeout(Duration::from_millis(1), watcher.changed()).await;
+        assert!(short.is_err(), "it waits for things to settle");
+        watcher.settle = Duration::ZERO;
+        tokio::time::timeout(Duration::from_secs(10), watcher.changed()).await.expect("the change is still known");
+    }
+}
