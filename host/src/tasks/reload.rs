@@ -370,17 +370,15 @@ impl TasksFolder {
 
     /// When a file that looked unfinished or gone is to be looked at again, or the missing folder is given up.
     fn next_look(&self) -> Option<Instant> {
+        if let Some(since) = self.missing_since {
+            // Files cannot be looked at until the folder is back, which the watcher or the next rescan tells.
+            return self.settings.missing_grace.filter(|_| !self.files.is_empty()).map(|grace| since + grace);
+        }
         let looks = self.files.values().flat_map(|known| {
-            let gone = known.gone_since.filter(|_| self.missing_since.is_none());
-            let retry = known.retry.then(Instant::now);
-            [known.next_look(), gone.map(|since| since + self.settings.settle), retry].into_iter().flatten()
+            let gone = known.gone_since.map(|since| since + self.settings.settle);
+            [known.next_look(), gone, known.retry.then(Instant::now)].into_iter().flatten()
         });
-        let give_up = self
-            .missing_since
-            .zip(self.settings.missing_grace)
-            .filter(|_| !self.files.is_empty())
-            .map(|(since, grace)| since + grace);
-        looks.chain(give_up).min()
+        looks.min()
     }
 
     fn warn(&mut self, what: &str, warning: Option<String>) {
