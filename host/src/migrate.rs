@@ -128,7 +128,7 @@ pub async fn prepare(database: &Database) -> Result<Revision, MigrateError> {
                     // The other one's transaction is over, or about to be.
                     tokio::time::sleep(Duration::from_millis(20 + u64::from(rand::random::<u8>()))).await;
                 }
-                Err(error) => return Err(found.install_error(error)),
+                Err(error) => return Err(found.install_error(&error)),
             },
             Some((number, _)) if number < OLDEST => {
                 if !standstill.goes_on(number) && !is_being_migrated(&session).await? {
@@ -321,7 +321,7 @@ impl Found {
         MigrateError::InTheWay { database: self.database.clone(), schema: self.schema.clone(), reason }
     }
 
-    fn install_error(&self, error: tokio_postgres::Error) -> MigrateError {
+    fn install_error(&self, error: &tokio_postgres::Error) -> MigrateError {
         if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
             return MigrateError::MayNotInstall {
                 database: self.database.clone(),
@@ -330,6 +330,6 @@ impl Found {
                 reason: error.as_db_error().map_or_else(|| error.to_string(), |answer| answer.message().to_owned()),
             };
         }
-        QueueError::statement("install the schema", &error).into()
+        QueueError::statement("install the schema", error).into()
     }
 }
