@@ -131,7 +131,11 @@ pub async fn prepare(database: &Database) -> Result<Revision, MigrateError> {
                 Err(error) => return Err(found.install_error(&error)),
             },
             Some((number, _)) if number < OLDEST => {
-                if !standstill.goes_on(number) && !is_being_migrated(&session).await? {
+                if !standstill.goes_on(number)
+                    && !is_being_migrated(&session).await?
+                    // The other one's transaction may have ended between the two looks.
+                    && look(&session).await?.revision == found.revision
+                {
                     return Err(found.too_old(number));
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
