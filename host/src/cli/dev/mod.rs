@@ -188,12 +188,12 @@ fn report(workspace: &Workspace, status: ExitStatus, installed: &[Installed], be
     let took = begun.elapsed();
     let new: Vec<&str> = installed.iter().filter(|plugin| plugin.changed).map(|plugin| plugin.name.as_str()).collect();
     if !new.is_empty() {
-        info!(event = "built", took = ?took, "built {}", new.join(", "));
+        info!(event = "built", took_ms = took.as_millis() as u64, "built {}", new.join(", "));
     }
     if !status.success() {
         let root = workspace.root.display();
         error!(event = "build_failed", "the build in {root} failed, see above; what was built before goes on");
     } else if new.is_empty() {
-        info!(event = "built", took = ?took, "built, and nothing has changed");
+        info!(event = "built", took_ms = took.as_millis() as u64, "built, and nothing has changed");
     }
 }
