@@ -29,7 +29,7 @@ struct Load {
 
 impl Load {
     /// Adds a few jobs every few milliseconds: more than a moment's work, less than a backlog, so that each replacement
-    /// meets jobs that wait, jobs that start and jobs that run.
+    /// meets jobs that wait, jobs that start and jobs that run: they take between nothing and 30 ms.
     fn start(database: &TestDatabase) -> Self {
         let stop = CancellationToken::new();
         let (stopped, config) = (stop.clone(), database.config());
@@ -42,7 +42,7 @@ impl Load {
                 pace.tick().await;
                 client
                     .execute(
-                        "select graphile_worker.add_job('echo', json_build_object('n', n)) \
+                        "select graphile_worker.add_job('echo', json_build_object('n', n, 'sleep_ms', n % 4 * 10)) \
                          from generate_series($1::bigint, $2::bigint) n",
                         &[&(added + 1), &(added + 5)],
                     )
@@ -62,7 +62,7 @@ impl Load {
 }
 
 fn run(database: &TestDatabase, folder: &Path, ledger: &Ledger) -> Taskbay {
-    Taskbay::run(&database.url(), folder).args(["--watch", "-j", "10"]).ledger(ledger)
+    Taskbay::run(&database.url(), folder).args(["--watch", "-j", "20"]).ledger(ledger)
 }
 
 /// The number of the task map in which each build came into force.
@@ -89,6 +89,7 @@ fn assert_exact(host: &Running, ledger: &Ledger, added: i64) {
         (1..=added).map(|n| (n, runs.get(&n).copied().unwrap_or(0))).filter(|(_, runs)| *runs != 1).collect();
     assert!(wrong.is_empty(), "jobs that did not run exactly once, with their runs: {wrong:?}");
     assert_eq!(runs.len(), usize::try_from(added).unwrap(), "jobs that nobody added");
+    assert_eq!(host.events("job_failed"), Vec::<Value>::new(), "jobs whose build went away under them");
 
     let epochs = epochs(host);
     for started in host.events("job_started") {
