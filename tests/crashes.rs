@@ -59,16 +59,21 @@ async fn only_its_own_plugin_notices(crash: Crash) {
         for id in [crashing, beside] {
             let job = database.job(id).await;
             let error = job.last_error.expect("it failed");
-            // A job that is stopped for its own fault is told so; the one beside it hears whose fault it was.
-            assert!(error.contains(part) || id == crashing && crash.task == "spin", "job {id}: {error}");
+            assert!(error.contains(part), "job {id}: {error}");
             assert_eq!((job.attempts, job.locked_by), (1, None));
         }
     }
-    let pause = micros(&served) - micros(&failed);
-    println!("{}: a job ran {} ms after the crash was noticed", crash.task, pause / 1_000);
-    assert!(pause < i64::try_from(SOON.as_micros()).unwrap(), "the plugin did not serve again for {pause} µs");
+    assert_soon(crash.task, &failed, &served);
     assert_eq!(host.events("plugin_crashed").len(), 1, "nobody else crashed");
     host.stop().await;
+}
+
+/// It serves again within a second where nothing else is to do; what a slow machine takes is printed.
+#[track_caller]
+fn assert_soon(task: &str, failed: &Value, served: &Value) {
+    let pause = micros(served) - micros(failed);
+    println!("{task}: a job ran {} ms after the crash was noticed", pause / 1_000);
+    assert!(pause < i64::try_from(SOON.as_micros()).unwrap(), "the plugin did not serve again for {pause} µs");
 }
 
 fn micros(line: &Value) -> i64 {
@@ -117,9 +122,10 @@ async fn a_loop_without_end() {
     host.event("job_started", of_job(bystander)).await;
 
     let spinning = database.add("spin", json!({})).await;
-    host.event("job_failed", of_job(spinning)).await;
+    let failed = host.event("job_failed", of_job(spinning)).await;
     let next = database.add("nothing", json!({})).await;
-    host.event("job_done", of_job(next)).await;
+    let served = host.event("job_done", of_job(next)).await;
+    assert_soon("spin", &failed, &served);
     host.event("job_done", of_job(bystander)).await;
 
     let error = database.job(spinning).await.last_error.expect("it failed");

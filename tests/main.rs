@@ -11,6 +11,8 @@ mod database;
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// Claimed jobs that cannot start.
+mod given_back;
 // A plugin that takes its process down.
 mod crashes;
 // What is in a job arrives as it was stored.

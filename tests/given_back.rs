@@ -1,0 +1,78 @@
+//! Jobs that were claimed for a build which no longer takes any go back as if nobody had touched them.
+
+use std::{collections::BTreeMap, fs, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use serde_json::json;
+use taskbay::{
+    config::WorkerSettings,
+    events::{Event, Events},
+    plugin::{AddJob, BuildId, Generation, HostServices, Image, PluginSettings},
+    tasks::{LiveTaskMap, Task},
+    work::{Mode, Pool, Stop},
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
+
+#[derive(Debug)]
+struct NoJobs;
+
+impl AddJob for NoJobs {
+    fn add_job(&self, _spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>> {
+        Box::pin(async { Err("nobody adds jobs here".to_owned()) })
+    }
+}
+
+/// A build that still stands in the map although it takes no more jobs: what a job meets that was claimed a moment before
+/// its plugin was removed, or crashed.
+async fn retired_build(events: &Events) -> Arc<Generation> {
+    let bytes = fs::read(plugin("typed-plugin")).expect("read the plugin");
+    let image = Image::seal("libtyped_plugin.so", BuildId([1; 32]), &bytes).expect("copy the plugin");
+    let services = HostServices {
+        add_job: Arc::new(NoJobs),
+        events: events.clone(),
+        program: env!("CARGO_BIN_EXE_taskbay").into(),
+    };
+    let generation = Generation::launch(Arc::new(image), &PluginSettings::default(), &services).await;
+    let generation = generation.expect("start the plugin");
+    generation.retire().await;
+    generation
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
+    let database = TestDatabase::installed().await;
+    let (events, tasks) = (Events::default(), Arc::new(LiveTaskMap::default()));
+    let generation = retired_build(&events).await;
+    let index = generation.tasks().iter().position(|task| task.name == "greet").expect("the plugin has the task");
+    let index = u32::try_from(index).expect("few tasks");
+    tasks.publish(BTreeMap::from([("greet".to_owned(), Task { generation, index })]));
+    let plain = database.add("greet", json!({"to": "Ada", "times": 1})).await;
+    let mut heard = events.subscribe();
+
+    let stop = Stop::default();
+    let settings = WorkerSettings {
+        concurrency: 1,
+        // Nothing but the first look claims it.
+        poll_interval: Duration::from_secs(3_600),
+        abort_timeout: Duration::from_secs(5),
+    };
+    let pool = Pool::new(settings, Mode::Continuous, database.database(), tasks, events, stop.clone());
+    let (_nobody, notifications) = mpsc::channel(1);
+    let running = tokio::spawn(pool.run(notifications));
+    let returned = async {
+        loop {
+            match heard.recv().await.expect("the pool runs") {
+                Event::JobReturned { id, .. } => return id,
+                Event::JobDone { job, .. } | Event::JobFailed { job, .. } => panic!("it ran: {job:?}"),
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(timeout(DEADLINE, returned).await.expect("the job is given back"), plain);
+
+    stop.graceful.cancel();
+    timeout(DEADLINE, running).await.expect("the pool stops").expect("the pool ran");
+    let job = database.job(plain).await;
+    assert_eq!((job.attempts, job.locked_by, job.last_error), (0, None, None));
+}
