@@ -55,7 +55,7 @@ async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
         concurrency: 1,
         // Nothing but the first look claims it.
         poll_interval: Duration::from_secs(3_600),
-        abort_timeout: Duration::from_secs(5),
+        ..WorkerSettings::default()
     };
     let pool = Pool::new(settings, Mode::Continuous, database.database(), tasks, events, stop.clone());
     let (_nobody, notifications) = mpsc::channel(1);

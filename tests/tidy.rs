@@ -6,12 +6,29 @@ use std::{
 };
 
 /// What each module of the host may use of the others.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("queue", &["events"]),
-    ("plugin", &["events"]),
+    ("crontab", &[]),
+    ("cron", &["crontab", "queue", "events"]),
+    ("plugin", &["crontab", "events"]),
     ("tasks", &["plugin", "events", "config"]),
     ("work", &["tasks", "plugin", "queue", "events", "config"]),
-    ("cli", &["config", "host", "events", "tasks", "plugin", "queue", "migrate", "embedded_postgres", "work"]),
+    (
+        "cli",
+        &[
+            "config",
+            "host",
+            "events",
+            "tasks",
+            "plugin",
+            "queue",
+            "migrate",
+            "embedded_postgres",
+            "work",
+            "crontab",
+            "cron",
+        ],
+    ),
 ];
 
 /// The files that may hold `unsafe`.

@@ -23,6 +23,9 @@ pub mod tasks;
 pub mod plugin;
 // A job becomes an outcome.
 pub mod work;
+// When jobs are added by themselves: how it is written, then who does it.
+pub mod cron;
+pub mod crontab;
 // What is asked of Postgres.
 pub mod queue;
 // Where the database comes from.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use taskbay::{
-    config::{FolderSettings, LogSettings, PluginLookup, Settings, WorkerSettings},
+    config::{CronSettings, FolderSettings, LogSettings, PluginLookup, Settings, WorkerSettings},
     events::{Event, Events},
     host::{self, Control, Mode},
     plugin::{BuildId, Isolation, PluginSettings},
@@ -127,11 +127,8 @@ fn settings(database: &TestDatabase, folder: &Path, settle: Duration, isolation:
             missing_grace: None,
             strict_permissions: true,
         },
-        worker: WorkerSettings {
-            concurrency: 10,
-            poll_interval: Duration::from_secs(2),
-            abort_timeout: Duration::from_secs(5),
-        },
+        worker: WorkerSettings::default(),
+        cron: CronSettings::default(),
         plugins: PluginLookup {
             defaults: PluginSettings { isolation, ..PluginSettings::default() },
             by_name: BTreeMap::new(),

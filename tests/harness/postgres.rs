@@ -62,7 +62,7 @@ impl TestDatabase {
 
     /// The host's settings for it.
     pub(crate) fn settings(&self, schema: &str) -> DatabaseSettings {
-        DatabaseSettings { config: self.config(), schema: schema.to_owned(), max_pool_size: 10 }
+        DatabaseSettings::new(self.config(), schema)
     }
 
     /// As the host uses it, under the usual schema's name.

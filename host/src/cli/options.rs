@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::{
-    config::{self, Layer, LogFormat},
+    config::{self, Clock, Layer, LogFormat},
     plugin::Isolation,
 };
 
@@ -56,6 +56,9 @@ pub(super) struct DatabaseOptions {
     /// The most connections of the pool [default: 10]
     #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Database options")]
     max_pool_size: Option<usize>,
+    /// Do not prepare statements, as poolers in transaction mode need it
+    #[arg(long, help_heading = "Database options")]
+    no_prepared_statements: bool,
 }
 
 /// How `run` and `dev` work jobs.
@@ -72,6 +75,18 @@ pub(super) struct WorkerOptions {
     /// Faster by some microseconds a job, and for trusted code only: a plugin that crashes takes the host with it.
     #[arg(long)]
     in_process: bool,
+    /// Leave jobs with this flag to others; may be given several times
+    #[arg(long = "forbidden-flag", value_name = "FLAG")]
+    forbidden_flags: Vec<String>,
+    /// Do not listen for notifications; find new jobs by polling alone
+    #[arg(long)]
+    no_listen: bool,
+    /// Let this machine's clock, not the database's, say which jobs are due
+    #[arg(long)]
+    use_node_time: bool,
+    /// The file with schedules [default: crontab in the current folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    crontab: Option<PathBuf>,
 }
 
 impl GlobalOptions {
@@ -106,6 +121,7 @@ impl DatabaseOptions {
         layer.connection = self.connection.clone();
         layer.schema = self.schema.clone();
         layer.max_pool_size = self.max_pool_size;
+        layer.prepared_statements = self.no_prepared_statements.then_some(false);
     }
 }
 
@@ -114,6 +130,10 @@ impl WorkerOptions {
         layer.concurrency = self.jobs;
         layer.poll_interval = self.poll_interval;
         layer.isolation = self.in_process.then_some(Isolation::InProcess);
+        layer.forbidden_flags = (!self.forbidden_flags.is_empty()).then(|| self.forbidden_flags.clone());
+        layer.listen = self.no_listen.then_some(false);
+        layer.clock = self.use_node_time.then_some(Clock::Process);
+        layer.crontab = self.crontab.clone();
     }
 }
 

@@ -59,7 +59,12 @@ pub fn database_settings(
     if !(1..=63).contains(&schema.len()) || schema.contains('\0') {
         return Err(ConnectionError::Schema(schema));
     }
-    Ok(DatabaseSettings { config: complete(given, set)?, schema, max_pool_size: layer.max_pool_size.unwrap_or(10) })
+    let default = DatabaseSettings::new(complete(given, set)?, schema);
+    Ok(DatabaseSettings {
+        max_pool_size: layer.max_pool_size.unwrap_or(default.max_pool_size),
+        prepared_statements: layer.prepared_statements.unwrap_or(default.prepared_statements),
+        ..default
+    })
 }
 
 fn read(text: &str, place: &'static str) -> Result<Config, ConnectionError> {

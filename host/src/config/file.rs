@@ -11,7 +11,7 @@ use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Layer, LogFormat, PluginLayer, parse_duration, parse_size,
+    Clock, Layer, LogFormat, PluginLayer, parse_duration, parse_size,
     section::{Section, Source, WrongSetting, describe},
 };
 use crate::plugin::Isolation;
@@ -48,6 +48,9 @@ fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
     if let Some(section) = file.section("worker")? {
         worker(section, &mut layer)?;
     }
+    if let Some(section) = file.section("cron")? {
+        cron(section, source, &mut layer)?;
+    }
     if let Some(section) = file.section("log")? {
         log(section, &mut layer)?;
     }
@@ -71,6 +74,7 @@ fn database(mut section: Section<'_>, layer: &mut Layer) -> Result<(), WrongSett
         section.read("url", |value| value.as_str().map(str::to_owned).ok_or("must be a text".to_owned()))?;
     layer.schema = section.read("schema", text)?;
     layer.max_pool_size = section.read("max_pool_size", count)?;
+    layer.prepared_statements = section.read("prepared_statements", truth)?;
     section.finish()
 }
 
@@ -89,6 +93,18 @@ fn worker(mut section: Section<'_>, layer: &mut Layer) -> Result<(), WrongSettin
     layer.concurrency = section.read("concurrency", count)?;
     layer.poll_interval = section.read("poll_interval", positive_duration)?;
     layer.abort_timeout = section.read("abort_timeout", duration)?;
+    layer.forbidden_flags = section.read("forbidden_flags", texts)?;
+    layer.listen = section.read("listen", truth)?;
+    layer.clock =
+        section.read("clock", |value| choice(value, &[("database", Clock::Database), ("process", Clock::Process)]))?;
+    layer.min_reset_locked_interval = section.read("min_reset_locked_interval", positive_duration)?;
+    layer.max_reset_locked_interval = section.read("max_reset_locked_interval", positive_duration)?;
+    section.finish()
+}
+
+fn cron(mut section: Section<'_>, source: Source<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    layer.crontab = section.read("crontab", |value| Ok(folder.join(text(value)?)))?;
     section.finish()
 }
 
@@ -119,6 +135,11 @@ fn plugin(mut section: Section<'_>) -> Result<PluginLayer, WrongSetting> {
 
 fn text(value: &DeValue<'_>) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| format!("must be a text in quotes, not {}", describe(value)))
+}
+
+fn texts(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let array = value.as_array().ok_or_else(|| format!("must be a list of texts, not {}", describe(value)))?;
+    array.iter().map(|item| text(item.get_ref())).collect()
 }
 
 fn truth(value: &DeValue<'_>) -> Result<bool, String> {

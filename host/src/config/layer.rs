@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::{FolderSettings, LogFormat, LogSettings, PluginLookup, Purpose, Settings, WorkerSettings};
+use super::{
+    Clock, CronSettings, FolderSettings, LogFormat, LogSettings, PluginLookup, Purpose, Settings, WorkerSettings,
+};
 use crate::{
     plugin::{Isolation, PluginSettings},
     queue::DatabaseSettings,
@@ -26,6 +28,13 @@ pub struct Layer {
     pub concurrency: Option<usize>,
     pub poll_interval: Option<Duration>,
     pub abort_timeout: Option<Duration>,
+    pub forbidden_flags: Option<Vec<String>>,
+    pub listen: Option<bool>,
+    pub clock: Option<Clock>,
+    pub min_reset_locked_interval: Option<Duration>,
+    pub max_reset_locked_interval: Option<Duration>,
+    pub crontab: Option<PathBuf>,
+    pub prepared_statements: Option<bool>,
     pub log_format: Option<LogFormat>,
     pub log_filter: Option<String>,
     /// For all plugins, whatever their sections say.
@@ -74,6 +83,13 @@ impl Layer {
             concurrency: self.concurrency.or(below.concurrency),
             poll_interval: self.poll_interval.or(below.poll_interval),
             abort_timeout: self.abort_timeout.or(below.abort_timeout),
+            forbidden_flags: self.forbidden_flags.or(below.forbidden_flags),
+            listen: self.listen.or(below.listen),
+            clock: self.clock.or(below.clock),
+            min_reset_locked_interval: self.min_reset_locked_interval.or(below.min_reset_locked_interval),
+            max_reset_locked_interval: self.max_reset_locked_interval.or(below.max_reset_locked_interval),
+            crontab: self.crontab.or(below.crontab),
+            prepared_statements: self.prepared_statements.or(below.prepared_statements),
             log_format: self.log_format.or(below.log_format),
             log_filter: self.log_filter.or(below.log_filter),
             isolation: self.isolation.or(below.isolation),
@@ -106,12 +122,26 @@ impl Layer {
             plugins: self.plugins(),
             // The running program, even after its file was replaced.
             program: PathBuf::from("/proc/self/exe"),
-            worker: WorkerSettings {
-                concurrency: self.concurrency.unwrap_or(10),
-                poll_interval: self.poll_interval.unwrap_or(Duration::from_secs(2)),
-                abort_timeout: self.abort_timeout.unwrap_or(Duration::from_secs(5)),
-            },
+            worker: self.worker(),
+            cron: CronSettings { crontab: self.crontab.clone().unwrap_or_else(|| PathBuf::from("crontab")) },
             folder: self.folder(purpose),
+        }
+    }
+
+    fn worker(&self) -> WorkerSettings {
+        let default = WorkerSettings::default();
+        let (shortest, longest) = default.reset_locked;
+        WorkerSettings {
+            concurrency: self.concurrency.unwrap_or(default.concurrency),
+            poll_interval: self.poll_interval.unwrap_or(default.poll_interval),
+            abort_timeout: self.abort_timeout.unwrap_or(default.abort_timeout),
+            forbidden_flags: self.forbidden_flags.clone().unwrap_or(default.forbidden_flags),
+            listen: self.listen.unwrap_or(default.listen),
+            clock: self.clock.unwrap_or(default.clock),
+            reset_locked: (
+                self.min_reset_locked_interval.unwrap_or(shortest),
+                self.max_reset_locked_interval.unwrap_or(longest),
+            ),
         }
     }
 
@@ -163,8 +193,7 @@ mod tests {
     use super::*;
 
     fn settings(layer: Layer, purpose: Purpose) -> Settings {
-        let database =
-            DatabaseSettings { config: tokio_postgres::Config::new(), schema: String::new(), max_pool_size: 1 };
+        let database = DatabaseSettings::new(tokio_postgres::Config::new(), "graphile_worker");
         layer.into_settings(database, purpose)
     }
 

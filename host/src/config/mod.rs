@@ -22,6 +22,7 @@ pub struct Settings {
     pub database: DatabaseSettings,
     pub folder: FolderSettings,
     pub worker: WorkerSettings,
+    pub cron: CronSettings,
     pub log: LogSettings,
     pub plugins: PluginLookup,
     /// The program that runs isolated plugins when called as `taskbay plugin-child`.
@@ -72,6 +73,45 @@ pub struct WorkerSettings {
     pub poll_interval: Duration,
     /// How long running jobs go on after a stop signal before they are told of it.
     pub abort_timeout: Duration,
+    /// Jobs with any of these flags are left to others.
+    pub forbidden_flags: Vec<String>,
+    /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
+    pub listen: bool,
+    /// Whose clock says which jobs are due.
+    pub clock: Clock,
+    /// The shortest and the longest time between two looks for locks that nobody lifted.
+    pub reset_locked: (Duration, Duration),
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            concurrency: 10,
+            poll_interval: Duration::from_secs(2),
+            abort_timeout: Duration::from_secs(5),
+            forbidden_flags: Vec::new(),
+            listen: true,
+            clock: Clock::Database,
+            reset_locked: (Duration::from_secs(8 * 60), Duration::from_secs(10 * 60)),
+        }
+    }
+}
+
+/// Whose clock says what the time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// The database server's: the same for all hosts.
+    #[default]
+    Database,
+    /// This process's, as `useNodeTime` of graphile-worker.
+    Process,
+}
+
+/// Which schedules add jobs, beside those that plugins declare.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CronSettings {
+    /// A file with lines as in a crontab; it need not exist.
+    pub crontab: PathBuf,
 }
 
 /// What the log looks like, and how much of it there is.

@@ -34,6 +34,9 @@ pub struct TaskSpec {
     pub timeout: Option<Duration>,
     /// At which attempt a job fails for good even if it was added with more.
     pub max_attempts: Option<u32>,
+    /// When jobs of it are added by themselves: lines as in a crontab, without the task's name.
+    #[serde(default)]
+    pub schedules: Vec<String>,
 }
 
 /// More tasks than this in one plugin are taken for a broken file.
@@ -82,6 +85,7 @@ mod tests {
             description: String::new(),
             timeout: None,
             max_attempts: None,
+            schedules: Vec::new(),
         };
         ManifestInfo {
             name: "p".into(),

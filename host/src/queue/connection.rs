@@ -28,6 +28,16 @@ pub struct DatabaseSettings {
     pub schema: String,
     /// The most connections for general use; listening and the hot path have their own.
     pub max_pool_size: usize,
+    /// Whether statements are prepared once per connection. Poolers that hand out another connection for each transaction
+    /// need this off.
+    pub prepared_statements: bool,
+}
+
+impl DatabaseSettings {
+    /// A connection, with the defaults for the rest.
+    pub fn new(config: Config, schema: impl Into<String>) -> Self {
+        Self { config, schema: schema.into(), max_pool_size: 10, prepared_statements: true }
+    }
 }
 
 /// The way in which connections are secured. There is one so far; everything here goes by this name, so that another can
@@ -59,7 +69,7 @@ struct Inner {
 impl Database {
     /// Settles how to connect, without connecting yet.
     pub fn new(settings: DatabaseSettings) -> Result<Self, QueueError> {
-        let DatabaseSettings { config, schema, max_pool_size } = settings;
+        let DatabaseSettings { config, schema, max_pool_size, prepared_statements: _ } = settings;
         let config = with_timeouts(config);
         let server = name_of(&config);
         if config.get_ssl_mode() == SslMode::Require {
