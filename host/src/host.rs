@@ -3,17 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::work::{Mode, Stop};
 use crate::{
     config::Settings,
+    cron::{Cron, CronError, CronSources, PluginSchedule, SystemClock},
     events::{Event, Events},
     migrate::{self, MigrateError},
     plugin::HostServices,
     queue::{self, Database, QueueError},
-    tasks::{FolderError, LiveTaskMap, Rejection, TasksFolder},
+    tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
     work::{PluginJobs, Pool},
 };
 
@@ -31,6 +32,8 @@ pub enum HostError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
@@ -62,6 +65,11 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
         program: settings.program,
     };
     let tolerate_broken = settings.folder.tolerate_broken_start;
+    let (declared, plugins) = watch::channel(Vec::new());
+    let sources = CronSources { crontab: settings.cron.crontab, items: settings.cron.items, plugins };
+    let cron = (mode == Mode::Continuous)
+        .then(|| Cron::open(sources, tolerate_broken, database.clone(), Arc::new(SystemClock), events.clone()))
+        .transpose()?;
     let mut folder = TasksFolder::new(settings.folder, settings.plugins, services, Arc::clone(&tasks));
     let rejections = folder.load_all().await?;
     if !rejections.is_empty() && !tolerate_broken {
@@ -73,12 +81,26 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
     let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
     let listener = (mode == Mode::Continuous)
         .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
+    let cron = cron.map(|cron| {
+        let (schedules, stop) = (tasks.schedules(), control.stop.graceful.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                // First, so that the plugins' schedules are there when cron starts.
+                biased;
+                () = pass_on(schedules, &declared) => {}
+                () = cron.run(stop) => {}
+            }
+        })
+    });
     let watching = tokio::spawn(folder.run(background.clone(), control.rescan));
 
     let pool = Pool::new(settings.worker, mode, database, tasks, events.clone(), control.stop);
     pool.run(notifications).await;
 
     background.cancel();
+    if let Some(cron) = cron {
+        let _ = cron.await;
+    }
     if let Some(listener) = listener {
         let _ = listener.await;
     }
@@ -87,4 +109,21 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
     }
     events.emit(Event::Stopped);
     Ok(())
+}
+
+/// Tells cron, which does not know of plugins, of what they declare. Goes on for ever.
+async fn pass_on(
+    mut declared: watch::Receiver<Vec<DeclaredSchedule>>,
+    schedules: &watch::Sender<Vec<PluginSchedule>>,
+) {
+    loop {
+        let renamed = |one: &DeclaredSchedule| {
+            let DeclaredSchedule { plugin, task, schedule } = one.clone();
+            PluginSchedule { plugin, task, schedule }
+        };
+        schedules.send_replace(declared.borrow_and_update().iter().map(renamed).collect());
+        if declared.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }

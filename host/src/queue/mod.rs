@@ -10,18 +10,22 @@ mod new_job;
 
 mod add_jobs;
 mod complete_jobs;
+mod cron;
 mod fail_jobs;
 mod force_unlock;
 mod get_jobs;
+mod known_crontabs;
 mod listen;
 mod return_jobs;
 mod task_ids;
 
 pub use complete_jobs::CompletedJob;
 pub use connection::{Database, DatabaseSettings, Session};
+pub use cron::CronJob;
 pub use error::QueueError;
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
 pub use job::Job;
+pub use known_crontabs::KnownCrontab;
 pub use listen::{Notification, listen};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;

@@ -63,12 +63,27 @@ impl TaskMap {
 pub struct LiveTaskMap {
     current: ArcSwap<TaskMap>,
     epoch: watch::Sender<u64>,
+    schedules: watch::Sender<Vec<DeclaredSchedule>>,
     publishing: Mutex<()>,
+}
+
+/// A schedule that a build declares beside a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredSchedule {
+    pub plugin: String,
+    pub task: String,
+    /// A line as in a crontab, without the task's name.
+    pub schedule: String,
 }
 
 impl Default for LiveTaskMap {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()) }
+        Self {
+            current: ArcSwap::default(),
+            epoch: watch::Sender::new(0),
+            schedules: watch::Sender::new(Vec::new()),
+            publishing: Mutex::new(()),
+        }
     }
 }
 
@@ -89,8 +104,10 @@ impl LiveTaskMap {
 
     /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
     pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
+        let generations: Vec<_> = generations.collect();
+        self.declare(&generations);
         let mut tasks = BTreeMap::new();
-        for generation in generations.filter(|one| *one.availability().borrow() == Availability::Serving) {
+        for generation in generations.into_iter().filter(|one| *one.availability().borrow() == Availability::Serving) {
             for (index, task) in (0..).zip(generation.tasks()) {
                 tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
             }
@@ -107,6 +124,30 @@ impl LiveTaskMap {
         let removed = before.identifiers().filter(|name| !tasks.contains_key(*name)).map(str::to_owned).collect();
         let map = self.publish(tasks);
         Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
+    }
+
+    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it.
+    fn declare(&self, generations: &[&Arc<Generation>]) {
+        let mut declared = Vec::new();
+        for generation in generations {
+            for task in generation.tasks() {
+                declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
+                    plugin: generation.plugin().to_owned(),
+                    task: task.name.clone(),
+                    schedule: schedule.clone(),
+                }));
+            }
+        }
+        self.schedules.send_if_modified(|before| {
+            let changed = *before != declared;
+            *before = declared;
+            changed
+        });
+    }
+
+    /// Follows the schedules that the builds in force declare.
+    pub fn schedules(&self) -> watch::Receiver<Vec<DeclaredSchedule>> {
+        self.schedules.subscribe()
     }
 
     /// Hears of each replacement.
