@@ -15,6 +15,8 @@ mod worker;
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
+// Jobs that a clock adds.
+mod cron;
 // What is in a job arrives as it was stored.
 mod payloads;
 // The examples, each doing what it is an example of.

@@ -112,10 +112,7 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
 }
 
 /// Tells cron, which does not know of plugins, of what they declare. Goes on for ever.
-async fn pass_on(
-    mut declared: watch::Receiver<Vec<DeclaredSchedule>>,
-    schedules: &watch::Sender<Vec<PluginSchedule>>,
-) {
+async fn pass_on(mut declared: watch::Receiver<Vec<DeclaredSchedule>>, schedules: &watch::Sender<Vec<PluginSchedule>>) {
     loop {
         let renamed = |one: &DeclaredSchedule| {
             let DeclaredSchedule { plugin, task, schedule } = one.clone();

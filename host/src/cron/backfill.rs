@@ -36,7 +36,8 @@ pub(super) fn missed(
             let known = *known.get(&item.identifier)?;
             let fill = SignedDuration::try_from(item.options.backfill).unwrap_or(SignedDuration::MAX);
             let oldest = ceil(entry.at.checked_sub(fill).unwrap_or(Timestamp::MIN));
-            let first = known.last_execution.map_or_else(|| ceil(known.known_since), |last| minutes_after(floor(last), 1));
+            let first =
+                known.last_execution.map_or_else(|| ceil(known.known_since), |last| minutes_after(floor(last), 1));
             Some((oldest.max(first), Missed { item: Arc::clone(item), known }))
         })
         .collect();

@@ -69,9 +69,9 @@ impl CrontabFile {
         file.watch();
         match look(&file.path) {
             Seen::Missing => file.events.emit(Event::CrontabMissing { file: file.path.clone() }),
-            seen => match file.take(seen) {
+            seen => match parse(&seen) {
                 Err(reason) if !tolerate_broken => return Err(CronError::Crontab { file: file.path, reason }),
-                _ => {}
+                _ => drop(file.take(seen)),
             },
         }
         Ok(file)
@@ -112,29 +112,20 @@ impl CrontabFile {
 
     /// Brings what was seen into force, or says why that cannot be.
     fn take(&mut self, seen: Seen) -> Result<(), String> {
-        self.seen = seen;
         let file = self.path.clone();
-        let parsed = match &self.seen {
-            Seen::Missing => {
-                let items = std::mem::take(&mut self.items).len();
-                self.events.emit(Event::CrontabRemoved { file, items });
-                return Ok(());
-            }
-            Seen::Text(text) => parse_crontab(text).map_err(|errors| errors.to_string()),
-            Seen::Unusable(reason) => Err(reason.clone()),
-        };
-        match parsed {
-            Ok(items) => {
-                self.items = items.into_iter().map(Arc::new).collect();
-                self.events.emit(Event::CrontabLoaded { file, items: self.items.len() });
-                Ok(())
-            }
+        let parsed = parse(&seen);
+        let removed = seen == Seen::Missing;
+        self.seen = seen;
+        let event = match &parsed {
+            Ok(_) if removed => Event::CrontabRemoved { file, items: self.items.len() },
+            Ok(items) => Event::CrontabLoaded { file, items: items.len() },
             Err(reason) => {
-                let event = Event::CrontabRefused { file, reason: reason.clone(), in_force: self.items.len() };
-                self.events.emit(event);
-                Err(reason)
+                Event::CrontabRefused { file, reason: reason.replace('\n', "; "), in_force: self.items.len() }
             }
-        }
+        };
+        self.events.emit(event);
+        self.items = parsed?;
+        Ok(())
     }
 
     /// Watches the folder that the file is in, unless that is being done. The file itself may be replaced or not be there.
@@ -159,6 +150,18 @@ impl CrontabFile {
         {
             self.watcher = Some((watcher, inode));
         }
+    }
+}
+
+/// The items of what was seen, or all that is wrong with it, one line for each.
+fn parse(seen: &Seen) -> Result<Vec<Arc<CronItem>>, String> {
+    match seen {
+        Seen::Missing => Ok(Vec::new()),
+        Seen::Text(text) => match parse_crontab(text) {
+            Ok(items) => Ok(items.into_iter().map(Arc::new).collect()),
+            Err(errors) => Err(errors.to_string()),
+        },
+        Seen::Unusable(reason) => Err(reason.clone()),
     }
 }
 

@@ -38,7 +38,11 @@ use sources::Sources;
 /// Why schedules cannot be started with.
 #[derive(Debug, Error)]
 pub enum CronError {
-    #[error("not starting: the crontab {} cannot be used: {reason}; mend or remove it, or use --watch to start without", .file.display())]
+    /// There is one line for each that is wrong.
+    #[error(
+        "not starting: the crontab {} cannot be used; mend or remove it, or use --watch to start without:\n  {}",
+        .file.display(), .reason.replace('\n', "\n  ")
+    )]
     Crontab { file: PathBuf, reason: String },
 }
 

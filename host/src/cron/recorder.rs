@@ -60,7 +60,8 @@ impl Recorder {
     async fn store_entry(&mut self, session: &Session, entry: &Entry) -> Result<(), QueueError> {
         let identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
         let known = session.known_crontabs(&identifiers).await?;
-        let unknown: Vec<&str> = identifiers.into_iter().filter(|identifier| !known.contains_key(*identifier)).collect();
+        let unknown: Vec<&str> =
+            identifiers.into_iter().filter(|identifier| !known.contains_key(*identifier)).collect();
         if !unknown.is_empty() {
             session.register_crontabs(&unknown, entry.at).await?;
         }

@@ -66,9 +66,8 @@ impl Scheduler {
     async fn change(&mut self) {
         self.collect().await;
         let items = self.sources.current();
-        let identifiers = |items: &[Arc<CronItem>]| -> HashSet<String> {
-            items.iter().map(|item| item.identifier.clone()).collect()
-        };
+        let identifiers =
+            |items: &[Arc<CronItem>]| -> HashSet<String> { items.iter().map(|item| item.identifier.clone()).collect() };
         let (before, after) = (identifiers(&self.items), identifiers(&items));
         let added: Vec<Arc<CronItem>> =
             items.iter().filter(|item| !before.contains(&item.identifier)).cloned().collect();

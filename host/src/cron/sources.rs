@@ -76,8 +76,7 @@ impl Sources {
             }
         }
         for (identifier, kept, left_out) in chosen.conflicts {
-            let event =
-                Event::ScheduleOverridden { identifier: identifier.clone(), kept, left_out: left_out.clone() };
+            let event = Event::ScheduleOverridden { identifier: identifier.clone(), kept, left_out: left_out.clone() };
             self.say_once(&mut said, (identifier, left_out), event);
         }
         self.announced = said;

@@ -116,22 +116,45 @@ pub(super) fn log(event: &Event) {
             info!(event = "crontab_loaded", file = %file.display(), items, "read the crontab {}: {items} schedules", file.display());
         }
         Event::CrontabRefused { file, reason, in_force } => {
-            let meanwhile = if *in_force == 0 { "none of it is in force".to_owned() } else { format!("the {in_force} schedules that it had stay in force") };
+            let meanwhile = if *in_force == 0 {
+                "none of it is in force".to_owned()
+            } else {
+                format!("the {in_force} schedules that it had stay in force")
+            };
             error!(event = "crontab_refused", file = %file.display(), in_force, "the crontab {} cannot be used: {reason} ({meanwhile})", file.display());
         }
         Event::CrontabRemoved { file, items } => {
             info!(event = "crontab_removed", file = %file.display(), items, "the crontab {} is gone, and its {items} schedules with it", file.display());
         }
         Event::PluginScheduleRefused { plugin, task, reason } => {
-            error!(event = "plugin_schedule_refused", plugin, task, "a schedule of the task {task} of plugin {plugin} cannot be used: {reason}");
+            error!(
+                event = "plugin_schedule_refused",
+                plugin, task, "a schedule of the task {task} of plugin {plugin} cannot be used: {reason}"
+            );
         }
         Event::ScheduleOverridden { identifier, kept, left_out } => {
-            warn!(event = "schedule_overridden", identifier, kept, left_out, "the schedule {identifier:?} of {left_out} does not count: {kept} has one with this id");
+            warn!(
+                event = "schedule_overridden",
+                identifier,
+                kept,
+                left_out,
+                "the schedule {identifier:?} of {left_out} does not count: {kept} has one with this id"
+            );
         }
         Event::SchedulesChanged { added, removed, items } => {
-            info!(event = "schedules_changed", added = added.join(","), removed = removed.join(","), items, "schedules in force: {items}{}{}", listed(", added ", added), listed(", removed ", removed));
+            info!(
+                event = "schedules_changed",
+                added = added.join(","),
+                removed = removed.join(","),
+                items,
+                "schedules in force: {items}{}{}",
+                listed(", added ", added),
+                listed(", removed ", removed)
+            );
         }
-        Event::CronStarting { start, items } => debug!(event = "cron_starting", %start, items, "starting the schedules"),
+        Event::CronStarting { start, items } => {
+            debug!(event = "cron_starting", %start, items, "starting the schedules")
+        }
         Event::CronStarted { start, items: 0 } => debug!(event = "cron_started", %start, items = 0, "no schedules yet"),
         Event::CronStarted { start, items } => {
             info!(event = "cron_started", %start, items, "schedules in force: {items}");

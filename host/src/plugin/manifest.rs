@@ -81,7 +81,10 @@ impl ManifestInfo {
         for task in &self.tasks {
             for schedule in &task.schedules {
                 let item = parse_schedule(&task.name, schedule).map_err(|error| {
-                    format!("declares the schedule {schedule:?} for the task {:?}, which cannot be used: {error}", task.name)
+                    format!(
+                        "declares the schedule {schedule:?} for the task {:?}, which cannot be used: {error}",
+                        task.name
+                    )
                 })?;
                 if !seen.insert(item.identifier.clone()) {
                     return Err(format!(
