@@ -1,6 +1,9 @@
 //! Carries the schedules forward with the clock: what becomes due is put into a queue. It never waits for the database.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -13,6 +16,9 @@ use crate::{
     crontab::CronItem,
     events::{Event, Events},
 };
+
+/// There may be many items, and many minutes that went by: after so many items, others get their turn.
+const ITEMS_AT_ONCE: usize = 100;
 
 /// The schedules in force, and how far they have come.
 #[derive(Debug)]
@@ -96,16 +102,20 @@ impl Scheduler {
         let now = self.clock.now();
         let minute = floor(now);
         self.give_up_before(oldest_kept(minute), now);
-        while self.next <= minute {
-            let due = self.items.iter().filter(|item| item.matches(self.next));
-            let items: Vec<Arc<CronItem>> = due.cloned().collect();
-            if !items.is_empty() {
-                self.due.push(Work::Tick(Tick { minute: self.next, items }));
+        let until = minutes_after(minute, 1);
+        let mut ticks: BTreeMap<Timestamp, Vec<Arc<CronItem>>> = BTreeMap::new();
+        for (place, item) in self.items.iter().enumerate() {
+            for minute in item.times(self.next, until) {
+                ticks.entry(minute).or_default().push(Arc::clone(item));
             }
-            self.next = minutes_after(self.next, 1);
-            // There may be many items and many minutes.
-            tokio::task::yield_now().await;
+            if place % ITEMS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
         }
+        for (minute, items) in ticks {
+            self.due.push(Work::Tick(Tick { minute, items }));
+        }
+        self.next = self.next.max(until);
         // A clock that was far ahead has been set right. What it has stored keeps the database from firing again until then,
         // but the rest need not wait as long.
         if self.next > minutes_after(minute, LONGEST_WAIT) {
