@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::{
     sync::{broadcast, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -146,8 +146,9 @@ impl Host {
         let place = std::panic::Location::caller();
         async move {
             let mut before = Vec::new();
+            let deadline = Instant::now() + DEADLINE;
             loop {
-                match timeout(DEADLINE, self.heard.recv()).await {
+                match timeout_at(deadline, self.heard.recv()).await {
                     Ok(Ok(event)) if is_it(&event) => return (event, before),
                     Ok(Ok(event)) => before.push(event),
                     _ => panic!("what was waited for at {place} did not come; what came: {before:#?}"),
