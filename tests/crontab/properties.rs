@@ -36,7 +36,10 @@ prop_compose! {
         fill in option::of(0_u64..3_153_600_000),
         max_attempts in option::of(1..=i16::MAX),
         queue_name in option::of("[a-zA-Z0-9:_-]{1,128}"),
-        job_key in option::of(any::<String>().prop_filter("taken by the database", |key| !key.is_empty() && !key.contains('\0'))),
+        job_key in option::of(
+            prop_oneof![any::<String>(), "[%0-9A-F+&= ]{1,12}"]
+                .prop_filter("taken by the database", |key| !key.is_empty() && !key.contains('\0')),
+        ),
         job_key_mode in option::of(prop_oneof![Just(KeyMode::Replace), Just(KeyMode::PreserveRunAt)]),
         priority in option::of(any::<i16>()),
         zone in option::of(prop::sample::select(&["UTC", "Europe/Berlin", "Etc/GMT+5", "America/Port-au-Prince"])),
