@@ -214,3 +214,23 @@ fn long_lines_are_refused_and_never_printed_whole() {
         assert!(error.len() < 400, "{error}");
     }
 }
+
+#[test]
+fn the_documented_errors_are_those_that_are_printed() {
+    let text = "\
+0 4 * * * report
+60 * * * * t
+0 9 * * mon-fri t
+0 9-17/3 * * * t
+0 22-2 * * * t
+@daily t
+0 */5 * * * * t
+* * * * * t ?max=3&jobkey=k
+* * * * * t ?tz=Europe/Belrin
+* * * * * t {a: 1 b: 2}
+0 5 * * * report";
+    let page = include_str!("../../docs/crontab.md");
+    let documented =
+        page.split("```text\n").nth(2).and_then(|block| block.split("\n```").next()).expect("the second block");
+    assert_eq!(parse_crontab(text).unwrap_err().to_string(), documented);
+}
