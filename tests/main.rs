@@ -33,5 +33,7 @@ mod outside;
 mod commands;
 // The private Postgres of a folder.
 mod embedded_postgres;
+// Schedules, as they are written.
+mod crontab;
 // From a saved source file to the job that runs it.
 mod dev;

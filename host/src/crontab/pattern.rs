@@ -57,7 +57,7 @@ impl Pattern {
 
     /// The first matching minute of the stretch, both ends included.
     pub(super) fn first_in(&self, first: WallMinute, last: WallMinute) -> Option<WallMinute> {
-        let WallMinute(mut minute) = first;
+        let WallMinute(mut minute) = first.max(WallMinute::earliest());
         while minute <= last.0 {
             let at = WallMinute(minute).date_and_time()?;
             let (hour, of_hour) = (i64::from(at.hour()), i64::from(at.minute()));

@@ -40,8 +40,10 @@ pub(super) fn parse_payload(text: &str) -> Result<Map<String, Value>, (usize, Pa
 
 fn malformed(text: &str, error: &json5::Error) -> (usize, PayloadError) {
     use json5::ErrorCode as Code;
+    // Where the end comes too early, the parser's place is the beginning of what is open.
+    let ends_early = error.code().is_some_and(|code| code.to_string().starts_with("EOF"));
     let reason = match error.code() {
-        Some(code) if code.to_string().starts_with("EOF") => "it ends too early".to_owned(),
+        Some(_) if ends_early => "it ends too early".to_owned(),
         Some(Code::ExpectedComma) => "a comma is missing".to_owned(),
         Some(Code::ExpectedColon) => "a colon is missing".to_owned(),
         Some(Code::ExpectedValue) => "a value is missing, or is text without quotes".to_owned(),
@@ -53,7 +55,7 @@ fn malformed(text: &str, error: &json5::Error) -> (usize, PayloadError) {
             message.rsplit_once(" at line ").map_or(message.clone(), |(reason, _)| reason.to_owned())
         }
     };
-    let place = error.position().map(|position| {
+    let place = error.position().filter(|_| !ends_early).map(|position| {
         // Lines may be continued with U+2028, which is none of our line ends.
         let before = text.split_inclusive(json5::char::is_json5_line_terminator).take(position.line);
         before.map(|line| line.chars().count()).sum::<usize>() + position.column

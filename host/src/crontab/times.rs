@@ -19,6 +19,8 @@ pub struct Times<'item> {
     item: &'item CronItem,
     zone: TimeZone,
     at: WorldMinute,
+    /// The next minute at which wall clocks may jump, or the end.
+    jump: WorldMinute,
     end: WorldMinute,
     /// The latest time that was shown before `at`.
     shown: WallMinute,
@@ -65,7 +67,8 @@ impl CronItem {
         let zone = self.options.time_zone.clone().unwrap_or(TimeZone::UTC);
         let end = end.min(WorldMinute::of(Timestamp::MAX));
         let shown = latest_shown_before(&zone, at);
-        Times { item: self, zone, at, end, shown }
+        // The first step finds the first jump.
+        Times { item: self, zone, at, jump: at, end, shown }
     }
 }
 
@@ -75,15 +78,17 @@ impl Iterator for Times<'_> {
     fn next(&mut self) -> Option<Timestamp> {
         while self.at < self.end {
             // Between two jumps, wall clocks and the world go at the same pace.
-            let jump = next_jump(&self.zone, self.at).map_or(self.end, |jump| jump.min(self.end));
+            if self.at >= self.jump {
+                self.jump = next_jump(&self.zone, self.at).map_or(self.end, |jump| jump.min(self.end));
+            }
             let shows = wall_minute(&self.zone, self.at);
-            let last = WallMinute(shows.0 + (jump.0 - self.at.0 - 1));
+            let last = WallMinute(shows.0 + (self.jump.0 - self.at.0 - 1));
             // What a clock that never goes back has to show next: later than `shows` after a jump back, earlier after a jump
             // forward, whose skipped times are due at once.
             let first = if self.item.when.follows_the_clock() { shows } else { WallMinute(self.shown.0 + 1) };
             let due = self.item.when.first_in(first, last);
             let Some(due) = due else {
-                self.at = jump;
+                self.at = self.jump;
                 self.shown = self.shown.max(last);
                 continue;
             };
@@ -108,17 +113,19 @@ impl When {
     fn first_in(&self, first: WallMinute, last: WallMinute) -> Option<WallMinute> {
         match self {
             Self::Pattern(pattern) => pattern.first_in(first, last),
-            Self::Function(function) => (first.0..=last.0).map(WallMinute).find(|minute| {
-                minute.date_and_time().is_some_and(|at| {
-                    function(LocalTime {
-                        min: at.minute() as u8,
-                        hour: at.hour() as u8,
-                        date: at.day() as u8,
-                        month: at.month() as u8,
-                        dow: at.weekday().to_sunday_zero_offset() as u8,
+            Self::Function(function) => {
+                (first.0.max(WallMinute::earliest().0)..=last.0).map(WallMinute).find(|minute| {
+                    minute.date_and_time().is_some_and(|at| {
+                        function(LocalTime {
+                            min: at.minute() as u8,
+                            hour: at.hour() as u8,
+                            date: at.day() as u8,
+                            month: at.month() as u8,
+                            dow: at.weekday().to_sunday_zero_offset() as u8,
+                        })
                     })
                 })
-            }),
+            }
         }
     }
 }

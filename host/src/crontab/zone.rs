@@ -42,6 +42,11 @@ impl WorldMinute {
 }
 
 impl WallMinute {
+    /// No clock of the world shows less, but for some hours of it that cannot be named.
+    pub(super) fn earliest() -> Self {
+        Self(Timestamp::MIN.as_second() / MINUTE)
+    }
+
     /// Nothing beyond the years -9999 to 9999.
     pub(super) fn date_and_time(self) -> Option<DateTime> {
         let moment = Timestamp::from_second(self.0.checked_mul(MINUTE)?).ok()?;
