@@ -13,6 +13,7 @@ use crate::{
     migrate::{self, MigrateError},
     plugin::HostServices,
     queue::{self, Database, QueueError},
+    revision_watch::RevisionWatch,
     tasks::{FolderError, LiveTaskMap, Rejection, TasksFolder},
     work::{PluginJobs, Pool},
 };
@@ -71,12 +72,25 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
 
     let background = CancellationToken::new();
     let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
-    let listener = (mode == Mode::Continuous)
+    let listener = (mode == Mode::Continuous && settings.worker.listen)
         .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
+    let (to_pool, heard_by_pool) = mpsc::channel(NOTIFICATIONS);
+    let watch = RevisionWatch {
+        database: database.clone(),
+        heard: notifications,
+        pool: to_pool,
+        events: events.clone(),
+        stop: control.stop.clone(),
+        known: revision,
+    };
+    let revision_watch = tokio::spawn({
+        let background = background.clone();
+        async move { background.run_until_cancelled(watch.run()).await }
+    });
     let watching = tokio::spawn(folder.run(background.clone(), control.rescan));
 
     let pool = Pool::new(settings.worker, mode, database, tasks, events.clone(), control.stop);
-    pool.run(notifications).await;
+    pool.run(heard_by_pool).await;
 
     background.cancel();
     if let Some(listener) = listener {
@@ -86,5 +100,8 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
         folder.stop(RETIRE_WITHIN).await;
     }
     events.emit(Event::Stopped);
-    Ok(())
+    match revision_watch.await {
+        Ok(Some(outdated)) => Err(outdated.into()),
+        _ => Ok(()),
+    }
 }

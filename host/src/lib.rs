@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 // The wiring: starts the stages, stops them in reverse.
 pub mod host;
+mod revision_watch;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.

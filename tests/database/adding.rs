@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use taskbay::{
     migrate,
-    queue::{Database, JobKeyMode, NewJob, Session},
+    queue::{Conditions, Database, JobKeyMode, NewJob, Session},
 };
 
 use crate::harness::postgres::TestDatabase;
@@ -41,7 +41,7 @@ async fn payloads_arrive_byte_for_byte() {
             session.add_jobs(&[job]).await.unwrap().remove(0)
         };
         assert_eq!(added.payload, *payload);
-        let claimed = session.get_jobs("w", &[task], 1).await.unwrap().remove(0);
+        let claimed = session.get_jobs("w", &[task], 1, Conditions::default()).await.unwrap().remove(0);
         assert_eq!(claimed.payload, *payload);
     }
 }
@@ -190,6 +190,6 @@ async fn connections_that_cannot_be_made_say_where_and_why() {
 async fn a_missing_schema_names_the_remedy() {
     let test = TestDatabase::new().await;
     let session = test.database().session().await.unwrap();
-    let error = session.get_jobs("w", &[1], 1).await.unwrap_err().to_string();
+    let error = session.get_jobs("w", &[1], 1, Conditions::default()).await.unwrap_err().to_string();
     assert!(error.contains("`taskbay migrate` installs it"), "{error}");
 }

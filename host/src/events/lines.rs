@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Event, PluginBuild};
+use crate::queue::Unlocked;
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
@@ -109,6 +110,33 @@ pub(super) fn log(event: &Event) {
             );
         }
         Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
+        Event::LocksRenewed { jobs } => {
+            debug!(event = "locks_renewed", jobs, "renewed the locks of {jobs} jobs that run long");
+        }
+        Event::ResetLockedStarted => {
+            debug!(event = "reset_locked_started", "looking for locks of workers that are gone");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs: 0, queues: 0 }, .. } => {
+            debug!(event = "reset_locked", jobs = 0, queues = 0, "no lock is older than 4 hours");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs, queues }, .. } => {
+            warn!(
+                event = "reset_locked",
+                jobs, queues, "released {jobs} jobs and {queues} queues that were locked for more than 4 hours"
+            );
+        }
+        Event::ResetLockedFailed { error, delay } => {
+            warn!(event = "reset_locked_failed", "{error}; trying again in {} s", delay.as_secs());
+        }
+        Event::Outdated { number, breaking } => {
+            error!(
+                event = "outdated",
+                number,
+                breaking,
+                "the database was just brought to revision {number}, where revision {breaking} is marked as breaking; this \
+                 program does not know it, and stops: start a newer version"
+            );
+        }
         Event::Stopping { running, forceful: false } => {
             info!(event = "stopping", running, "stopping: claiming no more jobs, finishing {running}");
         }

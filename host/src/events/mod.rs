@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
 
-use crate::plugin::BuildId;
+use crate::{plugin::BuildId, queue::Unlocked};
 
 /// A plugin and its build, as every line about them names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +166,27 @@ pub enum Event {
     /// It went through again.
     DatabaseBack {
         what: &'static str,
+    },
+
+    /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
+    LocksRenewed {
+        jobs: u64,
+    },
+    /// Looking for locks that nobody lifted in hours.
+    ResetLockedStarted,
+    /// They are lifted; the next look is after `delay`.
+    ResetLockedSucceeded {
+        unlocked: Unlocked,
+        delay: Duration,
+    },
+    ResetLockedFailed {
+        error: String,
+        delay: Duration,
+    },
+    /// Another program has changed the schema in a way that this one does not know: it stops.
+    Outdated {
+        number: i32,
+        breaking: i32,
     },
 
     // The end.

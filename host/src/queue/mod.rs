@@ -14,6 +14,7 @@ mod fail_jobs;
 mod force_unlock;
 mod get_jobs;
 mod listen;
+mod lock_age;
 mod return_jobs;
 mod task_ids;
 
@@ -21,8 +22,10 @@ pub use complete_jobs::CompletedJob;
 pub use connection::{Database, DatabaseSettings, Session};
 pub use error::QueueError;
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
+pub use get_jobs::Conditions;
 pub use job::Job;
 pub use listen::{Notification, listen};
+pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
 

@@ -12,7 +12,7 @@ use rand::Rng;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{completion::Completer, fetcher::Fetcher};
+use super::{completion::Completer, fetcher::Fetcher, locks::look_after_locks};
 use crate::{
     config::WorkerSettings,
     events::{Event, Events},
@@ -95,6 +95,8 @@ impl Pool {
     pub async fn run(self: Arc<Self>, mut notifications: mpsc::Receiver<Notification>) {
         let (completions, completer) = Completer::start(Arc::clone(&self));
         let executions = TaskTracker::new();
+        let settled = CancellationToken::new();
+        let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
 
         self.events.emit(Event::WorkerReady { owner: self.owner.clone(), concurrency: self.settings.concurrency });
         {
@@ -119,6 +121,8 @@ impl Pool {
         }
         self.wait_for_running(&executions).await;
         self.wait_for_completer(completer).await;
+        settled.cancel();
+        let _ = locks.await;
     }
 
     fn heard(&self, notification: &Notification) {
@@ -126,6 +130,7 @@ impl Pool {
             Notification::JobsAdded(count) if *count == 0 => {}
             // Jobs may have been added while nobody listened.
             Notification::JobsAdded(_) | Notification::Connected => self.nudge.notify_one(),
+            // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }
     }
