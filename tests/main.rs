@@ -11,6 +11,8 @@ mod database;
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// What a pool leaves to others, and how it looks after locks.
+mod pool;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
