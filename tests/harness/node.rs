@@ -1,4 +1,4 @@
-//! The npm package `graphile-worker`, for the tests that lay our database beside its own.
+//! The npm package `graphile-worker` in three releases, for the tests that lay our database beside its own.
 
 use std::{
     env, fs,
@@ -9,7 +9,26 @@ use std::{
 
 use tokio::process::Command;
 
-const VERSION: &str = "0.18.0";
+/// A pinned release of the package, by the name under which `tests/node/package.json` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// 0.18.0, whose schema is revision 20.
+    Newest,
+    /// 0.17.3, whose schema is revision 19.
+    V0_17,
+    /// 0.16.6, whose schema is revision 18, and which does not work at a later one.
+    V0_16,
+}
+
+impl Release {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Newest => "graphile-worker",
+            Self::V0_17 => "graphile-worker-0.17",
+            Self::V0_16 => "graphile-worker-0.16",
+        }
+    }
+}
 
 /// Where the scripts and the list of packages are.
 fn sources() -> PathBuf {
@@ -25,9 +44,14 @@ pub(crate) async fn install_schema(url: &str, schema: &str) {
 
 /// The command that installs the schema and ends.
 pub(crate) fn schema_installer(url: &str, schema: &str) -> Command {
+    schema_installer_of(Release::Newest, url, schema)
+}
+
+/// The same of another release.
+pub(crate) fn schema_installer_of(release: Release, url: &str, schema: &str) -> Command {
     let mut command = node();
     command
-        .arg(packages().join("graphile-worker/dist/cli.js"))
+        .arg(packages().join(release.package()).join("dist/cli.js"))
         .args(["--schema-only", "--connection", url, "--schema", schema])
         .stdin(Stdio::null());
     command
@@ -35,8 +59,17 @@ pub(crate) fn schema_installer(url: &str, schema: &str) -> Command {
 
 /// A script of `tests/node`, ready to be run against a database.
 pub(crate) fn script(name: &str, url: &str, schema: &str) -> Command {
+    script_with(Release::Newest, name, url, schema)
+}
+
+/// The same with another release of the package.
+pub(crate) fn script_with(release: Release, name: &str, url: &str, schema: &str) -> Command {
     let mut command = node();
-    command.arg(sources().join(name)).env("DATABASE_URL", url).env("GRAPHILE_WORKER_SCHEMA", schema);
+    command
+        .arg(sources().join(name))
+        .env("DATABASE_URL", url)
+        .env("GRAPHILE_WORKER_SCHEMA", schema)
+        .env("GRAPHILE_WORKER_PACKAGE", release.package());
     command
 }
 
@@ -46,38 +79,34 @@ fn node() -> Command {
     command
 }
 
-/// The folder `node_modules` with the package in it, installed at the first use.
+/// The folder `node_modules` with the packages in it, installed at the first use.
 fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("graphile-worker-{VERSION}"));
-        let packages = folder.join("node_modules");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-packages");
         fs::create_dir_all(&folder).expect("create a folder for the npm packages");
         // Other test processes may want the same at this moment.
         let lock = fs::File::create(folder.join(".lock")).expect("create the lock file of the npm packages");
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the npm packages");
-        if !is_installed(&packages) {
+        let wanted = fs::read_to_string(sources().join("package-lock.json")).expect("read the list of npm packages");
+        let note = folder.join("installed");
+        if fs::read_to_string(&note).ok().as_ref() != Some(&wanted) {
             install(&folder);
-            assert!(is_installed(&packages), "npm did not install graphile-worker {VERSION}");
+            fs::write(note, wanted).expect("note what is installed");
         }
-        packages
+        folder.join("node_modules")
     })
 }
 
-fn is_installed(packages: &Path) -> bool {
-    let manifest = fs::read_to_string(packages.join("graphile-worker/package.json")).unwrap_or_default();
-    // npm writes this file after all packages.
-    let complete = packages.join(".package-lock.json").exists();
-    complete
-        && serde_json::from_str::<serde_json::Value>(&manifest).is_ok_and(|manifest| manifest["version"] == VERSION)
-}
-
+/// Exactly what the lock file says, whose hashes npm checks.
 fn install(folder: &Path) {
-    fs::copy(sources().join("package.json"), folder.join("package.json")).expect("copy package.json");
+    for file in ["package.json", "package-lock.json", ".npmrc"] {
+        fs::copy(sources().join(file), folder.join(file)).expect("copy the list of npm packages");
+    }
     let output = std::process::Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--no-package-lock"])
+        .args(["ci", "--no-audit", "--no-fund"])
         .current_dir(folder)
         .output()
         .unwrap_or_else(|error| panic!("the tests need Node and npm ({error}): apt-get install nodejs npm"));
-    assert!(output.status.success(), "npm install failed: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "npm ci failed: {}", String::from_utf8_lossy(&output.stderr));
 }
