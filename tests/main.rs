@@ -13,6 +13,8 @@ mod runners;
 mod worker;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
+// Side by side with workers of the npm package.
+mod fleet;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
