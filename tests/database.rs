@@ -12,6 +12,7 @@ mod node_workers;
 mod claiming;
 // What completing, failing and returning change.
 mod outcomes;
+mod view;
 // Jobs that the host adds, and what arrives of them.
 mod adding;
 // Notifications, and the loss of the connection.

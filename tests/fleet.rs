@@ -34,6 +34,8 @@ fn job(n: usize) -> NewJob {
         0 => {
             job.queue_name = Some(format!("queue {}", n / 20 % 40));
             payload["announce"] = json!(true);
+            // Long enough for others to find the queue busy.
+            payload["sleep_ms"] = json!(10);
         }
         // Two jobs, from different places, for each key.
         1 => job.job_key = Some(format!("key {}", n / 40)),

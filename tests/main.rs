@@ -13,6 +13,8 @@ mod runners;
 mod worker;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
+// What goes wrong upstream and must not here.
+mod defects;
 // Side by side with workers of the npm package.
 mod fleet;
 // Claimed jobs that cannot start.
