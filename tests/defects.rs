@@ -80,3 +80,29 @@ async fn a_job_whose_key_is_claimed_in_the_same_moment_is_added_all_the_same() {
     assert_eq!(jobs.iter().map(|job| job.key.as_deref()).collect::<Vec<_>>(), [None, Some("k")]);
     assert_eq!(jobs[0].attempts, 25, "the one that runs is not tried again");
 }
+
+/// Upstream ends with status 1 in a third of a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_yet_is_waited_for() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let id = database.add("nothing", json!({})).await;
+    let (config, name) = (database.config(), database.config().get_dbname().expect("a name").to_owned());
+    let mut other = config.clone();
+    let (admin, connection) = other.dbname("postgres").connect(NoTls).await.expect("connect to another database");
+    tokio::spawn(connection);
+    admin.batch_execute(&format!("alter database {name} allow_connections false")).await.expect("close the database");
+    let host = Taskbay::run(&database.url(), folder.path()).spawn();
+    host.event("database_trouble", |line| line["message"].as_str().is_some_and(|text| text.contains(&name))).await;
+    admin.batch_execute(&format!("alter database {name} allow_connections true")).await.expect("open the database");
+    host.event("job_done", |line| line["job"] == id).await;
+    host.stop().await;
+}
+
+/// Waiting for what will not come by itself would hide the mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_exist_is_not_waited_for() {
+    let (database, folder) = (TestDatabase::new().await, tasks_folder());
+    let mut host = Taskbay::run(&format!("{}_not", database.url()), folder.path()).spawn();
+    assert_eq!(host.ended().await.code(), Some(1));
+}

@@ -14,6 +14,7 @@ use crate::{
     plugin::HostServices,
     queue::{self, Database, QueueError},
     revision_watch::RevisionWatch,
+    start_up::prepare_when_there,
     tasks::{FolderError, LiveTaskMap, Rejection, TasksFolder},
     work::{PluginJobs, Pool},
 };
@@ -49,7 +50,15 @@ pub struct Control {
 /// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now.
 pub async fn run(settings: Settings, mode: Mode, events: Events, control: Control) -> Result<(), HostError> {
     let database = Database::new(settings.database)?;
-    let revision = migrate::prepare(&database).await?;
+    let revision = match mode {
+        // Dropping it half-way leaves nothing behind: an installation is one transaction.
+        Mode::Continuous => tokio::select! {
+            () = control.stop.graceful.cancelled() => return Ok(()),
+            prepared = prepare_when_there(&database, &events) => prepared?,
+        },
+        // Who asks for one round wants to hear that it cannot be.
+        Mode::Once => migrate::prepare(&database).await?,
+    };
     events.emit(Event::SchemaReady {
         number: revision.number,
         installed: revision.installed,

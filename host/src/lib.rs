@@ -16,6 +16,7 @@ pub mod config;
 // The wiring: starts the stages, stops them in reverse.
 pub mod host;
 mod revision_watch;
+mod start_up;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.
