@@ -17,6 +17,8 @@ mod pool;
 mod defects;
 // Side by side with workers of the npm package.
 mod fleet;
+// Payloads that are arrays, whose items fail one by one.
+mod batch_jobs;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.

@@ -135,6 +135,11 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
+    /// A task gave results for items that its job's payload does not have: the job counts as done.
+    ResultsIgnored {
+        job: JobRun,
+        results: usize,
+    },
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,
