@@ -309,6 +309,7 @@ mod tests {
         push(&mut bytes, kind::ENDED, first.id, |body| {
             body.extend_from_slice(&0_u32.to_le_bytes());
             put_text(body, None);
+            put_text(body, None);
         })
         .unwrap();
         theirs.write_all(&bytes).await.unwrap();
