@@ -60,7 +60,7 @@ async fn contents(database: &TestDatabase) -> String {
       class.relname || ' ' || coalesce(query_to_xml(format('select * from %s', class.oid::regclass), true, true, '')::text, ''),
       '' order by class.relname
     ) || (
-      select string_agg(proname || pg_get_function_arguments(oid), '' order by proname) from pg_proc
+      select coalesce(string_agg(proname || pg_get_function_arguments(oid), '' order by proname), '') from pg_proc
       where pronamespace = 'graphile_worker'::regnamespace
     )
     from pg_class as class

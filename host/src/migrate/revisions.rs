@@ -64,16 +64,16 @@ pub(super) fn all_breaking() -> Vec<i32> {
 /// graphile-worker that do not live through it.
 pub(super) fn consequence(from: i32, to: i32) -> Option<&'static str> {
     match from {
-        _ if from == 0 || to <= from => None,
-        ..=10 => Some(
+        ..=0 => None,
+        1..=10 => Some(
             "workers of graphile-worker 0.13 and older cannot work on it afterwards: stop them first, and start a version \
              that knows the new revision",
         ),
-        ..=15 => Some(
+        11..=15 => Some(
             "workers of graphile-worker 0.14 and 0.15 cannot work on it afterwards: stop them first; a job that they run \
              meanwhile cannot be completed by them, and runs again when its lock is four hours old",
         ),
-        ..=18 if to >= 19 => Some(
+        16..=18 if to >= 19 => Some(
             "workers of graphile-worker 0.16 finish their running jobs and end with exit status 57, and none starts on it \
              afterwards: replace them by 0.17 or newer, or stay at revision 18 (taskbay migrate --to 18)",
         ),
