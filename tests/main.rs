@@ -7,6 +7,8 @@ mod harness;
 mod tidy;
 // The schema and the statements, beside the npm package's.
 mod database;
+// From the schema of every release of the npm package to ours.
+mod upgrades;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
