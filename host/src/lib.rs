@@ -13,6 +13,8 @@
 // The door: what the user typed, then one validated set of settings.
 pub mod cli;
 pub mod config;
+// The door for programs with tasks of their own.
+pub mod library;
 // The wiring: starts the stages, stops them in reverse.
 pub mod host;
 mod revision_watch;
@@ -33,3 +35,8 @@ pub mod queue;
 // Where the database comes from.
 pub mod embedded_postgres;
 pub mod migrate;
+
+pub use library::{
+    FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult, get_tasks,
+    plugin_child, run, run_once, run_task_list, run_task_list_once,
+};
