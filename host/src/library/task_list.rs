@@ -52,7 +52,7 @@ pub struct TaskList {
 /// let resize = TaskDefinition::new("resize", |_: serde_json::Value, _: JobContext| async { Ok(()) })
 ///     .timeout(Duration::from_secs(30))
 ///     .max_attempts(3);
-/// let tasks = TaskList::new().add(resize);
+/// let tasks = TaskList::new().with(resize);
 /// # let _ = tasks;
 /// ```
 #[derive(Clone)]
@@ -78,12 +78,12 @@ impl TaskList {
         F: Fn(P, JobContext) -> R + Send + Sync + 'static,
         R: Future<Output = TaskResult> + Send + 'static,
     {
-        self.add(TaskDefinition::new(name, code))
+        self.with(TaskDefinition::new(name, code))
     }
 
     /// Adds a task of which more is declared than its name. It replaces one of the same name.
     #[must_use]
-    pub fn add(mut self, task: TaskDefinition) -> Self {
+    pub fn with(mut self, task: TaskDefinition) -> Self {
         self.tasks.insert(task.spec.name.clone(), task);
         self
     }
