@@ -178,7 +178,7 @@ impl Options {
         Self { events, ..self }
     }
 
-    /// The signals that end the host, for those who have them already.
+    /// The signals that end the host, for those who have them already. Dropping the host's handle fires the first of them, too.
     pub fn control(self, control: Control) -> Self {
         Self { control, ..self }
     }
