@@ -269,3 +269,17 @@ async fn jobs_added_to_the_same_queue_will_be_run_serially_even_if_multiple_work
     assert_eq!((most.load(Ordering::SeqCst), seen.lock().unwrap().len()), (1, 5));
     assert!(database.jobs().await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn takes_over_what_was_locked_more_than_four_hours_ago() {
+    let database = TestDatabase::installed().await;
+    let mut gate = Gate::open();
+    let [long_ago, lately] = [database.add("job3", a("1")).await, database.add("job3", a("2")).await];
+    for (id, since) in [(long_ago, "4 hours 1 minute"), (lately, "5 minutes")] {
+        let lock = "update graphile_worker._private_jobs set locked_by = 'another', locked_at = now() - interval";
+        database.execute(&format!("{lock} '{since}' where id = {id}")).await;
+    }
+    once(&database, &gate.task("job3")).await;
+    assert_eq!(gate.all_started().iter().map(|job| job.id).collect::<Vec<_>>(), [long_ago]);
+    assert_eq!(database.only_job().await.id, lately);
+}

@@ -37,17 +37,30 @@ pub async fn run_task_list(options: Options, tasks: TaskList) -> Result<PoolHand
 }
 
 /// Works the jobs of these tasks that can run now, and those that come of them, then ends. Jobs that are due later, and those
-/// that failed and are to be tried again, are not waited for.
+/// that failed and are to be tried again, are not waited for. Before it begins, it takes away locks that are older than four
+/// hours.
 pub async fn run_task_list_once(options: Options, tasks: TaskList) -> Result<(), RunError> {
-    work_once(options.resolve_task_list(tasks, Mode::Once)?).await
+    work_once(options.resolve_task_list(tasks, Mode::Once)?, OldLocks::TakeAway).await
 }
 
-pub(super) async fn work_once(resolved: Resolved) -> Result<(), RunError> {
+/// What becomes of locks whose holders are taken for dead, before anything is worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OldLocks {
+    TakeAway,
+    Leave,
+}
+
+pub(super) async fn work_once(resolved: Resolved, old_locks: OldLocks) -> Result<(), RunError> {
     let Resolved { plan, surroundings, handle_signals } = resolved;
     let signals = handle_signals.then(|| Signals::listen(&plan.control.stop, &plan.events)).transpose();
     let _until_the_end = signals.map_err(RunError::Signals)?;
+    let database = plan.database.clone();
     if let Some(host) = Host::start(plan).await? {
         let _ = surroundings.worker.set(host.pool.id());
+        if old_locks == OldLocks::TakeAway {
+            let taken_away = async { database.session().await?.reset_locked().await };
+            taken_away.await.map_err(HostError::from)?;
+        }
         host.work().await?;
     }
     Ok(())

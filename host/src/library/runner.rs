@@ -7,7 +7,10 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Options, PoolHandle, RunError, pool_handle::work_once};
+use super::{
+    Options, PoolHandle, RunError,
+    pool_handle::{OldLocks, work_once},
+};
 use crate::{
     events::Events,
     host::Mode,
@@ -27,7 +30,7 @@ pub async fn run(options: Options) -> Result<Runner, RunError> {
 /// Works the jobs that can run now, and those that come of them, then ends. Jobs that are due later, and those that failed
 /// and are to be tried again, are not waited for. To end it earlier, keep a part of [`Options::control`].
 pub async fn run_once(options: Options) -> Result<(), RunError> {
-    work_once(options.resolve(Mode::Once)?).await
+    work_once(options.resolve(Mode::Once)?, OldLocks::Leave).await
 }
 
 /// A host that runs. Dropping it stops it as [`Runner::stop`] does, without waiting for the end.

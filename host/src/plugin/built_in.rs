@@ -106,8 +106,16 @@ impl BuiltIn {
     pub(super) fn start(&self, task: u32, job: &JobInput<'_>) -> Option<Call> {
         let call = self.jobs.calls.begin(job.id, task)?;
         let ask = CancellationToken::new();
-        let run = self.tasks.get(task as usize)?.code.run(job, ask.clone());
+        let code = &self.tasks.get(task as usize)?.code;
         let report = Report { jobs: Arc::clone(&self.jobs), call: call.id, end: None };
+        // Even this much is not the host's own code: what it writes to the log may panic.
+        let run = match std::panic::catch_unwind(AssertUnwindSafe(|| code.run(job, ask.clone()))) {
+            Ok(run) => run,
+            Err(panic) => {
+                report.deliver(panicked(&*panic));
+                return Some(call);
+            }
+        };
         // Held until the job is noted: its report, which takes it out again, waits for this lock.
         let mut running = self.jobs.running();
         let spawned = self.tracker.spawn(async move {
