@@ -25,6 +25,8 @@ mod batch_jobs;
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
+// Tasks and jobs of programs that embed the host.
+mod library;
 // What is in a job arrives as it was stored.
 mod payloads;
 // The examples, each doing what it is an example of.

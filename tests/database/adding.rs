@@ -129,20 +129,18 @@ async fn many_jobs_are_added_together_or_not_at_all() {
 async fn what_the_database_refuses_is_said_in_plain_words() {
     let test = TestDatabase::new().await;
     let session = session(&test).await;
-    let key = |key: &str| NewJob { job_key: Some(key.to_owned()), ..NewJob::new("t") };
     let payload = |payload: &str| NewJob { payload: Some(payload.to_owned()), ..NewJob::new("t") };
-    for (job, code, part) in [
-        (key(""), "23514", "a job key has 1 to 512 characters"),
-        (NewJob::new("t".repeat(129)), "23514", "the name of a task has at most 128 characters"),
-        (NewJob { queue_name: Some("q".repeat(129)), ..NewJob::new("t") }, "23514", "the name of a queue"),
-        (NewJob { max_attempts: Some(0), ..NewJob::new("t") }, "23514", "a job has at least one attempt"),
-        (payload("{nonsense"), "22P02", "json"),
-        (payload("\"\0\""), "22021", "0x00"),
+    for (job, part) in [
+        (NewJob::new("t").key(""), "a job key has 1 to 512 characters"),
+        (NewJob::new("t".repeat(129)), "the name of a task has at most 128 characters"),
+        (NewJob::new("t").queue("q".repeat(129)), "the name of a queue"),
+        (NewJob::new("t").max_attempts(0), "a job has at least one attempt"),
+        (payload("{nonsense"), "the payload is not JSON"),
+        (payload("\"\0\""), "the payload is not JSON"),
     ] {
         let error = session.add_job(&job).await.unwrap_err();
-        assert_eq!(error.code().map(|code| code.code()), Some(code), "{error}");
         assert!(error.to_string().starts_with("could not add a job: ") && error.to_string().contains(part), "{error}");
-        assert!(!error.connection_lost() && !error.is_temporary(), "{error}");
+        assert!(error.code().is_none() && !error.connection_lost() && !error.is_temporary(), "{error}");
     }
     session.add_job(&NewJob::new("t")).await.expect("the session goes on");
 }

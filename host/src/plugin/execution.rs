@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::{
     Cancel, FailedItems, FailureKind, Outcome,
+    built_in::BuiltIn,
     calls::{Call, CallEnd},
     connection::Connection,
     in_process::InProcess,
@@ -37,6 +38,7 @@ pub(super) struct Execution<'a> {
 pub(super) enum Line<'a> {
     Child(Arc<Connection>),
     InProcess(&'a InProcess),
+    BuiltIn(&'a BuiltIn),
 }
 
 /// Why a job is stopped.
@@ -90,6 +92,14 @@ impl Execution<'_> {
                     .condemn(format!("was stopped because job {job} (task {task}) did not end when it was told to"));
                 stop.failure(", nor when it was told to stop, so that its plugin was restarted")
             }
+            Line::BuiltIn(_) => {
+                error!(
+                    job,
+                    task,
+                    "job {job} (task {task}) does not end when it is told to; it keeps a thread of this program busy"
+                );
+                stop.failure(", nor when it was told to stop; it still runs, because it never comes to an await point")
+            }
             Line::InProcess(_) => {
                 error!(
                     job,
@@ -110,6 +120,8 @@ impl Line<'_> {
         match self {
             Line::Child(connection) => connection.cancel(call, mode),
             Line::InProcess(plugin) => plugin.cancel(call, mode),
+            Line::BuiltIn(tasks) if mode == CANCEL_ABORT => tasks.abort(call),
+            Line::BuiltIn(tasks) => tasks.ask(call),
         }
     }
 }

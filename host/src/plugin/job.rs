@@ -1,6 +1,6 @@
 //! What goes into a task's code and what comes out of it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// One job as a plugin gets it. Times are microseconds since the Unix epoch.
@@ -47,7 +47,7 @@ pub enum Outcome {
 }
 
 /// Which items of a payload failed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItems {
     /// How many items the task saw.
     items: usize,
@@ -55,7 +55,7 @@ pub struct FailedItems {
 }
 
 /// An item of a payload that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItem {
     /// Its place in the payload, from 0.
     pub index: usize,
@@ -76,6 +76,11 @@ impl FailedItems {
     pub(super) fn from_detail(detail: &str) -> Option<Self> {
         let Self { items, failed } = serde_json::from_str(detail).ok()?;
         Self::new(items, failed)
+    }
+
+    /// The opposite of [`FailedItems::from_detail`].
+    pub(super) fn to_detail(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
     }
 
     /// How many items there were.

@@ -6,9 +6,13 @@ mod connection;
 mod error;
 
 mod job;
+mod job_rules;
 mod new_job;
+mod request_order;
 
+mod add_job;
 mod add_jobs;
+mod adding;
 mod complete_jobs;
 mod fail_jobs;
 mod force_unlock;
@@ -18,6 +22,7 @@ mod lock_age;
 mod return_jobs;
 mod task_ids;
 
+pub use adding::{AddedJob, add_job, add_jobs};
 pub use complete_jobs::CompletedJob;
 pub use connection::{Database, DatabaseSettings, Session};
 pub use error::QueueError;

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    events::Event,
+    events::{Event, PluginBuild},
     plugin::{Availability, Generation, TaskSpec},
 };
 
@@ -64,15 +64,33 @@ pub struct LiveTaskMap {
     current: ArcSwap<TaskMap>,
     epoch: watch::Sender<u64>,
     publishing: Mutex<()>,
+    /// Tasks that are part of this program: whatever is published, they are in it, before those of the same name.
+    built_in: Option<Arc<Generation>>,
 }
 
 impl Default for LiveTaskMap {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()) }
+        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()), built_in: None }
     }
 }
 
 impl LiveTaskMap {
+    /// A map in which the tasks of this build are, and stay, whatever else is put in force.
+    pub fn with_built_in(generation: Arc<Generation>) -> Self {
+        let map = Self { built_in: Some(generation), ..Self::default() };
+        map.put_in_force(std::iter::empty());
+        map
+    }
+
+    /// Says which tasks of a file's build are not run, because this program has tasks of the same names.
+    pub(super) fn hidden_in(&self, generation: &Generation, file: &str) -> Option<Event> {
+        let own = self.built_in.as_ref()?.tasks();
+        let hidden = generation.tasks().iter().filter(|task| own.iter().any(|own| own.name == task.name));
+        let tasks: Vec<String> = hidden.map(|task| task.name.clone()).collect();
+        let build = PluginBuild { plugin: generation.plugin().to_owned(), build: generation.build() };
+        (!tasks.is_empty()).then(|| Event::TasksHidden { build, file: file.to_owned(), tasks })
+    }
+
     /// The map as of now.
     pub fn load(&self) -> Arc<TaskMap> {
         self.current.load_full()
@@ -88,9 +106,11 @@ impl LiveTaskMap {
     }
 
     /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
-    pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
+    pub(super) fn put_in_force<'a>(&'a self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
         let mut tasks = BTreeMap::new();
-        for generation in generations.filter(|one| *one.availability().borrow() == Availability::Serving) {
+        for generation in
+            generations.chain(&self.built_in).filter(|one| *one.availability().borrow() == Availability::Serving)
+        {
             for (index, task) in (0..).zip(generation.tasks()) {
                 tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
             }

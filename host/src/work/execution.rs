@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Level;
 
 use super::{completion::Completions, pool::Pool};
 use crate::{
@@ -79,7 +80,7 @@ impl Execution {
                 return (VerdictKind::Return { reason: "the host is stopping" }, self.describe(None));
             }
             let run = self.describe(Some(&task));
-            self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.map });
+            self.pool.events.emit_if_heard(Level::DEBUG, || Event::JobStarted { job: run.clone(), map: self.map });
             match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
@@ -124,11 +125,12 @@ impl Execution {
 
     fn describe(&self, task: Option<&Task>) -> JobRun {
         JobRun {
+            worker: Arc::clone(&self.pool.id),
             id: self.job.id,
             task: Arc::clone(&self.task),
             attempt: self.job.attempts,
             max_attempts: self.job.max_attempts,
-            plugin: task.map_or_else(|| Arc::from(""), |task| Arc::from(task.generation.plugin())),
+            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
             build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
         }
     }

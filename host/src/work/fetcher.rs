@@ -8,6 +8,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
+use tracing::Level;
 
 use super::{
     backoff::Backoff,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     config::Clock,
+    events::Event,
     queue::{Conditions, Job, QueueError, Session},
     tasks::TaskMap,
 };
@@ -93,12 +95,15 @@ impl Fetcher {
                 () = pool.stop.graceful.cancelled() => return,
                 flags = pool.settings.forbidden_flags.at_this_moment() => flags,
             };
+            pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
             let jobs = match self.claim(wanted, &forbidden).await {
                 Ok(jobs) => {
                     self.backoff.succeeded();
                     jobs
                 }
                 Err(error) => {
+                    let failed = || Event::ClaimFailed { worker: pool.id(), error: error.reason() };
+                    pool.events.emit_if_heard(Level::TRACE, failed);
                     drop(slots);
                     self.session = None;
                     tokio::select! {
@@ -109,6 +114,9 @@ impl Fetcher {
             };
             let claimed = jobs.len();
             self.idle = claimed == 0;
+            if self.idle {
+                pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
+            }
             self.dispatch(jobs, slots);
             if claimed == wanted {
                 continue;

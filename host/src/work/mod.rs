@@ -16,5 +16,5 @@ mod plugin_jobs;
 mod pool;
 
 pub use conditions::{Ask, ForbiddenFlags, TimeSource};
-pub use plugin_jobs::PluginJobs;
+pub use plugin_jobs::{JobAdder, PluginJobs};
 pub use pool::{Mode, Pool, Stop};
