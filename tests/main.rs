@@ -27,6 +27,8 @@ mod given_back;
 mod crashes;
 // Tasks and jobs of programs that embed the host.
 mod library;
+// Jobs that a clock adds.
+mod cron;
 // What is in a job arrives as it was stored.
 mod payloads;
 // The examples, each doing what it is an example of.

@@ -3,19 +3,20 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::work::{Mode, Stop};
 use crate::{
-    config::{FolderSettings, PluginLookup, Settings, WorkerSettings},
+    config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
+    cron::{Cron, CronError, CronSources, PluginSchedule, SystemClock},
     events::{Event, Events},
     migrate::{self, MigrateError, Revision},
     plugin::{BuiltInTask, Generation, HostServices},
     queue::{self, Database, QueueError},
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
-    tasks::{FolderError, LiveTaskMap, Rejection, TasksFolder},
+    tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
     work::{JobAdder, PluginJobs, Pool},
 };
 
@@ -33,6 +34,8 @@ pub enum HostError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
@@ -61,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) plugins: PluginLookup,
     pub(crate) program: PathBuf,
     pub(crate) worker: WorkerSettings,
+    /// Which schedules there are, if there are to be any. Never in [`Mode::Once`].
+    pub(crate) cron: Option<CronSettings>,
     pub(crate) mode: Mode,
     pub(crate) events: Events,
     pub(crate) control: Control,
@@ -75,6 +80,8 @@ pub(crate) struct Host {
     listen: bool,
     built_in: Option<Arc<Generation>>,
     folder: Option<TasksFolder>,
+    tasks: Arc<LiveTaskMap>,
+    cron: Option<(Cron, watch::Sender<Vec<PluginSchedule>>)>,
     events: Events,
     control: Control,
 }
@@ -88,6 +95,7 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
         plugins: settings.plugins,
         program: settings.program,
         worker: settings.worker,
+        cron: Some(settings.cron),
         mode,
         events,
         control,
@@ -130,9 +138,18 @@ impl Host {
             events: events.clone(),
             program: plan.program,
         };
+        let tolerate_broken = plan.folder.as_ref().is_some_and(|folder| folder.tolerate_broken_start);
+        let cron = match plan.cron.filter(|_| mode == Mode::Continuous) {
+            Some(CronSettings { crontab, items }) => {
+                let (declared, plugins) = watch::channel(Vec::new());
+                let sources = CronSources { crontab, items, plugins };
+                let (database, clock) = (database.clone(), Arc::new(SystemClock));
+                Some((Cron::open(sources, tolerate_broken, database, clock, events.clone())?, declared))
+            }
+            None => None,
+        };
         let mut folder = None;
         if let Some(settings) = plan.folder {
-            let tolerate_broken = settings.tolerate_broken_start;
             let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
             let rejections = loaded.load_all().await?;
             if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
@@ -142,8 +159,8 @@ impl Host {
         }
         let listen = mode == Mode::Continuous && plan.worker.listen;
         let stop = control.stop.clone();
-        let pool = Pool::new(plan.worker, mode, database.clone(), tasks, events.clone(), stop);
-        Ok(Some(Self { pool, database, revision, listen, built_in, folder, events, control }))
+        let pool = Pool::new(plan.worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
+        Ok(Some(Self { pool, database, revision, listen, built_in, folder, tasks, cron, events, control }))
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
@@ -169,11 +186,27 @@ impl Host {
             let background = background.clone();
             async move { background.run_until_cancelled(watch.run()).await }
         });
+        let cron = self.cron.map(|(cron, declared)| {
+            let (schedules, stop) = (self.tasks.schedules(), background.clone());
+            let graceful = control.stop.graceful.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    // First, so that the plugins' schedules are there when cron starts.
+                    biased;
+                    () = pass_on(schedules, &declared) => {}
+                    () = cron.run(graceful) => {}
+                    () = stop.cancelled() => {}
+                }
+            })
+        });
         let watching = self.folder.map(|folder| tokio::spawn(folder.run(background.clone(), control.rescan)));
 
         pool.run(heard_by_pool).await;
 
         background.cancel();
+        if let Some(cron) = cron {
+            let _ = cron.await;
+        }
         if let Some(listener) = listener {
             let _ = listener.await;
         }
@@ -191,6 +224,20 @@ impl Host {
         match revision_watch.await {
             Ok(Some(outdated)) => Err(outdated.into()),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Tells cron, which does not know of plugins, of what they declare. Goes on for ever.
+async fn pass_on(mut declared: watch::Receiver<Vec<DeclaredSchedule>>, schedules: &watch::Sender<Vec<PluginSchedule>>) {
+    loop {
+        let renamed = |one: &DeclaredSchedule| {
+            let DeclaredSchedule { plugin, task, schedule } = one.clone();
+            PluginSchedule { plugin, task, schedule }
+        };
+        schedules.send_replace(declared.borrow_and_update().iter().map(renamed).collect());
+        if declared.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }

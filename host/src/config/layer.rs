@@ -123,7 +123,10 @@ impl Layer {
             // The running program, even after its file was replaced.
             program: PathBuf::from("/proc/self/exe"),
             worker: self.worker(),
-            cron: CronSettings { crontab: self.crontab.clone().unwrap_or_else(|| PathBuf::from("crontab")) },
+            cron: CronSettings {
+                crontab: self.crontab.clone().unwrap_or_else(|| PathBuf::from("crontab")),
+                items: Vec::new(),
+            },
             folder: self.folder(purpose),
         }
     }

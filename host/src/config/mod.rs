@@ -15,6 +15,7 @@ pub use section::{WrongSetting, nearest};
 pub use units::{parse_duration, parse_milliseconds, parse_size};
 
 use crate::{
+    crontab::CronItem,
     plugin::PluginSettings,
     queue::DatabaseSettings,
     work::{ForbiddenFlags, TimeSource},
@@ -118,10 +119,12 @@ pub enum Clock {
 }
 
 /// Which schedules add jobs, beside those that plugins declare.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CronSettings {
-    /// A file with lines as in a crontab; it need not exist.
+    /// A file with lines as in a crontab; it need not exist. Empty: no file.
     pub crontab: PathBuf,
+    /// Schedules of the program that runs this host.
+    pub items: Vec<CronItem>,
 }
 
 /// What the log looks like, and how much of it there is.

@@ -190,6 +190,77 @@ pub(super) fn log(event: &Event) {
                  program does not know it, and stops: start a newer version"
             );
         }
+        Event::CrontabMissing { file } => {
+            info!(event = "crontab_missing", file = %file.display(), "there is no crontab at {}; it is read when it comes", file.display());
+        }
+        Event::CrontabLoaded { file, items } => {
+            info!(event = "crontab_loaded", file = %file.display(), items, "read the crontab {}: {items} schedules", file.display());
+        }
+        Event::CrontabRefused { file, reason, in_force } => {
+            let meanwhile = if *in_force == 0 {
+                "none of it is in force".to_owned()
+            } else {
+                format!("the {in_force} schedules that it had stay in force")
+            };
+            error!(event = "crontab_refused", file = %file.display(), in_force, "the crontab {} cannot be used: {reason} ({meanwhile})", file.display());
+        }
+        Event::CrontabRemoved { file, items } => {
+            info!(event = "crontab_removed", file = %file.display(), items, "the crontab {} is gone, and its {items} schedules with it", file.display());
+        }
+        Event::PluginScheduleRefused { plugin, task, reason } => {
+            error!(
+                event = "plugin_schedule_refused",
+                plugin, task, "a schedule of the task {task} of plugin {plugin} cannot be used: {reason}"
+            );
+        }
+        Event::ScheduleOverridden { identifier, kept, left_out } => {
+            warn!(
+                event = "schedule_overridden",
+                identifier,
+                kept,
+                left_out,
+                "the schedule {identifier:?} of {left_out} does not count: {kept} has one with this id"
+            );
+        }
+        Event::SchedulesChanged { added, removed, items } => {
+            info!(
+                event = "schedules_changed",
+                added = added.join(","),
+                removed = removed.join(","),
+                items,
+                "schedules in force: {items}{}{}",
+                listed(", added ", added),
+                listed(", removed ", removed)
+            );
+        }
+        Event::CronStarting { start, items } => {
+            debug!(event = "cron_starting", %start, items, "starting the schedules")
+        }
+        Event::CronStarted { start, items: 0 } => debug!(event = "cron_started", %start, items = 0, "no schedules yet"),
+        Event::CronStarted { start, items } => {
+            info!(event = "cron_started", %start, items, "schedules in force: {items}");
+        }
+        Event::CronBackfill { timestamp, items } => {
+            info!(event = "cron_backfill", %timestamp, items = items.len(), "making up for {} schedules that were missed at {timestamp}", items.len());
+        }
+        Event::CronPrematureTimer { current, expected } => {
+            debug!(event = "cron_premature_timer", %current, %expected, "the clock was set back: it is {current}, waiting for {expected}");
+        }
+        Event::CronOverdueTimer { current, expected } => {
+            debug!(event = "cron_overdue_timer", %current, %expected, "it is {current} already, making up for the minutes from {expected} on");
+        }
+        Event::CronSchedule { timestamp, jobs } => {
+            debug!(event = "cron_schedule", %timestamp, jobs = jobs.len(), "schedules that are due at {timestamp}: {}", jobs.len());
+        }
+        Event::CronScheduled { timestamp, jobs, added } => {
+            debug!(event = "cron_scheduled", %timestamp, jobs = jobs.len(), added = added.join(","), "added the jobs of {timestamp}: {} of {}, the rest by other hosts", added.len(), jobs.len());
+        }
+        Event::CronItemFailed { identifier, task, timestamp, reason } => {
+            error!(event = "cron_item_failed", identifier, task, %timestamp, "could not add the job of the schedule {identifier:?} for {timestamp}: {reason}");
+        }
+        Event::CronTicksGivenUp { from, until } => {
+            warn!(event = "cron_ticks_given_up", %from, %until, "schedules that were due from {from} to {until} are given up but for those with `fill`: that is too long ago");
+        }
         Event::Stopping { running, forceful: false } => {
             info!(event = "stopping", running, "stopping: claiming no more jobs, finishing {running}");
         }
@@ -212,4 +283,9 @@ pub(super) fn log(event: &Event) {
 /// For log pipelines: a number with microseconds behind the point.
 fn milliseconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Names behind a word, if there are any.
+fn listed(word: &str, names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("{word}{}", names.join(", ")) }
 }

@@ -13,15 +13,20 @@
 //!
 //! `pool:fatalError` and `worker:fatalError` do not exist, because a lost database is tried again for ever.
 
+mod announce;
 mod lines;
 mod names;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::broadcast;
-use tracing::{Level, level_filters::LevelFilter};
+use jiff::Timestamp;
 
-use crate::{plugin::BuildId, queue::Unlocked};
+pub use announce::Events;
+
+use crate::{
+    plugin::BuildId,
+    queue::{CronJob, KnownCrontab, Unlocked},
+};
 
 /// A plugin and its build, as every line about them names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,13 @@ pub struct JobRun {
     pub max_attempts: i16,
     pub plugin: Arc<str>,
     pub build: BuildId,
+}
+
+/// A schedule that is made up for, and what the database knew of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackfilledItem {
+    pub job: CronJob,
+    pub known: KnownCrontab,
 }
 
 /// Something that happened.
@@ -276,6 +288,95 @@ pub enum Event {
         breaking: i32,
     },
 
+    // Schedules.
+    /// There is no crontab (yet).
+    CrontabMissing {
+        file: PathBuf,
+    },
+    /// What the crontab says is in force.
+    CrontabLoaded {
+        file: PathBuf,
+        items: usize,
+    },
+    /// The crontab cannot be used; `in_force` of its items, from before, go on.
+    CrontabRefused {
+        file: PathBuf,
+        reason: String,
+        in_force: usize,
+    },
+    /// The crontab is gone, and so are its items.
+    CrontabRemoved {
+        file: PathBuf,
+        items: usize,
+    },
+    /// A plugin declares a schedule that cannot be read.
+    PluginScheduleRefused {
+        plugin: String,
+        task: String,
+        reason: String,
+    },
+    /// Two sources have a schedule with this identifier; that of `left_out` does not count.
+    ScheduleOverridden {
+        identifier: String,
+        kept: String,
+        left_out: String,
+    },
+    /// Schedules came into force or went, by their identifiers; so many are in force.
+    SchedulesChanged {
+        added: Vec<String>,
+        removed: Vec<String>,
+        items: usize,
+    },
+    /// `cron:starting`
+    CronStarting {
+        start: Timestamp,
+        items: usize,
+    },
+    /// `cron:started`: schedules are registered, and what was missed is made up for.
+    CronStarted {
+        start: Timestamp,
+        items: usize,
+    },
+    /// `cron:backfill`: the jobs of a minute that was missed are about to be added.
+    CronBackfill {
+        timestamp: Timestamp,
+        items: Vec<BackfilledItem>,
+    },
+    /// `cron:prematureTimer`: the clock was set back.
+    CronPrematureTimer {
+        current: Timestamp,
+        expected: Timestamp,
+    },
+    /// `cron:overdueTimer`: the clock was set forward, or the machine slept. Minutes that went by are made up for.
+    CronOverdueTimer {
+        current: Timestamp,
+        expected: Timestamp,
+    },
+    /// `cron:schedule`: the jobs of a minute are about to be added.
+    CronSchedule {
+        timestamp: Timestamp,
+        jobs: Arc<[CronJob]>,
+    },
+    /// `cron:scheduled`: the jobs of a minute are stored; `added` are the schedules whose job this host has added, other hosts
+    /// those of the others.
+    CronScheduled {
+        timestamp: Timestamp,
+        jobs: Arc<[CronJob]>,
+        added: Vec<String>,
+    },
+    /// The database does not take the job of a schedule at this minute.
+    CronItemFailed {
+        identifier: String,
+        task: String,
+        timestamp: Timestamp,
+        reason: String,
+    },
+    /// Ticks that were due from one minute until before the other waited for too long and are given up.
+    CronTicksGivenUp {
+        from: Timestamp,
+        until: Timestamp,
+    },
+
     // The end.
     /// This process was told to stop, and obeys.
     SignalReceived {
@@ -294,45 +395,4 @@ pub enum Event {
     },
     /// All is done.
     Stopped,
-}
-
-/// Where events are announced. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Events {
-    subscribers: broadcast::Sender<Event>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self { subscribers: broadcast::Sender::new(1024) }
-    }
-}
-
-impl Events {
-    /// Announces an event: to the log, and to whoever subscribed.
-    pub fn emit(&self, event: Event) {
-        lines::log(&event);
-        if self.subscribers.receiver_count() > 0 {
-            // An error would mean that the last subscriber has just gone.
-            let _ = self.subscribers.send(event);
-        }
-    }
-
-    /// Announces an event that is made only if somebody hears it, in the log at this level or as a subscriber: what happens
-    /// with each job costs nothing otherwise.
-    pub fn emit_if_heard(&self, level: Level, make: impl FnOnce() -> Event) {
-        if self.is_heard(level) {
-            self.emit(make());
-        }
-    }
-
-    /// Whether somebody would hear an event whose line in the log has this level.
-    pub fn is_heard(&self, level: Level) -> bool {
-        self.subscribers.receiver_count() > 0 || LevelFilter::current() >= level
-    }
-
-    /// Hears of all events from here on. A subscriber that falls more than 1,024 behind misses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.subscribers.subscribe()
-    }
 }

@@ -9,7 +9,8 @@ use tokio_postgres::Config;
 
 use super::TaskList;
 use crate::{
-    config::{Clock, FolderSettings, Layer, PluginLookup, Purpose, WorkerSettings},
+    config::{Clock, CronSettings, FolderSettings, Layer, PluginLookup, Purpose, WorkerSettings},
+    crontab::CronItem,
     events::Events,
     host::Control,
     queue::Database,
@@ -49,6 +50,7 @@ pub struct Options {
     pub(super) folder_settings: Option<FolderSettings>,
     pub(super) purpose: Purpose,
     pub(super) worker: WorkerSettings,
+    pub(super) cron: CronSettings,
     pub(super) plugins: PluginLookup,
     pub(super) program: Option<PathBuf>,
     pub(super) events: Events,
@@ -171,6 +173,18 @@ impl Options {
     /// How jobs are worked, in every detail. It replaces what the options for single details have said.
     pub fn worker(self, worker: WorkerSettings) -> Self {
         Self { worker, ..self }
+    }
+
+    /// A crontab that [`run`](crate::run) follows while it runs: it may change, go and come. Without this, there is none.
+    pub fn crontab(mut self, file: impl Into<PathBuf>) -> Self {
+        self.cron.crontab = file.into();
+        self
+    }
+
+    /// Schedules for [`run`](crate::run), beside those that tasks declare.
+    pub fn cron_items(mut self, items: Vec<CronItem>) -> Self {
+        self.cron.items = items;
+        self
     }
 
     /// Where events are announced: for those who subscribe before the start, or want several hosts' events in one place.

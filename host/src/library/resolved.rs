@@ -115,6 +115,7 @@ impl Options {
             plugins: self.plugins,
             program,
             worker: self.worker,
+            cron: Some(self.cron),
             mode,
             events: self.events,
             control: self.control,
@@ -127,7 +128,10 @@ impl Options {
         if self.folder.is_some() {
             return Err(OptionsError::FolderBesideTaskList.into());
         }
-        self.tasks(tasks).resolve(mode)
+        let mut resolved = self.tasks(tasks).resolve(mode)?;
+        // As in graphile-worker, schedules are what `run` is for.
+        resolved.plan.cron = None;
+        Ok(resolved)
     }
 
     /// What `taskbay run` would go by.

@@ -16,4 +16,4 @@ mod watcher;
 pub use folder::FolderError;
 pub use inspect::{FileReport, inspect_file, inspect_folder};
 pub use reload::{Rejection, TasksFolder};
-pub use task_map::{LiveTaskMap, Task, TaskMap};
+pub use task_map::{DeclaredSchedule, LiveTaskMap, Task, TaskMap};

@@ -63,14 +63,30 @@ impl TaskMap {
 pub struct LiveTaskMap {
     current: ArcSwap<TaskMap>,
     epoch: watch::Sender<u64>,
+    schedules: watch::Sender<Vec<DeclaredSchedule>>,
     publishing: Mutex<()>,
     /// Tasks that are part of this program: whatever is published, they are in it, before those of the same name.
     built_in: Option<Arc<Generation>>,
 }
 
+/// A schedule that a build declares beside a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredSchedule {
+    pub plugin: String,
+    pub task: String,
+    /// A line as in a crontab, without the task's name.
+    pub schedule: String,
+}
+
 impl Default for LiveTaskMap {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()), built_in: None }
+        Self {
+            current: ArcSwap::default(),
+            epoch: watch::Sender::new(0),
+            schedules: watch::Sender::new(Vec::new()),
+            publishing: Mutex::new(()),
+            built_in: None,
+        }
     }
 }
 
@@ -107,10 +123,10 @@ impl LiveTaskMap {
 
     /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
     pub(super) fn put_in_force<'a>(&'a self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
+        let generations: Vec<_> = generations.chain(&self.built_in).collect();
+        self.declare(&generations);
         let mut tasks = BTreeMap::new();
-        for generation in
-            generations.chain(&self.built_in).filter(|one| *one.availability().borrow() == Availability::Serving)
-        {
+        for generation in generations.into_iter().filter(|one| *one.availability().borrow() == Availability::Serving) {
             for (index, task) in (0..).zip(generation.tasks()) {
                 tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
             }
@@ -127,6 +143,30 @@ impl LiveTaskMap {
         let removed = before.identifiers().filter(|name| !tasks.contains_key(*name)).map(str::to_owned).collect();
         let map = self.publish(tasks);
         Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
+    }
+
+    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it.
+    fn declare(&self, generations: &[&Arc<Generation>]) {
+        let mut declared = Vec::new();
+        for generation in generations {
+            for task in generation.tasks() {
+                declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
+                    plugin: generation.plugin().to_owned(),
+                    task: task.name.clone(),
+                    schedule: schedule.clone(),
+                }));
+            }
+        }
+        self.schedules.send_if_modified(|before| {
+            let changed = *before != declared;
+            *before = declared;
+            changed
+        });
+    }
+
+    /// Follows the schedules that the builds in force declare.
+    pub fn schedules(&self) -> watch::Receiver<Vec<DeclaredSchedule>> {
+        self.schedules.subscribe()
     }
 
     /// Hears of each replacement.
