@@ -7,6 +7,8 @@ mod harness;
 mod tidy;
 // The schema and the statements, beside the npm package's.
 mod database;
+// From the schema of every release of the npm package to ours.
+mod upgrades;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
@@ -17,6 +19,8 @@ mod pool;
 mod defects;
 // Side by side with workers of the npm package.
 mod fleet;
+// Payloads that are arrays, whose items fail one by one.
+mod batch_jobs;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.

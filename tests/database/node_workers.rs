@@ -74,6 +74,7 @@ async fn we_work_jobs_on_a_schema_of_node() {
     let done = [CompletedJob { id: jobs[0].id, job_queue_id: jobs[0].job_queue_id }];
     assert_eq!(session.complete_jobs("taskbay-test", &done).await.unwrap(), [jobs[0].id]);
     let failed = FailedJob {
+        payload: None,
         id: jobs[1].id,
         job_queue_id: jobs[1].job_queue_id,
         message: "it broke".to_owned(),

@@ -156,6 +156,11 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
+    /// A task gave results for items that its job's payload does not have: the job counts as done.
+    ResultsIgnored {
+        job: JobRun,
+        results: usize,
+    },
     /// Follows [`Event::JobFailed`] where there is no other attempt.
     JobFailedForGood {
         job: JobRun,

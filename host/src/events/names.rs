@@ -53,6 +53,7 @@ impl Event {
             Self::PluginQuarantined { .. } => "plugin:quarantine",
             Self::PluginOutput { .. } => "plugin:output",
             Self::TaskMapPublished { .. } => "tasks:publish",
+            Self::ResultsIgnored { .. } => "job:resultsIgnored",
             Self::JobReturned { .. } => "job:return",
             Self::LocksRenewed { .. } => "pool:renewLocks",
             Self::SchemaReady { .. } => "schema:ready",

@@ -104,6 +104,7 @@ impl FolderTasks {
         match found.generation.run(found.index, &job, &Cancel::default()).await {
             Outcome::Done => Ok(()),
             Outcome::Failed { kind, message } => Err(CallError::Failed { kind, message }),
+            Outcome::PartlyFailed { message, .. } => Err(CallError::Failed { kind: FailureKind::Error, message }),
             Outcome::NotStarted => Err(CallError::NotTaken),
         }
     }

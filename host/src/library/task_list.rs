@@ -148,6 +148,13 @@ impl TaskDefinition {
         self.spec.max_attempts = Some(attempts);
         self
     }
+
+    /// When jobs of it are added by themselves: a line as in a crontab, without the task's name. May be called several times.
+    #[must_use]
+    pub fn schedule(mut self, line: impl Into<String>) -> Self {
+        self.spec.schedules.push(line.into());
+        self
+    }
 }
 
 impl fmt::Debug for TaskDefinition {

@@ -14,13 +14,13 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use taskbay_abi::{STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC};
+use taskbay_abi::{STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED};
 use tokio::{task::AbortHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use super::{
-    JobInput, ManifestInfo, TaskSpec,
+    FailedItems, JobInput, ManifestInfo, TaskSpec,
     calls::{Call, CallEnd, Calls},
 };
 
@@ -50,6 +50,11 @@ pub enum TaskEnd {
     Failed(String),
     /// The job fails for good.
     Discarded(String),
+    /// The payload is an array, and the job is tried again with those of its items that failed.
+    PartlyFailed {
+        items: FailedItems,
+        message: String,
+    },
 }
 
 impl fmt::Debug for BuiltInTask {
@@ -179,24 +184,27 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.jobs.running().remove(&self.call);
-        let aborted = || CallEnd::Reported { status: STATUS_CANCELLED, message: None };
+        let aborted = || CallEnd::Reported { status: STATUS_CANCELLED, message: None, detail: None };
         self.jobs.calls.finish(self.call, self.end.take().unwrap_or_else(aborted));
     }
 }
 
 impl From<TaskEnd> for CallEnd {
     fn from(end: TaskEnd) -> Self {
-        let (status, message) = match end {
-            TaskEnd::Done => (STATUS_OK, None),
-            TaskEnd::Failed(message) => (STATUS_ERROR, Some(message)),
-            TaskEnd::Discarded(message) => (STATUS_DISCARD, Some(message)),
+        let (status, message, detail) = match end {
+            TaskEnd::Done => (STATUS_OK, None, None),
+            TaskEnd::Failed(message) => (STATUS_ERROR, Some(message), None),
+            TaskEnd::Discarded(message) => (STATUS_DISCARD, Some(message), None),
+            TaskEnd::PartlyFailed { items, message } => {
+                (STATUS_PARTLY_FAILED, Some(message), serde_json::to_string(&items).ok())
+            }
         };
-        CallEnd::Reported { status, message }
+        CallEnd::Reported { status, message, detail }
     }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> CallEnd {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let message = format!("panicked: {}", text.unwrap_or("it did not say why"));
-    CallEnd::Reported { status: STATUS_PANIC, message: Some(message) }
+    CallEnd::Reported { status: STATUS_PANIC, message: Some(message), detail: None }
 }

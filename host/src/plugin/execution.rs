@@ -2,13 +2,15 @@
 
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
-use taskbay_abi::{CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC};
+use taskbay_abi::{
+    CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Cancel, FailureKind, Outcome,
+    Cancel, FailedItems, FailureKind, Outcome,
     built_in::BuiltIn,
     calls::{Call, CallEnd},
     connection::Connection,
@@ -142,8 +144,8 @@ impl Stop {
 
 /// One outcome for each way a call can end.
 fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
-    let (status, message) = match end {
-        Some(CallEnd::Reported { status, message }) => (status, message),
+    let (status, message, detail) = match end {
+        Some(CallEnd::Reported { status, message, detail }) => (status, message, detail),
         Some(CallEnd::Crashed(message)) => return Outcome::Failed { kind: FailureKind::Crash, message },
         None => {
             let message = "the plugin was given up while it ran this job".to_owned();
@@ -154,6 +156,15 @@ fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
     match (status, stop) {
         (STATUS_OK, _) => Outcome::Done,
         (STATUS_DISCARD, _) => Outcome::Failed { kind: FailureKind::Discard, message: or("it was discarded") },
+        (STATUS_PARTLY_FAILED, _) => match detail.as_deref().and_then(FailedItems::from_detail) {
+            Some(items) => Outcome::PartlyFailed { items, message: or("some items failed") },
+            None => {
+                let message = or("some items failed");
+                let message =
+                    format!("{message} (which ones, its plugin did not say as it should: all are tried again)");
+                Outcome::Failed { kind: FailureKind::Error, message }
+            }
+        },
         (STATUS_PANIC, _) => Outcome::Failed { kind: FailureKind::Panic, message: or("it panicked") },
         // Time was up: what the task makes of being told so is not the cause.
         (_, Some(stop @ Stop::Timeout(_))) => stop.failure(""),

@@ -36,7 +36,7 @@ pub use child_main::plugin_child;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
-pub use job::{Cancel, FailureKind, JobInput, Outcome};
+pub use job::{Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{ManifestInfo, TaskSpec};
 pub use process::probe;

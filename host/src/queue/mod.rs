@@ -35,3 +35,4 @@ pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
 
 pub(crate) use connection::quote_identifier;
+pub(crate) use error::reason_of;

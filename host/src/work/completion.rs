@@ -127,7 +127,7 @@ fn announce(Verdict { run: job, took, kind, .. }: Verdict, events: &Events) {
             events.emit(Event::JobDone { job, took });
             None
         }
-        VerdictKind::Fail { message, permanent } => {
+        VerdictKind::Fail { message, permanent, .. } => {
             let retry = !permanent && job.attempt < job.max_attempts;
             let error = again.is_some().then(|| message.clone());
             events.emit(Event::JobFailed { job, message, retry, took });
@@ -153,9 +153,13 @@ impl Batch {
             batch.frees_a_queue |= job_queue_id.is_some();
             match &verdict.kind {
                 VerdictKind::Complete => batch.completed.push(CompletedJob { id, job_queue_id }),
-                VerdictKind::Fail { message, permanent } => {
-                    batch.failed.push(FailedJob { id, job_queue_id, message: message.clone(), permanent: *permanent });
-                }
+                VerdictKind::Fail { message, permanent, payload } => batch.failed.push(FailedJob {
+                    id,
+                    job_queue_id,
+                    message: message.clone(),
+                    permanent: *permanent,
+                    payload: payload.clone(),
+                }),
                 VerdictKind::Return { .. } => batch.returned.push(ReturnedJob { id, job_queue_id }),
             }
         }
