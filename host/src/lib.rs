@@ -78,6 +78,6 @@ pub mod embedded_postgres;
 pub mod migrate;
 
 pub use library::{
-    BatchResult, FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult,
-    get_tasks, plugin_child, run, run_once, run_task_list, run_task_list_once,
+    FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult, get_tasks,
+    plugin_child, run, run_once, run_task_list, run_task_list_once,
 };

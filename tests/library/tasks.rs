@@ -141,15 +141,25 @@ async fn names_that_cannot_be_are_refused_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_failed_items_of_a_batch_are_tried_again() {
+async fn of_an_array_only_the_items_that_failed_are_tried_again() {
     let database = TestDatabase::installed().await;
-    let id = database.add("batch", json!(["a", "", "c", ""])).await;
-    let tasks = TaskList::new().with(TaskDefinition::batch("batch", |items: Vec<String>, _| async move {
-        let result = |item: String| if item.is_empty() { Err(TaskError::new("empty")) } else { Ok(()) };
-        Ok(items.into_iter().map(result).collect())
-    }));
+    let tasks = TaskList::new().task("batch", |items: Vec<String>, _| async move {
+        let work = |item: String| match item.as_str() {
+            "fail" => Err(TaskError::new("no luck")),
+            "discard" => Err(TaskError::discard("pointless")),
+            _ => Ok(()),
+        };
+        TaskError::of_items(items.into_iter().map(work).collect())
+    });
+    let some = database.add("batch", json!(["work", "fail", "discard", "work"])).await;
+    let none = database.add("batch", json!(["discard"])).await;
+    database.add("batch", json!(["work"])).await;
     once(&database, &tasks).await;
-    let job = database.job(id).await;
-    assert_eq!((job.payload.as_str(), job.attempts), (r#"["",""]"#, 1));
-    assert_eq!(job.last_error.as_deref(), Some("2 of 4 items failed:\nitem 1: empty\nitem 3: empty"));
+    let job = database.job(some).await;
+    assert_eq!((job.payload.as_str(), job.attempts), (r#"["fail"]"#, 1));
+    let error = "2 of 4 items failed:\nitem 1: no luck\nitem 2 (for good): pointless";
+    assert_eq!(job.last_error.as_deref(), Some(error));
+    let job = database.job(none).await;
+    assert_eq!((job.payload.as_str(), job.attempts), (r#"["discard"]"#, job.max_attempts));
+    assert_eq!(database.jobs().await.len(), 2);
 }

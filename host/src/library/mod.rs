@@ -28,5 +28,5 @@ pub use options::Options;
 pub use pool_handle::{PoolHandle, run_task_list, run_task_list_once};
 pub use resolved::{OptionsError, RunError};
 pub use runner::{AlreadyStopped, Runner, run, run_once};
-pub use task_error::{BatchResult, BoxError, TaskError, TaskResult};
+pub use task_error::{BoxError, TaskError, TaskResult};
 pub use task_list::{TaskDefinition, TaskList};

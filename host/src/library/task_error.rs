@@ -10,9 +10,6 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// What a task returns.
 pub type TaskResult = Result<(), TaskError>;
 
-/// What a batch task returns: a result for each item of the payload, in the order of the payload, or one error for all.
-pub type BatchResult = Result<Vec<TaskResult>, TaskError>;
-
 /// Why a task failed, as text for the job's `last_error`.
 ///
 /// `?` makes one of every standard error, with its causes: `cannot open the outbox: Permission denied (os error 13)`. So
@@ -36,17 +33,49 @@ pub type BatchResult = Result<Vec<TaskResult>, TaskError>;
 pub struct TaskError {
     message: String,
     discard: bool,
+    items: Option<Box<FailedItems>>,
 }
 
 impl TaskError {
     /// The job failed for this reason and is tried again later.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: false }
+        Self { message: message.to_string(), discard: false, items: None }
     }
 
     /// The job failed for this reason and is never tried again: another attempt would fail the same way.
     pub fn discard(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: true }
+        Self { message: message.to_string(), discard: true, items: None }
+    }
+
+    /// For a job whose payload is an array: what the results of its items, in their order, come to. Only the items that
+    /// failed are tried again. One that failed by [`TaskError::discard`] is not; if no other is left, the job fails for good.
+    ///
+    /// ```
+    /// use taskbay::{JobContext, TaskError, TaskList};
+    ///
+    /// let tasks = TaskList::new().task("send_digests", |addresses: Vec<String>, _: JobContext| async move {
+    ///     let send = |address: String| match address.contains('@') {
+    ///         true => Ok(()),
+    ///         false => Err(TaskError::discard(format!("{address} is no address"))),
+    ///     };
+    ///     TaskError::of_items(addresses.into_iter().map(send).collect())
+    /// });
+    /// # let _ = tasks;
+    /// ```
+    pub fn of_items(results: Vec<TaskResult>) -> TaskResult {
+        let items = results.len();
+        let failures = results.into_iter().enumerate().filter_map(|(index, result)| Some((index, result.err()?)));
+        let failures: Vec<(usize, Self)> = failures.collect();
+        let mut message = format!("{} of {items} items failed:", failures.len());
+        for (index, error) in &failures {
+            let for_good = if error.discard { " (for good)" } else { "" };
+            message.push_str(&format!("\nitem {index}{for_good}: {error}"));
+        }
+        let failed = failures.iter().map(|(index, error)| FailedItem { index: *index, discard: error.discard });
+        match FailedItems::new(items, failed.collect()) {
+            Some(items) => Err(Self { message, discard: false, items: Some(Box::new(items)) }),
+            None => Ok(()),
+        }
     }
 
     /// Whether the job fails for good.
@@ -67,30 +96,14 @@ impl<E: Into<BoxError>> From<E> for TaskError {
     }
 }
 
-/// What the results of a batch come to.
-pub(super) fn end_of_batch(results: BatchResult) -> TaskEnd {
-    let results = match results {
-        Ok(results) => results,
-        Err(error) => return error.into(),
-    };
-    let items = results.len();
-    let mut failed = Vec::new();
-    let mut lines = String::new();
-    for (index, error) in results.into_iter().enumerate().filter_map(|(index, result)| Some((index, result.err()?))) {
-        let for_good = if error.discard { " (for good)" } else { "" };
-        lines.push_str(&format!("\nitem {index}{for_good}: {error}"));
-        failed.push(FailedItem { index, discard: error.discard });
-    }
-    let message = format!("{} of {items} items failed:{lines}", failed.len());
-    match FailedItems::new(items, failed) {
-        Some(items) => TaskEnd::PartlyFailed { items, message },
-        None => TaskEnd::Done,
-    }
-}
-
 impl From<TaskError> for TaskEnd {
     fn from(error: TaskError) -> Self {
-        if error.discard { Self::Discarded(error.message) } else { Self::Failed(error.message) }
+        let TaskError { message, discard, items } = error;
+        match items {
+            Some(items) => Self::PartlyFailed { items: *items, message },
+            None if discard => Self::Discarded(message),
+            None => Self::Failed(message),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::{
     job_context::{JobContext, Surroundings},
-    task_error::{BatchResult, TaskError, TaskResult, end_of_batch},
+    task_error::TaskResult,
 };
 use crate::plugin::{BuiltInTask, JobInput, TaskCode, TaskEnd, TaskRun, TaskSpec};
 
@@ -116,42 +116,12 @@ impl TaskDefinition {
         F: Fn(P, JobContext) -> R + Send + Sync + 'static,
         R: Future<Output = TaskResult> + Send + 'static,
     {
-        Self::of(name, code, |result| result.map_or_else(TaskEnd::from, |()| TaskEnd::Done))
-    }
-
-    /// A task that works the items of an array and has a result for each: only those that failed are tried again.
-    ///
-    /// ```
-    /// use taskbay::{JobContext, TaskDefinition, TaskError};
-    ///
-    /// let digest = TaskDefinition::batch("digest", |notes: Vec<String>, _: JobContext| async move {
-    ///     let check = |note: String| if note.is_empty() { Err(TaskError::new("nothing to say")) } else { Ok(()) };
-    ///     Ok(notes.into_iter().map(check).collect())
-    /// });
-    /// # let _ = digest;
-    /// ```
-    pub fn batch<P, F, R>(name: impl Into<String>, code: F) -> Self
-    where
-        P: DeserializeOwned + Send + 'static,
-        F: Fn(P, JobContext) -> R + Send + Sync + 'static,
-        R: Future<Output = BatchResult> + Send + 'static,
-    {
-        Self::of(name, code, end_of_batch)
-    }
-
-    fn of<P, F, R, T>(name: impl Into<String>, code: F, end: fn(Result<T, TaskError>) -> TaskEnd) -> Self
-    where
-        P: DeserializeOwned + Send + 'static,
-        F: Fn(P, JobContext) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<T, TaskError>> + Send + 'static,
-        T: 'static,
-    {
         let code = Arc::new(code);
         let run = move |context: JobContext| -> Pin<Box<dyn Future<Output = TaskEnd> + Send>> {
             let code = Arc::clone(&code);
             Box::pin(async move {
                 match serde_json::from_str(&context.job().payload) {
-                    Ok(payload) => end(code(payload, context).await),
+                    Ok(payload) => code(payload, context).await.map_or_else(TaskEnd::from, |()| TaskEnd::Done),
                     Err(error) => TaskEnd::Failed(format!("the payload does not fit the task: {error}")),
                 }
             })
@@ -173,18 +143,17 @@ impl TaskDefinition {
         self
     }
 
-    /// When jobs of it are added by themselves: a line of a crontab without the task's name, such as `0 4 * * * ?fill=1d`.
-    /// May be called several times. A wrong one is an error when the tasks are started.
-    #[must_use]
-    pub fn schedule(mut self, line: impl Into<String>) -> Self {
-        self.spec.schedules.push(line.into());
-        self
-    }
-
     /// At which attempt a job fails for good, even if it was added with more.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.spec.max_attempts = Some(attempts);
+        self
+    }
+
+    /// When jobs of it are added by themselves: a line as in a crontab, without the task's name. May be called several times.
+    #[must_use]
+    pub fn schedule(mut self, line: impl Into<String>) -> Self {
+        self.spec.schedules.push(line.into());
         self
     }
 }

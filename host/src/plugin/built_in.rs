@@ -50,7 +50,7 @@ pub enum TaskEnd {
     Failed(String),
     /// The job fails for good.
     Discarded(String),
-    /// Some items of the payload failed; the job is tried again with these.
+    /// The payload is an array, and the job is tried again with those of its items that failed.
     PartlyFailed {
         items: FailedItems,
         message: String,
@@ -191,16 +191,15 @@ impl Drop for Report {
 
 impl From<TaskEnd> for CallEnd {
     fn from(end: TaskEnd) -> Self {
-        let (status, message) = match end {
-            TaskEnd::Done => (STATUS_OK, None),
-            TaskEnd::Failed(message) => (STATUS_ERROR, Some(message)),
-            TaskEnd::Discarded(message) => (STATUS_DISCARD, Some(message)),
+        let (status, message, detail) = match end {
+            TaskEnd::Done => (STATUS_OK, None, None),
+            TaskEnd::Failed(message) => (STATUS_ERROR, Some(message), None),
+            TaskEnd::Discarded(message) => (STATUS_DISCARD, Some(message), None),
             TaskEnd::PartlyFailed { items, message } => {
-                let (status, detail) = (STATUS_PARTLY_FAILED, items.to_detail());
-                return CallEnd::Reported { status, message: Some(message), detail };
+                (STATUS_PARTLY_FAILED, Some(message), serde_json::to_string(&items).ok())
             }
         };
-        CallEnd::Reported { status, message, detail: None }
+        CallEnd::Reported { status, message, detail }
     }
 }
 

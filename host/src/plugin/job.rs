@@ -78,11 +78,6 @@ impl FailedItems {
         Self::new(items, failed)
     }
 
-    /// The opposite of [`FailedItems::from_detail`].
-    pub(super) fn to_detail(&self) -> Option<String> {
-        serde_json::to_string(self).ok()
-    }
-
     /// How many items there were.
     pub fn items(&self) -> usize {
         self.items
