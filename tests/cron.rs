@@ -36,6 +36,7 @@ mod storing;
 mod sources;
 // The same crontab in a Node worker.
 mod node;
+mod plugins;
 
 fn at(time: &str) -> Timestamp {
     time.parse().expect("a time")

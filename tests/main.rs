@@ -7,14 +7,26 @@ mod harness;
 mod tidy;
 // The schema and the statements, beside the npm package's.
 mod database;
+// From the schema of every release of the npm package to ours.
+mod upgrades;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// What a pool leaves to others, and how it looks after locks.
+mod pool;
+// What goes wrong upstream and must not here.
+mod defects;
+// Side by side with workers of the npm package.
+mod fleet;
+// Payloads that are arrays, whose items fail one by one.
+mod batch_jobs;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
+// Tasks and jobs of programs that embed the host.
+mod library;
 // Jobs that a clock adds.
 mod cron;
 // What is in a job arrives as it was stored.

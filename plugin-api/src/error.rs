@@ -30,22 +30,74 @@ pub type TaskResult = Result<(), TaskError>;
 pub struct TaskError {
     message: String,
     discard: bool,
+    items: Option<Box<FailedItems>>,
+}
+
+/// What a batch task returns: a result for each item of the payload, in the order of the payload, or one error for all.
+///
+/// Of a job whose payload is an array, only the items that failed are tried again. An item that fails by
+/// [`TaskError::discard`] is not; if no other is left, the job fails for good.
+///
+/// ```
+/// use taskbay_plugin::prelude::*;
+///
+/// /// Sends what has gathered under one job key.
+/// #[task]
+/// async fn send_digests(addresses: Vec<String>) -> BatchResult {
+///     let send = |address: String| match address.contains('@') {
+///         true => Ok(()),
+///         false => Err(TaskError::discard(format!("{address} is no address"))),
+///     };
+///     Ok(addresses.into_iter().map(send).collect())
+/// }
+/// # fn main() {}
+/// ```
+pub type BatchResult = Result<Vec<TaskResult>, TaskError>;
+
+/// Which items of a payload failed.
+#[derive(Debug)]
+pub(crate) struct FailedItems {
+    /// How many items there were.
+    pub(crate) items: usize,
+    /// The indexes of those that failed, and whether for good.
+    pub(crate) failed: Vec<(usize, bool)>,
 }
 
 impl TaskError {
     /// The job failed for this reason and is tried again later.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: false }
+        Self { message: message.to_string(), discard: false, items: None }
     }
 
     /// The job failed for this reason and is never tried again: another attempt would fail the same way.
     pub fn discard(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: true }
+        Self { message: message.to_string(), discard: true, items: None }
     }
 
     /// Whether the job fails for good.
     pub fn is_discard(&self) -> bool {
         self.discard
+    }
+
+    /// What the results of a batch come to: an error if any of them is one.
+    pub(crate) fn of_items(results: impl ExactSizeIterator<Item = TaskResult>) -> TaskResult {
+        let items = results.len();
+        let failures: Vec<(usize, Self)> =
+            results.enumerate().filter_map(|(index, result)| Some((index, result.err()?))).collect();
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let mut message = format!("{} of {items} items failed:", failures.len());
+        for (index, error) in &failures {
+            let for_good = if error.discard { " (for good)" } else { "" };
+            message.push_str(&format!("\nitem {index}{for_good}: {error}"));
+        }
+        let failed = failures.iter().map(|(index, error)| (*index, error.discard)).collect();
+        Err(Self { message, discard: false, items: Some(Box::new(FailedItems { items, failed })) })
+    }
+
+    pub(crate) fn failed_items(&self) -> Option<&FailedItems> {
+        self.items.as_deref()
     }
 
     /// Puts what was tried in front of the reason.
@@ -142,7 +194,7 @@ impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
     }
 
     fn or_discard(self, what: impl fmt::Display) -> Result<T, TaskError> {
-        self.or_fail(what).map_err(|error| TaskError { discard: true, ..error })
+        self.or_fail(what).map_err(|error| TaskError { discard: true, items: None, ..error })
     }
 }
 

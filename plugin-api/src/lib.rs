@@ -156,7 +156,7 @@ pub use {serde, serde_json, tokio, tracing};
 
 pub use crate::{
     context::Context,
-    error::{BoxError, OrFail, TaskError, TaskResult},
+    error::{BatchResult, BoxError, OrFail, TaskError, TaskResult},
     new_job::{KeyMode, NewJob},
     setup::Setup,
 };
@@ -165,8 +165,8 @@ pub use crate::{
 pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
-        Context, Deserialize, Json, KeyMode, OrFail, RawJson, Serialize, Setup, TaskError, TaskResult, bail, json,
-        plugin, task,
+        BatchResult, Context, Deserialize, Json, KeyMode, OrFail, RawJson, Serialize, Setup, TaskError, TaskResult,
+        bail, json, plugin, task,
     };
     #[doc(no_inline)]
     pub use tracing::{debug, error, info, trace, warn};

@@ -25,6 +25,7 @@ pub trait Task {
     const DESCRIPTION: Option<&'static str>;
     const TIMEOUT_MS: u64;
     const MAX_ATTEMPTS: u32;
+    const SCHEDULES: Option<&'static str>;
     fn run(job: JobCall) -> Work;
 }
 
@@ -54,6 +55,7 @@ pub const fn task_def<T: Task>() -> TaskDef {
         timeout_ms: T::TIMEOUT_MS,
         name: Str::new(T::NAME),
         description: Str::from_option(T::DESCRIPTION),
+        schedules: Str::from_option(T::SCHEDULES),
     }
 }
 
@@ -117,7 +119,8 @@ impl Work {
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "not a result of a task",
-    note = "return `TaskResult`, another `Result` whose error is a standard error or text, or nothing"
+    note = "return `TaskResult`, another `Result` without a value whose error is a standard error or text, or nothing",
+    note = "a task that works an array item by item returns `BatchResult`"
 )]
 pub trait TaskReturn {
     fn into_result(self) -> Result<(), TaskError>;
@@ -129,9 +132,16 @@ impl TaskReturn for () {
     }
 }
 
-impl<T, E: Into<BoxError>> TaskReturn for Result<T, E> {
+impl<T: TaskReturn, E: Into<BoxError>> TaskReturn for Result<T, E> {
     fn into_result(self) -> Result<(), TaskError> {
-        self.map(drop).map_err(TaskError::from_any)
+        self.map_err(TaskError::from_any)?.into_result()
+    }
+}
+
+/// One result for each item of the payload.
+impl<T, E: Into<BoxError>> TaskReturn for Vec<Result<T, E>> {
+    fn into_result(self) -> Result<(), TaskError> {
+        TaskError::of_items(self.into_iter().map(|result| result.map(drop).map_err(TaskError::from_any)))
     }
 }
 
@@ -197,7 +207,7 @@ impl TornDown<()> {
 
 impl<T, E: Into<BoxError>> TornDown<Result<T, E>> {
     pub async fn result(self) -> Result<(), TaskError> {
-        self.0.into_result()
+        self.0.map(drop).map_err(TaskError::from_any)
     }
 }
 

@@ -22,6 +22,7 @@ macro_rules! on_both_runners {
 on_both_runners! {
     each_way_to_end_is_told_apart,
     a_job_arrives_whole,
+    the_account_of_failed_items_is_believed_only_if_it_can_be_true,
     late_double_and_unknown_ends_do_no_harm,
     log_lines_carry_job_task_plugin_and_build,
     a_plugin_adds_jobs,
@@ -45,6 +46,20 @@ async fn each_way_to_end_is_told_apart(isolation: Isolation) {
     assert_eq!(plugin.generation.in_flight(), 0);
     assert_eq!(plugin.generation.plugin(), "raw");
     assert_eq!(plugin.generation.manifest().name, "raw");
+    plugin.generation.retire().await;
+}
+
+async fn the_account_of_failed_items_is_believed_only_if_it_can_be_true(isolation: Isolation) {
+    let plugin = Plugin::launch(isolation).await;
+    let failed_items = FailedItems::new(3, vec![FailedItem { index: 1, discard: true }]).unwrap();
+    assert_eq!(
+        plugin.run("partly", r#"{"items":3,"failed":[{"index":1,"discard":true}]}"#).await,
+        Outcome::PartlyFailed { items: failed_items, message: "some".to_owned() }
+    );
+    for nonsense in [r#"{"items":1,"failed":[{"index":1}]}"#, "[]", &"x".repeat(33 << 20)] {
+        let text = message(plugin.run("partly", nonsense).await, FailureKind::Error);
+        assert!(text.starts_with("some (which ones"), "{text}");
+    }
     plugin.generation.retire().await;
 }
 

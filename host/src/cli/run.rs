@@ -43,7 +43,7 @@ pub(super) struct Run {
     /// For development: reload sooner, and start even if a file is broken or others may write to the folder
     #[arg(short, long)]
     watch: bool,
-    /// Install the schema if there is none, then end, as `taskbay migrate` does
+    /// Install the schema if there is none, then end; `taskbay migrate` upgrades one that is there
     #[arg(long, conflicts_with = "once")]
     schema_only: bool,
     /// Use a private Postgres in .taskbay/, started with this and made at its first start

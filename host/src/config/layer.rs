@@ -138,13 +138,14 @@ impl Layer {
             concurrency: self.concurrency.unwrap_or(default.concurrency),
             poll_interval: self.poll_interval.unwrap_or(default.poll_interval),
             abort_timeout: self.abort_timeout.unwrap_or(default.abort_timeout),
-            forbidden_flags: self.forbidden_flags.clone().unwrap_or(default.forbidden_flags),
+            forbidden_flags: self.forbidden_flags.clone().map_or(default.forbidden_flags, Into::into),
             listen: self.listen.unwrap_or(default.listen),
             clock: self.clock.unwrap_or(default.clock),
             reset_locked: (
                 self.min_reset_locked_interval.unwrap_or(shortest),
                 self.max_reset_locked_interval.unwrap_or(longest),
             ),
+            ..default
         }
     }
 

@@ -14,7 +14,12 @@ pub use layer::{Layer, PluginLayer};
 pub use section::{WrongSetting, nearest};
 pub use units::{parse_duration, parse_milliseconds, parse_size};
 
-use crate::{crontab::CronItem, plugin::PluginSettings, queue::DatabaseSettings};
+use crate::{
+    crontab::CronItem,
+    plugin::PluginSettings,
+    queue::DatabaseSettings,
+    work::{ForbiddenFlags, TimeSource},
+};
 
 /// Everything that `taskbay run` goes by.
 #[derive(Debug, Clone)]
@@ -74,13 +79,17 @@ pub struct WorkerSettings {
     /// How long running jobs go on after a stop signal before they are told of it.
     pub abort_timeout: Duration,
     /// Jobs with any of these flags are left to others.
-    pub forbidden_flags: Vec<String>,
+    pub forbidden_flags: ForbiddenFlags,
     /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
     pub listen: bool,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
     /// The shortest and the longest time between two looks for locks that nobody lifted.
     pub reset_locked: (Duration, Duration),
+    /// How often the locks of jobs that run long are renewed. Less than the 4 hours after which others take them.
+    pub refresh_locked: Duration,
+    /// What [`Clock::Process`] goes by.
+    pub time: TimeSource,
 }
 
 impl Default for WorkerSettings {
@@ -89,10 +98,12 @@ impl Default for WorkerSettings {
             concurrency: 10,
             poll_interval: Duration::from_secs(2),
             abort_timeout: Duration::from_secs(5),
-            forbidden_flags: Vec::new(),
+            forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             clock: Clock::Database,
             reset_locked: (Duration::from_secs(8 * 60), Duration::from_secs(10 * 60)),
+            refresh_locked: Duration::from_secs(30 * 60),
+            time: TimeSource::default(),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::{Event, PluginBuild};
+use crate::queue::Unlocked;
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
@@ -39,6 +40,10 @@ pub(super) fn log(event: &Event) {
         Event::PluginRemoved { build: PluginBuild { plugin, build }, file, tasks } => {
             info!(event = "plugin_removed", plugin, %build, file, tasks = tasks.join(","), "removed plugin {plugin}: its file is gone");
         }
+        Event::TasksHidden { build: PluginBuild { plugin, build }, file, tasks } => {
+            let tasks = tasks.join(", ");
+            warn!(event = "tasks_hidden", plugin, %build, file, tasks, "{file} has tasks that this program has compiled in, which are run instead: {tasks}");
+        }
         Event::TaskMapPublished { epoch, tasks, added, removed } => {
             debug!(
                 event = "task_map_published",
@@ -71,16 +76,65 @@ pub(super) fn log(event: &Event) {
             info!(event = "plugin_output", plugin, %build, "{line}");
         }
         Event::JobStarted { job, map } => {
-            debug!(event = "job_started", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
+            debug!(event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
+            debug!(event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(
-                event = "job_failed", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
+                event = "job_failed", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
                 max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
+        }
+        Event::ResultsIgnored { job, results } => {
+            warn!(
+                event = "results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, results,
+                "the task gave {results} results, but the payload is not an array of as many items: the job counts as done"
+            );
+        }
+        Event::JobFailedForGood { job, .. } => {
+            trace!(
+                event = "job_failed_for_good",
+                job = job.id,
+                task = &*job.task,
+                worker = &*job.worker,
+                "no attempt is left"
+            );
+        }
+        Event::JobCompleted { job, .. } => {
+            trace!(
+                event = "job_completed",
+                job = job.id,
+                task = &*job.task,
+                worker = &*job.worker,
+                "the job's end is stored"
+            );
+        }
+        Event::PoolCreated { pool } => trace!(event = "pool_created", worker = &**pool, "a pool begins"),
+        Event::ClaimStarted { worker, wanted } => {
+            trace!(event = "claim_started", worker = &**worker, wanted, "asking for {wanted} jobs");
+        }
+        Event::ClaimEmpty { worker } => trace!(event = "claim_empty", worker = &**worker, "there are no jobs"),
+        Event::ClaimFailed { worker, error } => {
+            trace!(event = "claim_failed", worker = &**worker, "could not claim jobs: {error}");
+        }
+        Event::WorkerStopped { worker } => trace!(event = "worker_stopped", worker = &**worker, "claims no more"),
+        Event::WorkerReleased { worker } => trace!(event = "worker_released", worker = &**worker, "runs no more jobs"),
+        Event::StopCompleted { pool, forceful } => {
+            trace!(event = "stop_completed", worker = &**pool, forceful, "the pool has stopped");
+        }
+        Event::PoolReleased { pool } => {
+            trace!(event = "pool_released", worker = &**pool, "the pool holds nothing any more")
+        }
+        Event::ListenConnecting { attempts } => trace!(event = "listen_connecting", attempts, "connecting to listen"),
+        Event::ListenFailed { attempts, error } => {
+            trace!(event = "listen_failed", attempts, "could not listen: {error}")
+        }
+        Event::Notified { channel, payload } => trace!(event = "notified", channel, payload, "heard of something"),
+        Event::ListenReleased => trace!(event = "listen_released", "nobody listens any more"),
+        Event::SignalReceived { signal, forceful } => {
+            debug!(event = "signal_received", signal, forceful, "received signal {signal}");
         }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
@@ -109,6 +163,33 @@ pub(super) fn log(event: &Event) {
             );
         }
         Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
+        Event::LocksRenewed { jobs } => {
+            debug!(event = "locks_renewed", jobs, "renewed the locks of {jobs} jobs that run long");
+        }
+        Event::ResetLockedStarted => {
+            debug!(event = "reset_locked_started", "looking for locks of workers that are gone");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs: 0, queues: 0 }, .. } => {
+            debug!(event = "reset_locked", jobs = 0, queues = 0, "no lock is older than 4 hours");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs, queues }, .. } => {
+            warn!(
+                event = "reset_locked",
+                jobs, queues, "released {jobs} jobs and {queues} queues that were locked for more than 4 hours"
+            );
+        }
+        Event::ResetLockedFailed { error, delay } => {
+            warn!(event = "reset_locked_failed", "{error}; trying again in {} s", delay.as_secs());
+        }
+        Event::Outdated { number, breaking } => {
+            error!(
+                event = "outdated",
+                number,
+                breaking,
+                "the database was just brought to revision {number}, where revision {breaking} is marked as breaking; this \
+                 program does not know it, and stops: start a newer version"
+            );
+        }
         Event::CrontabMissing { file } => {
             info!(event = "crontab_missing", file = %file.display(), "there is no crontab at {}; it is read when it comes", file.display());
         }

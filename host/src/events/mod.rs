@@ -1,17 +1,31 @@
 //! Everything observable, as one enum: the log lines and the tests' waits both hang off it.
 //!
-//! The rest of the host only announces; how a thing is said is decided in `lines`.
+//! The rest of the host only announces; how a thing is said is decided in `lines`, and what it is called in `names`.
+//!
+//! # For those who know graphile-worker's events
+//!
+//! [`Event::name`] gives graphile-worker's name of whatever it announces as well. Its *worker* runs one job at a time, and
+//! claims for itself. Here a pool has one claimer, which claims for all free slots at once, so a pool **is** one worker:
+//! `worker:create`, `worker:stop` and `worker:release` come once per pool, `worker:getJob:start` once per claim, and the
+//! `worker` of each event is the pool's id, which is what `locked_by` says. The events of one job come in this order:
+//! `worker:getJob:start`, `job:start`, then `job:success` or `job:error` (and `job:failed` if it was the last attempt), then
+//! `job:complete`. All but the first two come when the database has stored the end of the job.
+//!
+//! `pool:fatalError` and `worker:fatalError` do not exist, because a lost database is tried again for ever.
 
+mod announce;
 mod lines;
+mod names;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::broadcast;
+
+pub use announce::Events;
 
 use crate::{
     plugin::BuildId,
-    queue::{CronJob, KnownCrontab},
+    queue::{CronJob, KnownCrontab, Unlocked},
 };
 
 /// A plugin and its build, as every line about them names them.
@@ -24,6 +38,8 @@ pub struct PluginBuild {
 /// A job on the build that runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRun {
+    /// The pool that runs it, as in `locked_by`.
+    pub worker: Arc<str>,
     pub id: i64,
     pub task: Arc<str>,
     pub attempt: i16,
@@ -88,6 +104,12 @@ pub enum Event {
         file: String,
         tasks: Vec<String>,
     },
+    /// Some tasks of a file are not run, because this program has tasks of the same names compiled in.
+    TasksHidden {
+        build: PluginBuild,
+        file: String,
+        tasks: Vec<String>,
+    },
     /// Another map is in force.
     TaskMapPublished {
         epoch: u64,
@@ -146,11 +168,61 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
+    /// A task gave results for items that its job's payload does not have: the job counts as done.
+    ResultsIgnored {
+        job: JobRun,
+        results: usize,
+    },
+    /// Follows [`Event::JobFailed`] where there is no other attempt.
+    JobFailedForGood {
+        job: JobRun,
+        message: String,
+    },
+    /// The last event of a job that was started: the database has stored how it ended.
+    JobCompleted {
+        job: JobRun,
+        error: Option<String>,
+    },
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,
         task: Arc<str>,
         reason: &'static str,
+    },
+
+    // The pool, and its claimer.
+    PoolCreated {
+        pool: Arc<str>,
+    },
+    /// The database is about to be asked for as many jobs as there are free slots.
+    ClaimStarted {
+        worker: Arc<str>,
+        wanted: usize,
+    },
+    /// It had none.
+    ClaimEmpty {
+        worker: Arc<str>,
+    },
+    ClaimFailed {
+        worker: Arc<str>,
+        error: String,
+    },
+    /// No more jobs are claimed.
+    WorkerStopped {
+        worker: Arc<str>,
+    },
+    /// No job runs any more.
+    WorkerReleased {
+        worker: Arc<str>,
+    },
+    /// All that began with [`Event::Stopping`] has come to its end.
+    StopCompleted {
+        pool: Arc<str>,
+        forceful: bool,
+    },
+    /// The pool is at its end; nothing of it is locked.
+    PoolReleased {
+        pool: Arc<str>,
     },
 
     // The database.
@@ -165,8 +237,24 @@ pub enum Event {
         owner: String,
         concurrency: usize,
     },
+    /// About to listen for notifications; `attempts` counts from 1 and begins anew after each success.
+    ListenConnecting {
+        attempts: u32,
+    },
     /// Notifications arrive.
     Listening,
+    /// They do not, or no longer; it is tried again.
+    ListenFailed {
+        attempts: u32,
+        error: String,
+    },
+    /// A notification arrived.
+    Notified {
+        channel: String,
+        payload: String,
+    },
+    /// Nobody listens any more.
+    ListenReleased,
     /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
     DatabaseTrouble {
         what: &'static str,
@@ -177,6 +265,27 @@ pub enum Event {
     /// It went through again.
     DatabaseBack {
         what: &'static str,
+    },
+
+    /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
+    LocksRenewed {
+        jobs: u64,
+    },
+    /// Looking for locks that nobody lifted in hours.
+    ResetLockedStarted,
+    /// They are lifted; the next look is after `delay`.
+    ResetLockedSucceeded {
+        unlocked: Unlocked,
+        delay: Duration,
+    },
+    ResetLockedFailed {
+        error: String,
+        delay: Duration,
+    },
+    /// Another program has changed the schema in a way that this one does not know: it stops.
+    Outdated {
+        number: i32,
+        breaking: i32,
     },
 
     // Schedules.
@@ -269,6 +378,11 @@ pub enum Event {
     },
 
     // The end.
+    /// This process was told to stop, and obeys.
+    SignalReceived {
+        signal: i32,
+        forceful: bool,
+    },
     /// No more jobs are claimed.
     Stopping {
         running: usize,
@@ -281,32 +395,4 @@ pub enum Event {
     },
     /// All is done.
     Stopped,
-}
-
-/// Where events are announced. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Events {
-    subscribers: broadcast::Sender<Event>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self { subscribers: broadcast::Sender::new(1024) }
-    }
-}
-
-impl Events {
-    /// Announces an event: to the log, and to whoever subscribed.
-    pub fn emit(&self, event: Event) {
-        lines::log(&event);
-        if self.subscribers.receiver_count() > 0 {
-            // An error would mean that the last subscriber has just gone.
-            let _ = self.subscribers.send(event);
-        }
-    }
-
-    /// Hears of all events from here on. A subscriber that falls more than 1,024 behind misses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.subscribers.subscribe()
-    }
 }

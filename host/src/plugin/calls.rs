@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CallEnd {
     /// The plugin reported it, by a `STATUS_*` value.
-    Reported { status: u32, message: Option<String> },
+    Reported { status: u32, message: Option<String>, detail: Option<String> },
     /// The plugin's process is gone.
     Crashed(String),
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn done() -> CallEnd {
-        CallEnd::Reported { status: 0, message: None }
+        CallEnd::Reported { status: 0, message: None, detail: None }
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl PluginHost for Host {
         self.outbox.send(kind::ENDED, call, |body| {
             body.extend_from_slice(&end.status.to_le_bytes());
             put_text(body, end.message);
+            put_text(body, end.detail);
         });
     }
 

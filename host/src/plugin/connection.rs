@@ -190,7 +190,8 @@ impl Connection {
                 kind::ENDED => {
                     let status = frame.body.u32()?;
                     let message = frame.body.text()?.map(str::to_owned);
-                    self.calls.finish(frame.call, CallEnd::Reported { status, message });
+                    let detail = frame.body.text()?.map(str::to_owned);
+                    self.calls.finish(frame.call, CallEnd::Reported { status, message, detail });
                 }
                 kind::LOG => self.write_log(&mut frame)?,
                 kind::ADD_JOB => self.add_job(&mut frame)?,
@@ -308,6 +309,7 @@ mod tests {
         push(&mut bytes, kind::ENDED, first.id, |body| {
             body.extend_from_slice(&0_u32.to_le_bytes());
             put_text(body, None);
+            put_text(body, None);
         })
         .unwrap();
         theirs.write_all(&bytes).await.unwrap();
@@ -316,7 +318,7 @@ mod tests {
         assert!(matches!(launch.recv().await, Some(Milestone::Ready)));
         assert!(launch.recv().await.is_none(), "the launch hears of the end");
         assert_eq!(connection.fail_calls("gone"), 1);
-        assert_eq!((&mut first.end).await.unwrap(), CallEnd::Reported { status: 0, message: None });
+        assert_eq!((&mut first.end).await.unwrap(), CallEnd::Reported { status: 0, message: None, detail: None });
         assert_eq!((&mut second.end).await.unwrap(), CallEnd::Crashed("gone".to_owned()));
         assert!(connection.start(0, &job("3"), None).unwrap().is_none());
     }

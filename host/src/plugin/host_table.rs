@@ -27,6 +27,8 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
 pub(super) struct End<'a> {
     pub(super) status: u32,
     pub(super) message: Option<&'a str>,
+    /// More about it as JSON, where the status defines some.
+    pub(super) detail: Option<&'a str>,
 }
 
 /// A line for the log, at a `LEVEL_*` value.
@@ -76,6 +78,8 @@ impl Debug for AddJobReply {
 
 /// Longer messages are cut here.
 const MAX_READABLE: usize = 1 << 20;
+/// A longer detail is left out. A payload of a million items, of which each failed, has one of 16 MB.
+const MAX_DETAIL: usize = 32 << 20;
 
 struct Context {
     host: Arc<dyn PluginHost>,
@@ -98,10 +102,12 @@ unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Ou
     guarded(context, |host| {
         if (outcome.size as usize) < size_of::<Outcome<'_>>() {
             let message = Some("the plugin reported an outcome that is too short to be one");
-            return host.finished(call, End { status: STATUS_ERROR, message });
+            return host.finished(call, End { status: STATUS_ERROR, message, detail: None });
         }
         let message = readable(outcome.message);
-        host.finished(call, End { status: outcome.status, message: message.as_deref() });
+        // A part of it would be of no use, other than that of a message.
+        let detail = lossy(outcome.detail).filter(|detail| detail.len() <= MAX_DETAIL);
+        host.finished(call, End { status: outcome.status, message: message.as_deref(), detail: detail.as_deref() });
     });
 }
 

@@ -153,7 +153,8 @@ impl PluginHost for InProcessHost {
     fn finished(&self, call: u64, end: End<'_>) {
         let message = end.message.map(str::to_owned);
         if call != INIT_CALL {
-            self.calls.finish(call, CallEnd::Reported { status: end.status, message });
+            let detail = end.detail.map(str::to_owned);
+            self.calls.finish(call, CallEnd::Reported { status: end.status, message, detail });
             return;
         }
         let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };

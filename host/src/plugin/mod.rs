@@ -22,6 +22,8 @@ mod process;
 mod restarts;
 // The runner in the host's process.
 mod in_process;
+// The runner for tasks that are part of this program.
+mod built_in;
 // The border itself; the child's side uses it as well.
 mod calls;
 mod host_calls;
@@ -29,11 +31,12 @@ mod host_table;
 mod libc_calls;
 mod loader;
 
+pub use built_in::{BuiltInTask, TaskCode, TaskEnd, TaskRun};
 pub use child_main::plugin_child;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
-pub use job::{Cancel, FailureKind, JobInput, Outcome};
+pub use job::{Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{ManifestInfo, TaskSpec};
 pub use process::probe;

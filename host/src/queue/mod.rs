@@ -6,9 +6,13 @@ mod connection;
 mod error;
 
 mod job;
+mod job_rules;
 mod new_job;
+mod request_order;
 
+mod add_job;
 mod add_jobs;
+mod adding;
 mod complete_jobs;
 mod cron;
 mod fail_jobs;
@@ -16,18 +20,23 @@ mod force_unlock;
 mod get_jobs;
 mod known_crontabs;
 mod listen;
+mod lock_age;
 mod return_jobs;
 mod task_ids;
 
+pub use adding::{AddedJob, add_job, add_jobs};
 pub use complete_jobs::CompletedJob;
 pub use connection::{Database, DatabaseSettings, Session};
 pub use cron::CronJob;
 pub use error::QueueError;
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
+pub use get_jobs::Conditions;
 pub use job::Job;
 pub use known_crontabs::KnownCrontab;
 pub use listen::{Notification, listen};
+pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
 
 pub(crate) use connection::quote_identifier;
+pub(crate) use error::reason_of;

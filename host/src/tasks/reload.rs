@@ -320,6 +320,7 @@ impl TasksFolder {
             replaced: replaced.as_ref().map(|generation| generation.build()),
             took,
         });
+        self.news.extend(self.map.hidden_in(&generation, file));
         if let Some(replaced) = replaced {
             self.outgoing.push(replaced);
             self.retry_conflicts();

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    events::Event,
+    events::{Event, PluginBuild},
     plugin::{Availability, Generation, TaskSpec},
 };
 
@@ -65,6 +65,8 @@ pub struct LiveTaskMap {
     epoch: watch::Sender<u64>,
     schedules: watch::Sender<Vec<DeclaredSchedule>>,
     publishing: Mutex<()>,
+    /// Tasks that are part of this program: whatever is published, they are in it, before those of the same name.
+    built_in: Option<Arc<Generation>>,
 }
 
 /// A schedule that a build declares beside a task.
@@ -83,11 +85,28 @@ impl Default for LiveTaskMap {
             epoch: watch::Sender::new(0),
             schedules: watch::Sender::new(Vec::new()),
             publishing: Mutex::new(()),
+            built_in: None,
         }
     }
 }
 
 impl LiveTaskMap {
+    /// A map in which the tasks of this build are, and stay, whatever else is put in force.
+    pub fn with_built_in(generation: Arc<Generation>) -> Self {
+        let map = Self { built_in: Some(generation), ..Self::default() };
+        map.put_in_force(std::iter::empty());
+        map
+    }
+
+    /// Says which tasks of a file's build are not run, because this program has tasks of the same names.
+    pub(super) fn hidden_in(&self, generation: &Generation, file: &str) -> Option<Event> {
+        let own = self.built_in.as_ref()?.tasks();
+        let hidden = generation.tasks().iter().filter(|task| own.iter().any(|own| own.name == task.name));
+        let tasks: Vec<String> = hidden.map(|task| task.name.clone()).collect();
+        let build = PluginBuild { plugin: generation.plugin().to_owned(), build: generation.build() };
+        (!tasks.is_empty()).then(|| Event::TasksHidden { build, file: file.to_owned(), tasks })
+    }
+
     /// The map as of now.
     pub fn load(&self) -> Arc<TaskMap> {
         self.current.load_full()
@@ -103,8 +122,8 @@ impl LiveTaskMap {
     }
 
     /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
-    pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
-        let generations: Vec<_> = generations.collect();
+    pub(super) fn put_in_force<'a>(&'a self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
+        let generations: Vec<_> = generations.chain(&self.built_in).collect();
         self.declare(&generations);
         let mut tasks = BTreeMap::new();
         for generation in generations.into_iter().filter(|one| *one.availability().borrow() == Availability::Serving) {

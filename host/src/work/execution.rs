@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Level;
 
 use super::{completion::Completions, pool::Pool};
 use crate::{
     events::{Event, JobRun},
-    plugin::{BuildId, FailureKind, JobInput, Outcome},
+    plugin::{BuildId, FailedItems, FailureKind, JobInput, Outcome},
     queue::Job,
     tasks::Task,
 };
@@ -41,6 +43,8 @@ pub(super) enum VerdictKind {
     Fail {
         message: String,
         permanent: bool,
+        /// What the payload becomes, if it is to be another one.
+        payload: Option<String>,
     },
     Return {
         reason: &'static str,
@@ -76,14 +80,35 @@ impl Execution {
                 return (VerdictKind::Return { reason: "the host is stopping" }, self.describe(None));
             }
             let run = self.describe(Some(&task));
-            self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.map });
+            self.pool.events.emit_if_heard(Level::DEBUG, || Event::JobStarted { job: run.clone(), map: self.map });
             match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent }, run);
+                    return (VerdictKind::Fail { message, permanent, payload: None }, run);
+                }
+                Outcome::PartlyFailed { items, message } => {
+                    let kind = self.partly_failed(&items, message, self.is_last_attempt(&task), &run);
+                    return (kind, run);
                 }
                 Outcome::NotStarted => tried = Some(task),
+            }
+        }
+    }
+
+    /// The next attempt gets the items that failed and no others, as they were stored.
+    fn partly_failed(&self, failed: &FailedItems, message: String, last: bool, run: &JobRun) -> VerdictKind {
+        match serde_json::from_str::<Vec<&RawValue>>(&self.job.payload) {
+            Ok(items) if items.len() == failed.items() => {
+                let (left, again) = failed.left();
+                let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
+                let payload = Some(format!("[{}]", left.join(",")));
+                VerdictKind::Fail { message, permanent: last || !again, payload }
+            }
+            // As graphile-worker does: results that stand for nothing in the payload are no results.
+            _ => {
+                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items() });
+                VerdictKind::Complete
             }
         }
     }
@@ -100,11 +125,12 @@ impl Execution {
 
     fn describe(&self, task: Option<&Task>) -> JobRun {
         JobRun {
+            worker: Arc::clone(&self.pool.id),
             id: self.job.id,
             task: Arc::clone(&self.task),
             attempt: self.job.attempts,
             max_attempts: self.job.max_attempts,
-            plugin: task.map_or_else(|| Arc::from(""), |task| Arc::from(task.generation.plugin())),
+            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
             build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
         }
     }

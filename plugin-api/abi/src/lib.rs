@@ -64,6 +64,10 @@ pub const STATUS_PANIC: u32 = 2;
 pub const STATUS_CANCELLED: u32 = 3;
 /// The task failed and trying again is pointless: the job fails for good.
 pub const STATUS_DISCARD: u32 = 4;
+/// The payload is an array, and some of its items failed; the job is tried again later with these alone. The outcome's
+/// detail is a JSON object: `items`, how many the task saw, and `failed`, an array of objects with the `index` of an item
+/// that failed, from 0 and in ascending order, and, if trying it again is pointless, `"discard": true`.
+pub const STATUS_PARTLY_FAILED: u32 = 5;
 
 /// [`VTable::cancel`]: tell the task, which may end as it likes.
 pub const CANCEL_ASK: u32 = 0;
@@ -200,6 +204,8 @@ pub struct TaskDef {
     pub name: Str<'static>,
     /// One line for people, from the task's documentation; may be absent.
     pub description: Str<'static>,
+    /// When the host adds a job of it by itself: lines as in a crontab, without the task's name; may be absent.
+    pub schedules: Str<'static>,
 }
 
 // SAFETY: static data, immutable.

@@ -3,6 +3,7 @@
 mod derive;
 mod options;
 mod plugin;
+mod schedule;
 mod task;
 
 use proc_macro::TokenStream;
@@ -21,6 +22,10 @@ use proc_macro::TokenStream;
 /// | `name = "mail/send:now"` | the identifier that jobs name: up to 128 characters, no spaces | the function's name |
 /// | `timeout = "30s"` | how long a job may run, in `ms`, `s`, `m` and `h` | the host's settings decide |
 /// | `max_attempts = 5` | the job fails for good at this attempt, even if it was added with more | the job decides |
+/// | `schedule = "0 4 * * *"` | the host adds a job at these times, by UTC, for as long as it has the plugin; may be given several times | nobody does |
+///
+/// A schedule is a line of a crontab without the task's name: minute, hour, day of the month, month, day of the week, then
+/// options and a payload if it needs some: `"0 4 * * 1-5 ?tz=Europe/Berlin&fill=1d {\"full\": true}"`.
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(options.into(), &item.into()).into()

@@ -59,6 +59,12 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
     };
     let timeout_ms = options.timeout_ms.unwrap_or(0);
     let max_attempts = options.max_attempts.unwrap_or(0);
+    let schedules = if options.schedules.is_empty() {
+        quote!(::core::option::Option::None)
+    } else {
+        let lines = options.schedules.join("\n");
+        quote!(::core::option::Option::Some(#lines))
+    };
     let run = run(&function.sig, &parameters);
     let fits = match &parameters.context {
         Some(Context::State(state)) => quote! {
@@ -78,6 +84,7 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
             const DESCRIPTION: ::core::option::Option<&'static str> = #description;
             const TIMEOUT_MS: u64 = #timeout_ms;
             const MAX_ATTEMPTS: u32 = #max_attempts;
+            const SCHEDULES: ::core::option::Option<&'static str> = #schedules;
             #[allow(clippy::let_unit_value)]
             fn run(__job: ::taskbay_plugin::private::JobCall) -> ::taskbay_plugin::private::Work {
                 #run

@@ -17,8 +17,8 @@ use std::{
 use abi_stable::{export_root_module, prefix_type::PrefixTypeTrait};
 use taskbay_abi::{
     ABI_MAJOR, ABI_MINOR, CANCEL_ABORT, CANCEL_ASK, Header, Host, INIT_CALL, Job, MAGIC, Outcome, PluginModule,
-    PluginModule_Ref, Reply, STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC, Str, TaskDef,
-    VTable,
+    PluginModule_Ref, Reply, STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC,
+    STATUS_PARTLY_FAILED, Str, TaskDef, VTable,
 };
 
 /// The tests overwrite what follows the `=` in a copy of the file, and so get builds that differ.
@@ -56,10 +56,11 @@ const fn task(name: &'static str, timeout_ms: u64) -> TaskDef {
         timeout_ms,
         name: Str::new(name),
         description: Str::NONE,
+        schedules: Str::NONE,
     }
 }
 
-static TASKS: [TaskDef; 22] = [
+static TASKS: [TaskDef; 23] = [
     task("ok", 0),
     task("error", 0),
     task("discard", 0),
@@ -82,6 +83,7 @@ static TASKS: [TaskDef; 22] = [
     task("describe", 0),
     task("pid", 0),
     task("environment", 0),
+    task("partly", 0),
 ];
 
 #[unsafe(no_mangle)]
@@ -144,6 +146,7 @@ unsafe extern "C" fn start(task: u32, job: &Job<'_>, call: u64) {
         "describe" => finish(call, STATUS_ERROR, &describe(job)),
         "pid" => finish(call, STATUS_ERROR, &std::process::id().to_string()),
         "environment" => finish(call, STATUS_ERROR, &std::env::var(&payload).unwrap_or("not set".to_owned())),
+        "partly" => partly(call, &payload),
         "twice" => twice(call),
         "ask" | "abort-only" | "release" => {
             WAITING.lock().unwrap().get_or_insert_default().insert(call, name);
@@ -174,6 +177,13 @@ fn describe(job: &Job<'_>) -> String {
         text(job.last_error),
         text(job.flags)
     )
+}
+
+/// Reports that items failed, with the payload as the account of which.
+fn partly(call: u64, detail: &str) {
+    let (status, message) = (STATUS_PARTLY_FAILED, Str::new("some"));
+    let outcome = Outcome { size: size_of::<Outcome<'_>>() as u32, status, message, detail: Str::new(detail) };
+    unsafe { (host().finish)(host().context, call, &outcome) };
 }
 
 fn twice(call: u64) {
