@@ -145,11 +145,16 @@ impl LiveTaskMap {
         Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
     }
 
-    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it.
+    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it. Only what is
+    /// declared beside tasks that are hidden by the program's own does not.
     fn declare(&self, generations: &[&Arc<Generation>]) {
+        let own = self.built_in.as_ref();
+        let is_hidden = |generation: &Arc<Generation>, name: &str| {
+            own.is_some_and(|own| !Arc::ptr_eq(own, generation) && own.tasks().iter().any(|task| task.name == name))
+        };
         let mut declared = Vec::new();
         for generation in generations {
-            for task in generation.tasks() {
+            for task in generation.tasks().iter().filter(|task| !is_hidden(generation, &task.name)) {
                 declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
                     plugin: generation.plugin().to_owned(),
                     task: task.name.clone(),
