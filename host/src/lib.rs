@@ -31,3 +31,5 @@ pub mod queue;
 // Where the database comes from.
 pub mod embedded_postgres;
 pub mod migrate;
+// For programs that administer jobs without running any.
+pub mod worker_utils;
