@@ -1,6 +1,6 @@
 //! The wiring: starts the stages, stops them in reverse, takes the stop signal as an argument.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
@@ -34,6 +34,8 @@ pub enum HostError {
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
+    #[error("there is nothing to do: the tasks folder {} has no task; put a compiled plugin there, or name another folder", .0.display())]
+    NoTasks(PathBuf),
 }
 
 /// Signals from outside.
@@ -62,11 +64,19 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
         program: settings.program,
     };
     let tolerate_broken = settings.folder.tolerate_broken_start;
+    let folder_path = settings.folder.path.clone();
     let mut folder = TasksFolder::new(settings.folder, settings.plugins, services, Arc::clone(&tasks));
     let rejections = folder.load_all().await?;
     if !rejections.is_empty() && !tolerate_broken {
         folder.stop(RETIRE_WITHIN).await;
         return Err(HostError::BrokenFiles(rejections));
+    }
+    if tasks.load().identifiers().len() == 0 {
+        if mode == Mode::Once {
+            folder.stop(RETIRE_WITHIN).await;
+            return Err(HostError::NoTasks(folder_path));
+        }
+        events.emit(Event::NoTasks { folder: folder_path });
     }
 
     let background = CancellationToken::new();

@@ -38,6 +38,10 @@ pub enum Event {
         plugins: usize,
         tasks: usize,
     },
+    /// The host starts without any task: it works no job before a plugin comes.
+    NoTasks {
+        folder: PathBuf,
+    },
     /// The folder is not there (any more); what was loaded keeps serving.
     FolderMissing {
         folder: PathBuf,
