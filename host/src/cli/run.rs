@@ -77,7 +77,23 @@ impl Run {
         let control = Control::default();
         let received = signals::listen(&control, Hangup::Rescan).map_err(CliError::system("listen for signals"))?;
         let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
-        let database = database::settings(&settings, server.as_ref())?;
+        let ended = self.work(settings, server.as_ref(), control).await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        Ok(match ended? {
+            Ending::Success => received.get().map_or(Ending::Success, Ending::Signal),
+            ending => ending,
+        })
+    }
+
+    async fn work(
+        self,
+        settings: Layer,
+        server: Option<&EmbeddedPostgres>,
+        control: Control,
+    ) -> Result<Ending, CliError> {
+        let database = database::settings(&settings, server)?;
         if self.schema_only {
             return prepare(&Database::new(database)?).await;
         }
@@ -88,13 +104,8 @@ impl Run {
         }
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let mode = if self.once { Mode::Once } else { Mode::Continuous };
-        let settings = settings.into_working_settings(database, purpose)?;
-        let ended = host::run(settings, mode, Events::default(), control).await;
-        if let Some(server) = server {
-            server.stop().await;
-        }
-        ended?;
-        Ok(received.get().map_or(Ending::Success, Ending::Signal))
+        host::run(settings.into_working_settings(database, purpose)?, mode, Events::default(), control).await?;
+        Ok(Ending::Success)
     }
 }
 

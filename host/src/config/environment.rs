@@ -66,12 +66,14 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<(String, Op
         .filter(|name| name.starts_with("TASKBAY_"))
         .collect();
     // Without what all have in common, which would make all of them near.
-    let ends: Vec<&'static str> = known.iter().filter_map(|name| name.strip_prefix("TASKBAY_")).collect();
+    let ends: Vec<String> = known.iter().map(|name| name["TASKBAY_".len()..].to_lowercase()).collect();
+    let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
     names
         .filter(|name| !known.contains(&name.as_str()) && !OTHERS.contains(&name.as_str()))
         .filter_map(|name| {
-            let end = name.strip_prefix("TASKBAY_")?.to_owned();
-            let near = nearest(&end, &ends).and_then(|near| known.iter().find(|name| name.ends_with(near)).copied());
+            let near = nearest(name.strip_prefix("TASKBAY_")?, &ends);
+            let place = ends.iter().position(|end| Some(*end) == near);
+            let near = place.map(|place| known[place]);
             Some((name, near))
         })
         .collect()
