@@ -52,7 +52,7 @@ async fn a_list_shows_each_job_on_one_line() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 6, "{text}");
     for (line, parts) in lines.iter().zip([
-        &["ID", "STATE", "TASK", "RUNS", "TRIED", "PRIORITY", "QUEUE", "KEY", "DETAILS"][..],
+        &["ID", "STATE", "TASK", "RUNS", "TRIED", "PRIO", "QUEUE", "KEY", "DETAILS"][..],
         &["scheduled", "report", "in 59m", "0/25"],
         &["ready", "send_email", "0/25", "{\"to\":\"ada\"}"],
         &["running", "import", "since", "1/25", "imports", "by pool-1"],
@@ -128,7 +128,7 @@ async fn show_tells_everything_of_a_job() {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
     assert!(!text.contains('\x1b'));
-    assert_eq!(said(&jobs(&database, &["show", "--key", "k"]), 0), text.clone());
+    assert_eq!(said(&jobs(&database, &["show", "--key", "k"]), 0), text);
     assert_eq!(said(&jobs(&database, &["show", &id, "--payload"]), 0), "{\"to\":\"bob\"}\n");
     assert_eq!(json_of(&jobs(&database, &["show", &id, "--json"]))["id"], retrying);
     assert!(said(&jobs(&database, &["show", "4711"]), 1).contains("job 4711 does not exist"));

@@ -27,10 +27,10 @@ impl Layer {
         let mut layer = Self::default();
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         for setting in SETTINGS {
-            read(setting, &set, &mut layer, |layer| layer)?;
+            read(setting, set, &mut layer, |layer| layer)?;
         }
         for setting in PLUGIN_SETTINGS {
-            read(setting, &set, &mut layer, |layer| &mut layer.all_plugins)?;
+            read(setting, set, &mut layer, |layer| &mut layer.all_plugins)?;
         }
         Ok(layer)
     }

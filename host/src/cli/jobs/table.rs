@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Row, Table, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
 use super::super::{
     logging::one_line,
@@ -12,6 +12,13 @@ use crate::queue::{JobState, StoredJob};
 
 /// The most of a payload or an error that a line shows where nothing limits its width.
 const LONGEST_CELL: usize = 120;
+
+/// The same for all columns but the last, on a terminal.
+const LONGEST_ON_TERMINAL: usize = 32;
+/// What is left for the last column even if the line then is wider than the terminal.
+const NARROWEST_DETAILS: u16 = 12;
+/// Between two columns.
+const GAP: u16 = 2;
 
 /// A column: its title, and what it says of a job; it is left out where it says nothing of any.
 type Column = (&'static str, fn(&StoredJob) -> String);
@@ -26,7 +33,7 @@ const COLUMNS: [Column; 9] = [
         _ => relative(job.run_at),
     }),
     ("TRIED", |job| format!("{}/{}", job.attempts, job.max_attempts)),
-    ("PRIORITY", |job| if job.priority == 0 { String::new() } else { job.priority.to_string() }),
+    ("PRIO", |job| if job.priority == 0 { String::new() } else { job.priority.to_string() }),
     ("QUEUE", |job| job.queue_name.clone().unwrap_or_default()),
     ("KEY", |job| job.key.clone().unwrap_or_default()),
     ("DETAILS", details),
@@ -62,39 +69,48 @@ fn details(job: &StoredJob) -> String {
     }
 }
 
-/// Rows below titles. A row that is too wide is cut, and says so by three dots.
+/// Rows below titles. On a terminal the last column is cut to what is left of the width, and says so by three dots.
 pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size_of(stdout()) {
-        table.set_width(width.max(40));
-    }
+    let terminal = terminal_size::terminal_size_of(stdout()).map(|(width, _)| width.0);
+    let last = titles.len().saturating_sub(1);
+    let longest = |column: usize| if column < last && terminal.is_some() { LONGEST_ON_TERMINAL } else { LONGEST_CELL };
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().enumerate().map(|(column, text)| cut(text, longest(column))).collect())
+        .collect();
     let numeric =
         |column: usize| rows.iter().all(|row| row[column].chars().all(|c| c.is_ascii_digit() || c == '-' || c == '/'));
-    let alignments: Vec<CellAlignment> = (0..titles.len())
-        .map(|column| if numeric(column) { CellAlignment::Right } else { CellAlignment::Left })
-        .collect();
-    table.set_header(
-        titles.iter().zip(&alignments).map(|(title, alignment)| Cell::new(title).set_alignment(*alignment)),
-    );
+    let aligned = |column: usize, text: &str| {
+        Cell::new(text).set_alignment(if numeric(column) { CellAlignment::Right } else { CellAlignment::Left })
+    };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(titles.iter().enumerate().map(|(column, title)| aligned(column, title)));
     for row in &rows {
-        let cells = row.iter().zip(&alignments).map(|(text, alignment)| Cell::new(cut(text)).set_alignment(*alignment));
-        let mut row = Row::from(cells);
+        let mut row = Row::from(row.iter().enumerate().map(|(column, text)| aligned(column, text)));
         row.max_height(1);
         table.add_row(row);
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
+        if column.index < last {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    if let Some(width) = terminal {
+        let widths = table.column_max_content_widths();
+        let before_last: u16 = widths.iter().take(last).map(|width| width + GAP).sum();
+        table.set_width(width.max(before_last + NARROWEST_DETAILS));
     }
     table.trim_fmt() + "\n"
 }
 
-fn cut(text: &str) -> String {
+fn cut(text: &str, longest: usize) -> String {
     let line = one_line(text);
-    if line.chars().count() <= LONGEST_CELL {
+    if line.chars().count() <= longest {
         return line;
     }
-    line.chars().take(LONGEST_CELL).chain("...".chars()).collect()
+    line.chars().take(longest).chain("...".chars()).collect()
 }
 
 fn is_coloured() -> bool {
