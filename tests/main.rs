@@ -43,6 +43,11 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+// Where settings come from, and which of them counts.
+mod settings;
+// Jobs in the hands of administrators: by the command line, and by the library.
+mod jobs_command;
+mod worker_utils;
 // The private Postgres of a folder.
 mod embedded_postgres;
 // From a saved source file to the job that runs it.

@@ -13,6 +13,9 @@ pub(super) fn log(event: &Event) {
         Event::FolderReady { folder, plugins, tasks } => {
             info!(event = "folder_ready", folder = %folder.display(), plugins, tasks, "watching the tasks folder");
         }
+        Event::NoTasks { folder } => {
+            warn!(event = "no_tasks", folder = %folder.display(), "there is no task yet, so no job is worked: put a compiled plugin into {}", folder.display());
+        }
         Event::FolderMissing { folder, reason } => {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
         }
@@ -79,7 +82,7 @@ pub(super) fn log(event: &Event) {
             debug!(event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
+            debug!(target: "taskbay::events::done", event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(

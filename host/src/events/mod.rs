@@ -16,44 +16,19 @@
 mod announce;
 mod lines;
 mod names;
+mod subjects;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 pub use announce::Events;
+pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
 use crate::{
     plugin::BuildId,
-    queue::{CronJob, KnownCrontab, Unlocked},
+    queue::{CronJob, Unlocked},
 };
-
-/// A plugin and its build, as every line about them names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginBuild {
-    pub plugin: String,
-    pub build: BuildId,
-}
-
-/// A job on the build that runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRun {
-    /// The pool that runs it, as in `locked_by`.
-    pub worker: Arc<str>,
-    pub id: i64,
-    pub task: Arc<str>,
-    pub attempt: i16,
-    pub max_attempts: i16,
-    pub plugin: Arc<str>,
-    pub build: BuildId,
-}
-
-/// A schedule that is made up for, and what the database knew of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackfilledItem {
-    pub job: CronJob,
-    pub known: KnownCrontab,
-}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -64,6 +39,10 @@ pub enum Event {
         folder: PathBuf,
         plugins: usize,
         tasks: usize,
+    },
+    /// The host starts without any task: it works no job before a plugin comes.
+    NoTasks {
+        folder: PathBuf,
     },
     /// The folder is not there (any more); what was loaded keeps serving.
     FolderMissing {

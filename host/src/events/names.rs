@@ -45,6 +45,7 @@ impl Event {
             Self::CronScheduled { .. } => "cron:scheduled",
             // Ours.
             Self::FolderReady { .. } => "folder:ready",
+            Self::NoTasks { .. } => "folder:noTasks",
             Self::FolderMissing { .. } => "folder:missing",
             Self::FolderBack { .. } => "folder:back",
             Self::WatchFailed { .. } => "folder:watchFailed",
