@@ -9,8 +9,8 @@ use super::{Event, PluginBuild};
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
     match event {
-        Event::FolderReady { folder, plugins, tasks } => {
-            info!(event = "folder_ready", folder = %folder.display(), plugins, tasks, "watching the tasks folder");
+        Event::FolderReady { folder, plugins, executables, tasks } => {
+            info!(event = "folder_ready", folder = %folder.display(), plugins, executables, tasks, "watching the tasks folder");
         }
         Event::FolderMissing { folder, reason } => {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
@@ -29,6 +29,18 @@ pub(super) fn log(event: &Event) {
         }
         Event::FileRejected { file, reason, serving: None } => {
             error!(event = "file_rejected", file, "{file}: {reason}");
+        }
+        Event::FileSkipped { file, reason, unexpected: true } => {
+            info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::FileSkipped { file, reason, unexpected: false } => {
+            debug!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::TaskShadowed { file, task, by } => {
+            warn!(
+                event = "task_shadowed",
+                file, task, by, "{file} gets no jobs of {task}, because {by} goes first; rename one of them"
+            );
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");
@@ -81,6 +93,12 @@ pub(super) fn log(event: &Event) {
                 event = "job_failed", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
                 max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: true, line } => {
+            error!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: false, line } => {
+            info!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
         }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");

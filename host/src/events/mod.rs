@@ -36,6 +36,7 @@ pub enum Event {
     FolderReady {
         folder: PathBuf,
         plugins: usize,
+        executables: usize,
         tasks: usize,
     },
     /// The folder is not there (any more); what was loaded keeps serving.
@@ -62,6 +63,18 @@ pub enum Event {
         file: String,
         reason: String,
         serving: Option<BuildId>,
+    },
+    /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
+    FileSkipped {
+        file: String,
+        reason: String,
+        unexpected: bool,
+    },
+    /// An executable's task is another file's, which goes first; it gets its jobs when that file is gone.
+    TaskShadowed {
+        file: String,
+        task: String,
+        by: String,
     },
     /// A build was loaded and takes jobs; `replaced` is the one before it.
     PluginLoaded {
@@ -134,6 +147,14 @@ pub enum Event {
         message: String,
         retry: bool,
         took: Duration,
+    },
+    /// A line that the process of an executable wrote to its standard output or error while it ran this job.
+    JobOutput {
+        id: i64,
+        task: Arc<str>,
+        build: PluginBuild,
+        error: bool,
+        line: String,
     },
     /// A claimed job went back without having started.
     JobReturned {

@@ -9,9 +9,11 @@ use tokio_util::{
 };
 
 use super::{
-    BuildId, Cancel, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings,
-    TaskSpec,
+    BuildId, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo,
+    Outcome, PluginSettings, TaskSpec,
     child::Child,
+    executable::{self, Executable},
+    executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
 };
@@ -58,6 +60,7 @@ pub struct Generation {
 enum Runner {
     Child(Child),
     InProcess(InProcess),
+    Executable(Executable),
 }
 
 impl Generation {
@@ -79,18 +82,45 @@ impl Generation {
                 (Runner::InProcess(plugin), manifest)
             }
         };
-        Ok(Arc::new(Self {
+        Ok(Self::begin(build, manifest, settings, &services.events, runner, availability))
+    }
+
+    /// Takes an executable file into service, which starts nothing until there is a job.
+    pub fn of_executable(file: ExecutableFile, settings: &PluginSettings, events: &Events) -> Arc<Generation> {
+        let build = PluginBuild { plugin: file.identifier.clone(), build: file.build };
+        let availability = watch::Sender::new(Availability::Serving);
+        let manifest = executable::executable_manifest(&file.identifier);
+        let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
+        Self::begin(build, manifest, settings, events, runner, availability)
+    }
+
+    fn begin(
+        build: PluginBuild,
+        manifest: ManifestInfo,
+        settings: &PluginSettings,
+        events: &Events,
+        runner: Runner,
+        availability: watch::Sender<Availability>,
+    ) -> Arc<Generation> {
+        Arc::new(Self {
             build,
             manifest,
             default_timeout: settings.timeout,
             cancel_grace: settings.cancel_grace,
             runner,
-            events: services.events.clone(),
+            events: events.clone(),
             availability,
             running: TaskTracker::new(),
             killed: CancellationToken::new(),
             ended: OnceCell::new(),
-        }))
+        })
+    }
+
+    /// Says of an executable file that it was looked at again and holds the same as before.
+    pub fn verify_again(&self, key: FileKey) {
+        if let Runner::Executable(executable) = &self.runner {
+            executable.verify_again(key);
+        }
     }
 
     /// The plugin's name, from its file's name.
@@ -129,6 +159,11 @@ impl Generation {
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(_running) = self.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        if let Runner::Executable(executable) = &self.runner {
+            let limit = limit.unwrap_or(executable::TIMEOUT);
+            let run = Run { limit, grace: self.cancel_grace, cancel, killed: &self.killed };
+            return executable.run(job, run).await;
+        }
         let (call, line) = match self.runner.start(task, job, limit) {
             Ok(Some(started)) => started,
             Ok(None) => return Outcome::NotStarted,
@@ -174,6 +209,8 @@ impl Generation {
         match &self.runner {
             Runner::Child(child) => child.shutdown(limit).await,
             Runner::InProcess(plugin) => plugin.shutdown(limit).await,
+            // Each of its processes ended with its job.
+            Runner::Executable(_) => {}
         }
         self.availability.send_replace(Availability::Stopped);
         self.events.emit(Event::Retired { build: self.build.clone() });
@@ -199,6 +236,8 @@ impl Runner {
                 child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))
             }
             Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
+            // Its jobs are no calls.
+            Runner::Executable(_) => None,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Which build runs which task: immutable, and swapped whole.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -58,6 +58,15 @@ impl TaskMap {
     }
 }
 
+/// What came of putting files in force.
+#[derive(Debug)]
+pub(super) struct InForce {
+    /// The event that tells of it, if that changed the map.
+    pub(super) published: Option<Event>,
+    /// Which files get no jobs of which task, and the file that does.
+    pub(super) shadowed: BTreeMap<String, (String, String)>,
+}
+
 /// The current task map, shared by the one who publishes it and those who work by it.
 #[derive(Debug)]
 pub struct LiveTaskMap {
@@ -87,14 +96,32 @@ impl LiveTaskMap {
         map
     }
 
-    /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
-    pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
-        let mut tasks = BTreeMap::new();
-        for generation in generations.filter(|one| *one.availability().borrow() == Availability::Serving) {
+    /// Replaces the map by the tasks of these files' builds, as far as they take jobs now, and says what that changed, if
+    /// anything. A task goes to the first that has it, even while that takes no jobs.
+    pub(super) fn put_in_force<'a>(&self, files: impl Iterator<Item = (&'a str, &'a Arc<Generation>)>) -> InForce {
+        let mut owners: BTreeMap<&str, (&str, &Arc<Generation>, u32)> = BTreeMap::new();
+        let mut shadowed = BTreeMap::new();
+        for (file, generation) in files {
             for (index, task) in (0..).zip(generation.tasks()) {
-                tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
+                match owners.entry(&task.name) {
+                    Entry::Vacant(free) => drop(free.insert((file, generation, index))),
+                    Entry::Occupied(owned) => {
+                        shadowed.insert(file.to_owned(), (task.name.clone(), owned.get().0.to_owned()));
+                    }
+                }
             }
         }
+        let serves = |one: &Arc<Generation>| *one.availability().borrow() == Availability::Serving;
+        let tasks = owners
+            .into_iter()
+            .filter(|(_, (_, generation, _))| serves(generation))
+            .map(|(name, (_, generation, index))| (name.to_owned(), Task { generation: Arc::clone(generation), index }))
+            .collect();
+        InForce { published: self.replace(tasks), shadowed }
+    }
+
+    /// Publishes a map unless it is the one that is in force.
+    fn replace(&self, tasks: BTreeMap<String, Task>) -> Option<Event> {
         let before = self.load();
         let same = before.identifiers().len() == tasks.len()
             && before.iter().zip(&tasks).all(|((old_name, old), (name, new))| {
