@@ -1,6 +1,6 @@
 //! One run of an executable file: feeds it, listens to it, waits for its end or brings that about, and says how it ended.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
@@ -106,9 +106,16 @@ impl Run<'_> {
     }
 
     fn verdict(&self, status: std::io::Result<ExitStatus>, stop: Option<Stop>, said: &[String]) -> Outcome {
+        // Told to end or not, it did what it had to.
+        if status.as_ref().is_ok_and(ExitStatus::success) {
+            return Outcome::Done;
+        }
+        let killed = status.as_ref().is_ok_and(|status| status.signal() == Some(Signal::KILL.as_raw()));
         let (kind, how) = match status {
-            // Told to end or not, it did what it had to.
-            Ok(status) if status.success() => return Outcome::Done,
+            Ok(_) if killed && stop.is_some() => {
+                let grace = humantime::format_duration(self.grace);
+                (FailureKind::Crash, format!("did not within {grace} and was killed"))
+            }
             Ok(status) => match status.code() {
                 Some(code) => (FailureKind::Error, format!("exited with code {code}")),
                 None => (FailureKind::Crash, format!("was killed by {}", signal_name(status))),

@@ -90,12 +90,12 @@ impl Watcher {
         }
     }
 
-    /// Watches exactly these folders below the folder, and says whether that are more than before.
+    /// Watches exactly these folders below the folder, which are sorted, and says whether that are more than before.
     pub(super) fn follow(&mut self, folders: &[PathBuf]) -> bool {
         let Some(system) = self.system.as_mut().filter(|_| self.watched.is_some()) else { return false };
         let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
         below.retain(|folder| {
-            let stays = folders.contains(folder);
+            let stays = folders.binary_search(folder).is_ok();
             if !stays {
                 // Most have gone, and their watch with them.
                 let _ = system.unwatch(folder);
