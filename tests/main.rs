@@ -35,6 +35,8 @@ mod payloads;
 mod examples;
 // Files that cannot be loaded.
 mod bad_files;
+// Executable files as tasks.
+mod executables;
 // How files come, change and go, and which are none.
 mod folder;
 // Replacing a plugin under load.

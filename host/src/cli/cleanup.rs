@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Layer, Purpose},
     queue::{CleanupTask, Database},
-    tasks::inspect_folder,
+    tasks::{Verdict, inspect_folder},
 };
 
 /// Delete jobs that failed for good, and the names of tasks and queues without jobs
@@ -114,8 +114,9 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
     let mut names = Vec::new();
     for report in inspect_folder(&folder.path, false, &plugins, super::plugins::program()).await? {
         match report.verdict {
-            Ok(manifest) => names.extend(manifest.tasks.into_iter().map(|task| task.name)),
-            Err(reason) => {
+            Verdict::Loads(manifest) => names.extend(manifest.tasks.into_iter().map(|task| task.name)),
+            Verdict::Skipped(_) => {}
+            Verdict::Refused(reason) => {
                 return Err(CliError::Usage(format!(
                     "{} cannot be loaded, so it is not known which names of tasks it uses: {reason}; mend or remove it",
                     report.file

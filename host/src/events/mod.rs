@@ -38,6 +38,7 @@ pub enum Event {
     FolderReady {
         folder: PathBuf,
         plugins: usize,
+        executables: usize,
         tasks: usize,
     },
     /// The host starts without any task: it works no job before a plugin comes.
@@ -68,6 +69,18 @@ pub enum Event {
         file: String,
         reason: String,
         serving: Option<BuildId>,
+    },
+    /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
+    FileSkipped {
+        file: String,
+        reason: String,
+        unexpected: bool,
+    },
+    /// An executable's task is another file's, which goes first; it gets its jobs when that file is gone.
+    TaskShadowed {
+        file: String,
+        task: String,
+        by: String,
     },
     /// A build was loaded and takes jobs; `replaced` is the one before it.
     PluginLoaded {
@@ -161,6 +174,14 @@ pub enum Event {
     JobCompleted {
         job: JobRun,
         error: Option<String>,
+    },
+    /// A line that the process of an executable wrote to its standard output or error while it ran this job.
+    JobOutput {
+        id: i64,
+        task: Arc<str>,
+        build: PluginBuild,
+        error: bool,
+        line: String,
     },
     /// A claimed job went back without having started.
     JobReturned {
