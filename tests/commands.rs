@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Output};
 
-use crate::harness::{plugins::plugin, program::Taskbay};
+use crate::harness::{plugins::plugin, postgres::TestDatabase, program::Taskbay};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -58,6 +58,79 @@ fn a_payload_that_is_not_json_is_refused_before_anything_is_asked_of_a_database(
     refused(Taskbay::command("add").args(["greet", "{name: Ada}"]), 1, "is not JSON: key must be a string");
     refused(Taskbay::command("add").args(["greet", "@none.json"]), 1, "none.json");
     refused(Taskbay::command("add").args(["greet", "{}", "--run-at", "soon"]), 2, "such as 10m");
+}
+
+#[test]
+fn a_poll_interval_that_is_no_number_is_refused() {
+    for value in ["1.5", "often", "0", "-1"] {
+        refused(Taskbay::command("run").arg(format!("--poll-interval={value}")), 2, "--poll-interval");
+    }
+}
+
+#[test]
+fn add_takes_every_option_of_a_job_and_refuses_what_cannot_be() {
+    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "0 is not in 1..");
+    refused(Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]), 2, "40000 is not in");
+    refused(Taskbay::command("add").args(["greet", "{}", "--key-mode", "replace"]), 2, "--key");
+    refused(Taskbay::command("add").args(["greet", "{}", "--key", "k", "--key-mode", "merge"]), 2, "unsafe-dedupe");
+}
+
+#[tokio::test]
+async fn what_add_is_told_is_what_is_stored() {
+    let database = TestDatabase::installed().await;
+    let add = |args: &[&str]| {
+        let output = Taskbay::command("add").args(args).env("DATABASE_URL", database.url()).output();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        stdout(&output).trim().parse::<i64>().expect("an id")
+    };
+    let all = [
+        "greet",
+        r#"{"n": 1.50}"#,
+        "--queue",
+        "q",
+        "--in",
+        "1h",
+        "--max-attempts",
+        "3",
+        "--key",
+        "k",
+        "--key-mode",
+        "preserve_run_at",
+        "--priority",
+        "-2",
+        "--flag",
+        "a",
+        "--flag",
+        "b",
+    ];
+    let id = add(&all);
+    let job = database.job(id).await;
+    assert_eq!(
+        (job.payload.as_str(), job.queue.as_deref(), job.key.as_deref()),
+        (r#"{"n": 1.50}"#, Some("q"), Some("k"))
+    );
+    assert_eq!((job.priority, job.max_attempts), (-2, 3));
+    assert!((3_000.0..=3_600.0).contains(&database.seconds_until_run(id).await));
+    let flags = "select count(*) from graphile_worker.jobs where flags = '{\"a\": true, \"b\": true}'";
+    assert_eq!(database.id_of(flags, &[]).await, 1);
+    assert_eq!(add(&["greet", "{}", "--key", "k", "--key-mode", "unsafe-dedupe"]), id);
+    for (args, complaint) in [
+        (&["greet", "{}", "--key", ""][..], "a job key has 1 to 512 characters"),
+        (&[&"x".repeat(129)], "at most 128 characters"),
+    ] {
+        refused(Taskbay::command("add").args(args).env("DATABASE_URL", database.url()), 1, complaint);
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_any_task_is_not_silent() {
+    let database = TestDatabase::installed().await;
+    let folder = tempfile::tempdir().expect("a tasks folder");
+    let once = Taskbay::command("run").arg(folder.path()).arg("--once").env("DATABASE_URL", database.url());
+    refused(once, 1, "there is nothing to do: the tasks folder");
+    let host = Taskbay::run(&database.url(), folder.path()).arg("--log-level=info").spawn();
+    host.event("no_tasks", |line| line["level"] == "WARN").await;
+    host.stop().await;
 }
 
 #[test]

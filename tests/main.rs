@@ -35,6 +35,8 @@ mod payloads;
 mod examples;
 // Files that cannot be loaded.
 mod bad_files;
+// Executable files as tasks.
+mod executables;
 // How files come, change and go, and which are none.
 mod folder;
 // Replacing a plugin under load.
@@ -43,6 +45,11 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+// Where settings come from, and which of them counts.
+mod settings;
+// Jobs in the hands of administrators: by the command line, and by the library.
+mod jobs_command;
+mod worker_utils;
 // The private Postgres of a folder.
 mod embedded_postgres;
 // Schedules, as they are written.

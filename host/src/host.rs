@@ -42,6 +42,8 @@ pub enum HostError {
     /// The tasks that are compiled into this program.
     #[error("not starting: the list of tasks {0}")]
     Tasks(String),
+    #[error("there is nothing to do: the tasks folder {} has no task; put a compiled plugin there, or name another folder", .0.display())]
+    NoTasks(PathBuf),
 }
 
 /// Signals from outside.
@@ -150,11 +152,19 @@ impl Host {
         };
         let mut folder = None;
         if let Some(settings) = plan.folder {
+            let path = settings.path.clone();
             let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
             let rejections = loaded.load_all().await?;
             if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
                 folder.stop(RETIRE_WITHIN).await;
                 return Err(HostError::BrokenFiles(rejections));
+            }
+            if tasks.load().identifiers().len() == 0 {
+                if let Some(folder) = folder.take_if(|_| mode == Mode::Once) {
+                    folder.stop(RETIRE_WITHIN).await;
+                    return Err(HostError::NoTasks(path));
+                }
+                events.emit(Event::NoTasks { folder: path });
             }
         }
         let listen = mode == Mode::Continuous && plan.worker.listen;

@@ -76,6 +76,8 @@ pub mod queue;
 // Where the database comes from.
 pub mod embedded_postgres;
 pub mod migrate;
+// For programs that administer jobs without running any.
+pub mod worker_utils;
 
 pub use library::{
     FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult, get_tasks,

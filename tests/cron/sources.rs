@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use rustix::process::{Pid, Signal, kill_process};
 use taskbay::{
     cron::PluginSchedule,
     crontab::CronItem,
@@ -10,12 +9,7 @@ use taskbay::{
 };
 
 use super::{Host, Setup, at};
-use crate::harness::{
-    plugins::{install_plugin, remove_plugin, tasks_folder},
-    postgres::TestDatabase,
-    processes::children_of,
-    program::Taskbay,
-};
+use crate::harness::{plugins::tasks_folder, postgres::TestDatabase, program::Taskbay};
 
 fn declared(plugin: &str, task: &str, schedule: &str) -> PluginSchedule {
     PluginSchedule { plugin: plugin.to_owned(), task: task.to_owned(), schedule: schedule.to_owned() }
@@ -247,32 +241,4 @@ async fn a_program_that_runs_once_does_not_look_at_schedules() {
     let mut host = host.spawn();
     assert!(host.ended().await.success());
     assert!(host.lines().iter().all(|line| !line["event"].as_str().unwrap_or_default().starts_with("cron")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_schedule_of_a_compiled_plugin_comes_and_goes_with_its_file_and_outlives_a_crash() {
-    let database = TestDatabase::installed().await;
-    let folder = tasks_folder();
-    install_plugin(folder.path(), "daily-digest");
-    let host = Taskbay::run(&database.url(), folder.path());
-    let crontab = host.home().join("crontab");
-    let host = host.spawn();
-    host.event("cron_started", |line| line["items"] == 1).await;
-    assert!(database.known("digest/clean").await.is_some());
-
-    // Its own crash is no reason not to add its jobs, which wait for it.
-    let plugin = children_of(host.id());
-    assert_eq!(plugin.len(), 1);
-    kill_process(Pid::from_raw(i32::try_from(plugin[0].0).unwrap()).unwrap(), Signal::KILL).unwrap();
-    host.event("plugin_restarted", |_| true).await;
-    assert_eq!(host.events("schedules_changed").len(), 0);
-
-    remove_plugin(folder.path(), "daily-digest");
-    assert_eq!(host.event("schedules_changed", |_| true).await["removed"], "digest/clean");
-    install_plugin(folder.path(), "daily-digest");
-    assert_eq!(host.nth_event(&["schedules_changed"], 2).await["added"], "digest/clean");
-    // Whoever runs the host may say when.
-    fs::write(crontab, "0 5 * * * digest/clean").unwrap();
-    assert_eq!(host.event("schedule_overridden", |_| true).await["left_out"], "plugin daily_digest");
-    host.stop().await;
 }

@@ -1,18 +1,35 @@
 //! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
 
 mod connection;
+mod contradictions;
+mod effective;
+mod environment;
+mod example;
 mod file;
 mod layer;
+mod plugin_table;
 mod section;
+mod setting;
+mod table;
 mod units;
+mod value;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use connection::{ConnectionError, database_settings, is_configured};
+pub use contradictions::{Contradiction, check};
+pub use effective::{EffectiveSetting, effective_settings};
+pub use environment::{WrongVariable, unknown_variables};
+pub(crate) use example::default_value;
+pub use example::{example_file, markdown_table};
 pub use file::{FileError, read_file};
 pub use layer::{Layer, PluginLayer};
+pub use plugin_table::PLUGIN_SETTINGS;
 pub use section::{WrongSetting, nearest};
+pub use setting::{Flag, FlagValue, HostSetting, Origin, PluginSetting, Setting, Variable};
+pub use table::{SECTIONS, SETTINGS};
 pub use units::{parse_duration, parse_milliseconds, parse_size};
+pub use value::{Kind, Value};
 
 use crate::{
     crontab::CronItem,
@@ -128,11 +145,19 @@ pub struct CronSettings {
 }
 
 /// What the log looks like, and how much of it there is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LogSettings {
     pub format: LogFormat,
     /// A level, or directives as in `RUST_LOG`; `None`: what suits the command.
     pub filter: Option<String>,
+    /// Whether jobs that are done are logged, where the level lets them.
+    pub success: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: None, success: true }
+    }
 }
 
 /// How a log line is written.

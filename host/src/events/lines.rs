@@ -10,8 +10,11 @@ use crate::queue::Unlocked;
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
     match event {
-        Event::FolderReady { folder, plugins, tasks } => {
-            info!(event = "folder_ready", folder = %folder.display(), plugins, tasks, "watching the tasks folder");
+        Event::FolderReady { folder, plugins, executables, tasks } => {
+            info!(event = "folder_ready", folder = %folder.display(), plugins, executables, tasks, "watching the tasks folder");
+        }
+        Event::NoTasks { folder } => {
+            warn!(event = "no_tasks", folder = %folder.display(), "there is no task yet, so no job is worked: put a compiled plugin into {}", folder.display());
         }
         Event::FolderMissing { folder, reason } => {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
@@ -30,6 +33,18 @@ pub(super) fn log(event: &Event) {
         }
         Event::FileRejected { file, reason, serving: None } => {
             error!(event = "file_rejected", file, "{file}: {reason}");
+        }
+        Event::FileSkipped { file, reason, unexpected: true } => {
+            info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::FileSkipped { file, reason, unexpected: false } => {
+            debug!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::TaskShadowed { file, task, by } => {
+            warn!(
+                event = "task_shadowed",
+                file, task, by, "{file} gets no jobs of {task}, because {by} goes first; rename one of them"
+            );
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");
@@ -79,7 +94,7 @@ pub(super) fn log(event: &Event) {
             debug!(event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
+            debug!(target: "taskbay::events::done", event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(
@@ -135,6 +150,12 @@ pub(super) fn log(event: &Event) {
         Event::ListenReleased => trace!(event = "listen_released", "nobody listens any more"),
         Event::SignalReceived { signal, forceful } => {
             debug!(event = "signal_received", signal, forceful, "received signal {signal}");
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: true, line } => {
+            error!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: false, line } => {
+            info!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
         }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");

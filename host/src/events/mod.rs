@@ -16,44 +16,19 @@
 mod announce;
 mod lines;
 mod names;
+mod subjects;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 pub use announce::Events;
+pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
 use crate::{
     plugin::BuildId,
-    queue::{CronJob, KnownCrontab, Unlocked},
+    queue::{CronJob, Unlocked},
 };
-
-/// A plugin and its build, as every line about them names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginBuild {
-    pub plugin: String,
-    pub build: BuildId,
-}
-
-/// A job on the build that runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRun {
-    /// The pool that runs it, as in `locked_by`.
-    pub worker: Arc<str>,
-    pub id: i64,
-    pub task: Arc<str>,
-    pub attempt: i16,
-    pub max_attempts: i16,
-    pub plugin: Arc<str>,
-    pub build: BuildId,
-}
-
-/// A schedule that is made up for, and what the database knew of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackfilledItem {
-    pub job: CronJob,
-    pub known: KnownCrontab,
-}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -63,7 +38,12 @@ pub enum Event {
     FolderReady {
         folder: PathBuf,
         plugins: usize,
+        executables: usize,
         tasks: usize,
+    },
+    /// The host starts without any task: it works no job before a plugin comes.
+    NoTasks {
+        folder: PathBuf,
     },
     /// The folder is not there (any more); what was loaded keeps serving.
     FolderMissing {
@@ -89,6 +69,18 @@ pub enum Event {
         file: String,
         reason: String,
         serving: Option<BuildId>,
+    },
+    /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
+    FileSkipped {
+        file: String,
+        reason: String,
+        unexpected: bool,
+    },
+    /// An executable's task is another file's, which goes first; it gets its jobs when that file is gone.
+    TaskShadowed {
+        file: String,
+        task: String,
+        by: String,
     },
     /// A build was loaded and takes jobs; `replaced` is the one before it.
     PluginLoaded {
@@ -182,6 +174,14 @@ pub enum Event {
     JobCompleted {
         job: JobRun,
         error: Option<String>,
+    },
+    /// A line that the process of an executable wrote to its standard output or error while it ran this job.
+    JobOutput {
+        id: i64,
+        task: Arc<str>,
+        build: PluginBuild,
+        error: bool,
+        line: String,
     },
     /// A claimed job went back without having started.
     JobReturned {

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{Options, TaskList, child_program::this_program, job_context::Surroundings};
 use crate::{
-    config::{self, ConnectionError, FolderSettings, Layer, WorkerSettings},
+    config::{self, ConnectionError, FolderSettings, Layer, WorkerSettings, WrongVariable},
     host::{HostError, Mode, Plan},
     queue::{Database, DatabaseSettings, QueueError},
     work::JobAdder,
@@ -40,6 +40,8 @@ pub enum OptionsError {
     Invalid { option: &'static str, value: String, expected: &'static str },
     #[error(transparent)]
     Connection(ConnectionError),
+    #[error(transparent)]
+    Variable(#[from] WrongVariable),
 }
 
 /// Why a host did not start, or ended otherwise than it was told to.
@@ -75,7 +77,7 @@ impl Options {
             return Ok(database.clone());
         }
         let layer = Layer { connection: self.connection.clone(), ..self.layer.clone() };
-        let layer = layer.or(Layer::from_environment(&variable));
+        let layer = layer.or(Layer::from_environment(&variable).map_err(OptionsError::from)?);
         let settings = match &self.config {
             Some(config) => {
                 let default =

@@ -10,10 +10,12 @@ use tokio_util::{
 };
 
 use super::{
-    BuildId, BuiltInTask, Cancel, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome,
-    PluginSettings, TaskSpec,
+    BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
+    ManifestInfo, Outcome, PluginSettings, TaskSpec,
     built_in::BuiltIn,
     child::Child,
+    executable::{self, Executable},
+    executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
 };
@@ -63,6 +65,7 @@ enum Runner {
     Child(Child),
     InProcess(InProcess),
     BuiltIn(BuiltIn),
+    Executable(Executable),
 }
 
 impl Generation {
@@ -85,6 +88,15 @@ impl Generation {
             }
         };
         Ok(Self::serving(build, manifest, runner, settings, services.events.clone(), availability))
+    }
+
+    /// Takes an executable file into service, which starts nothing until there is a job.
+    pub fn of_executable(file: ExecutableFile, settings: &PluginSettings, events: &Events) -> Arc<Generation> {
+        let build = PluginBuild { plugin: file.identifier.clone(), build: file.build };
+        let availability = watch::Sender::new(Availability::Serving);
+        let manifest = executable::executable_manifest(&file.identifier);
+        let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
+        Self::serving(build, manifest, runner, settings, events.clone(), availability)
     }
 
     /// Tasks that are part of this program. The error is the rule that they break.
@@ -123,6 +135,13 @@ impl Generation {
             killed: CancellationToken::new(),
             ended: OnceCell::new(),
         })
+    }
+
+    /// Says of an executable file that it was looked at again and holds the same as before.
+    pub fn verify_again(&self, key: FileKey) {
+        if let Runner::Executable(executable) = &self.runner {
+            executable.verify_again(key);
+        }
     }
 
     /// The plugin's name, from its file's name.
@@ -166,6 +185,11 @@ impl Generation {
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(_running) = self.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        if let Runner::Executable(executable) = &self.runner {
+            let limit = limit.unwrap_or(executable::TIMEOUT);
+            let run = Run { limit, grace: self.cancel_grace, cancel, killed: &self.killed };
+            return executable.run(job, run).await;
+        }
         let (call, line) = match self.runner.start(task, job, limit) {
             Ok(Some(started)) => started,
             Ok(None) => return Outcome::NotStarted,
@@ -212,6 +236,8 @@ impl Generation {
             Runner::Child(child) => child.shutdown(limit).await,
             Runner::InProcess(plugin) => plugin.shutdown(limit).await,
             Runner::BuiltIn(tasks) => tasks.shutdown(limit).await,
+            // Each of its processes ended with its job.
+            Runner::Executable(_) => {}
         }
         self.availability.send_replace(Availability::Stopped);
         self.events.emit(Event::Retired { build: self.build.clone() });
@@ -238,6 +264,8 @@ impl Runner {
             }
             Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
             Runner::BuiltIn(tasks) => tasks.start(task, job).map(|call| (call, Line::BuiltIn(tasks))),
+            // Its jobs are no calls.
+            Runner::Executable(_) => None,
         })
     }
 }

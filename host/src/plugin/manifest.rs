@@ -43,8 +43,8 @@ pub struct TaskSpec {
 
 /// More tasks than this in one plugin are taken for a broken file.
 pub(super) const MAX_TASKS: usize = 10_000;
-/// What the `tasks` table of the database allows.
-const MAX_NAME_CHARS: usize = 128;
+/// The longest task name, in characters, that the database takes.
+pub const MAX_NAME_CHARS: usize = 128;
 
 impl ManifestInfo {
     /// Says which rule the plugin breaks, if it breaks one.

@@ -1,7 +1,7 @@
 //! Which build runs which task: immutable, and swapped whole.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -56,6 +56,18 @@ impl TaskMap {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Task)> {
         self.tasks.iter().map(|(name, task)| (name.as_str(), task))
     }
+}
+
+/// Stands for a file's name. No file has it, since it is none.
+const THIS_PROGRAM: &str = "";
+
+/// What came of putting files in force.
+#[derive(Debug)]
+pub(super) struct InForce {
+    /// The event that tells of it, if that changed the map.
+    pub(super) published: Option<Event>,
+    /// Which files get no jobs of which task, and the file that does.
+    pub(super) shadowed: BTreeMap<String, (String, String)>,
 }
 
 /// The current task map, shared by the one who publishes it and those who work by it.
@@ -121,16 +133,36 @@ impl LiveTaskMap {
         map
     }
 
-    /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
-    pub(super) fn put_in_force<'a>(&'a self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
-        let generations: Vec<_> = generations.chain(&self.built_in).collect();
-        self.declare(&generations);
-        let mut tasks = BTreeMap::new();
-        for generation in generations.into_iter().filter(|one| *one.availability().borrow() == Availability::Serving) {
+    /// Replaces the map by the tasks of these files' builds, as far as they take jobs now, and says what that changed, if
+    /// anything. A task goes to the first that has it, even while that takes no jobs; to this program before any file.
+    pub(super) fn put_in_force<'a>(&'a self, files: impl Iterator<Item = (&'a str, &'a Arc<Generation>)>) -> InForce {
+        let files: Vec<_> = self.built_in.iter().map(|own| (THIS_PROGRAM, own)).chain(files).collect();
+        let mut owners: BTreeMap<&str, (&str, &Arc<Generation>, u32)> = BTreeMap::new();
+        let mut shadowed = BTreeMap::new();
+        for (file, generation) in files {
             for (index, task) in (0..).zip(generation.tasks()) {
-                tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
+                match owners.entry(&task.name) {
+                    Entry::Vacant(free) => drop(free.insert((file, generation, index))),
+                    // That this program has the task was said when the file came.
+                    Entry::Occupied(owned) if owned.get().0 == THIS_PROGRAM => {}
+                    Entry::Occupied(owned) => {
+                        shadowed.insert(file.to_owned(), (task.name.clone(), owned.get().0.to_owned()));
+                    }
+                }
             }
         }
+        self.declare(owners.values().map(|(_, generation, index)| (*generation, *index)));
+        let serves = |one: &Arc<Generation>| *one.availability().borrow() == Availability::Serving;
+        let tasks = owners
+            .into_iter()
+            .filter(|(_, (_, generation, _))| serves(generation))
+            .map(|(name, (_, generation, index))| (name.to_owned(), Task { generation: Arc::clone(generation), index }))
+            .collect();
+        InForce { published: self.replace(tasks), shadowed }
+    }
+
+    /// Publishes a map unless it is the one that is in force.
+    fn replace(&self, tasks: BTreeMap<String, Task>) -> Option<Event> {
         let before = self.load();
         let same = before.identifiers().len() == tasks.len()
             && before.iter().zip(&tasks).all(|((old_name, old), (name, new))| {
@@ -145,22 +177,17 @@ impl LiveTaskMap {
         Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
     }
 
-    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it. Only what is
-    /// declared beside tasks that are hidden by the program's own does not.
-    fn declare(&self, generations: &[&Arc<Generation>]) {
-        let own = self.built_in.as_ref();
-        let is_hidden = |generation: &Arc<Generation>, name: &str| {
-            own.is_some_and(|own| !Arc::ptr_eq(own, generation) && own.tasks().iter().any(|task| task.name == name))
-        };
+    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it. What is declared
+    /// beside a task that another file or this program has does not.
+    fn declare<'a>(&self, owned: impl Iterator<Item = (&'a Arc<Generation>, u32)>) {
         let mut declared = Vec::new();
-        for generation in generations {
-            for task in generation.tasks().iter().filter(|task| !is_hidden(generation, &task.name)) {
-                declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
-                    plugin: generation.plugin().to_owned(),
-                    task: task.name.clone(),
-                    schedule: schedule.clone(),
-                }));
-            }
+        for (generation, index) in owned {
+            let task = &generation.tasks()[index as usize];
+            declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
+                plugin: generation.plugin().to_owned(),
+                task: task.name.clone(),
+                schedule: schedule.clone(),
+            }));
         }
         self.schedules.send_if_modified(|before| {
             let changed = *before != declared;
