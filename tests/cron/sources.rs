@@ -9,7 +9,11 @@ use taskbay::{
 };
 
 use super::{Host, Setup, at};
-use crate::harness::{plugins::tasks_folder, postgres::TestDatabase, program::Taskbay};
+use crate::harness::{
+    plugins::{install_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::Taskbay,
+};
 
 fn declared(plugin: &str, task: &str, schedule: &str) -> PluginSchedule {
     PluginSchedule { plugin: plugin.to_owned(), task: task.to_owned(), schedule: schedule.to_owned() }
@@ -236,6 +240,7 @@ async fn the_program_reads_the_crontab_of_its_folder_and_refuses_a_bad_one() {
 async fn a_program_that_runs_once_does_not_look_at_schedules() {
     let database = TestDatabase::installed().await;
     let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
     let host = Taskbay::run(&database.url(), folder.path()).arg("--once");
     fs::write(host.home().join("crontab"), "not a line").unwrap();
     let mut host = host.spawn();
