@@ -14,7 +14,7 @@ use abi_stable::{
 };
 use taskbay_abi::{
     ABI_MAJOR, ABI_MINOR, CANCEL_ABORT, Header, Host, INIT_CALL, MAGIC, Outcome, PluginModule, PluginModule_Ref, Reply,
-    STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC, Str, TaskDef, VTable,
+    STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_ITEMS, STATUS_OK, STATUS_PANIC, Str, TaskDef, VTable,
 };
 
 use crate::{
@@ -117,8 +117,7 @@ unsafe extern "C" fn deliver(request: u64, outcome: &Outcome<'_>) {
         // SAFETY: the host lends the outcome for this call.
         let (message, detail) = unsafe { (text(outcome.message), text(outcome.detail)) };
         let added = if outcome.status == STATUS_OK {
-            let id = detail.ok().flatten().and_then(|detail| detail.trim().parse().ok());
-            id.ok_or_else(|| "the host did not tell the id of the new job".to_owned())
+            detail.ok().flatten().ok_or_else(|| "the host did not tell the id of the new job".to_owned())
         } else {
             Err(message.ok().flatten().unwrap_or_else(|| "the host gave no reason".to_owned()))
         };
@@ -174,15 +173,18 @@ struct HostHandle(&'static Host);
 
 impl HostLink for HostHandle {
     fn finish(&self, call: u64, ended: &Ended) {
+        let detail = if let Ended::Items(items) = ended { Some(items.to_json()) } else { None };
         let (status, message) = match ended {
             Ended::Done => (STATUS_OK, None),
+            Ended::Items(_) => (STATUS_ITEMS, None),
             Ended::Failed(error) if error.is_discard() => (STATUS_DISCARD, Some(error.to_string())),
             Ended::Failed(error) => (STATUS_ERROR, Some(error.to_string())),
             Ended::Panicked(message) => (STATUS_PANIC, Some(message.clone())),
             Ended::Cancelled(reason) => (STATUS_CANCELLED, Some((*reason).to_owned())),
         };
         let message = Str::from_option(message.as_deref());
-        let outcome = Outcome { size: size_of::<Outcome<'_>>() as u32, status, message, detail: Str::NONE };
+        let detail = Str::from_option(detail.as_deref());
+        let outcome = Outcome { size: size_of::<Outcome<'_>>() as u32, status, message, detail };
         // SAFETY: the host's function with the host's context; what it borrows lives until it returns.
         unsafe { (self.0.finish)(self.0.context, call, &outcome) }
     }

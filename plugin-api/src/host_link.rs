@@ -5,15 +5,34 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::{TaskError, new_job::Answer};
+use crate::{BatchResult, TaskError, new_job::Answer};
 
 /// How a call ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Done,
+    /// Each item of the payload in its own way.
+    Items(BatchResult),
     Failed(TaskError),
     Panicked(String),
     Cancelled(&'static str),
+}
+
+/// What a task that did not fail as a whole has come to.
+#[derive(Debug)]
+pub enum Completed {
+    Whole,
+    Items(BatchResult),
+}
+
+impl From<Result<Completed, TaskError>> for Ended {
+    fn from(result: Result<Completed, TaskError>) -> Self {
+        match result {
+            Ok(Completed::Whole) => Self::Done,
+            Ok(Completed::Items(items)) => Self::Items(items),
+            Err(error) => Self::Failed(error),
+        }
+    }
 }
 
 impl From<Result<(), TaskError>> for Ended {
@@ -28,7 +47,7 @@ pub(crate) trait HostLink: fmt::Debug + Send + Sync {
     fn finish(&self, call: u64, ended: &Ended);
     /// Writes a line to the host's log.
     fn log(&self, call: u64, line: &Line<'_>);
-    /// Asks for a job to be added; the answer comes from any thread, also before this returns.
+    /// Asks for a job or an array of jobs to be added; the answer comes from any thread, also before this returns.
     fn add_job(&self, call: u64, spec: &str, answer: Answer);
     /// The least important level that anybody listens to, by the numbers of `taskbay_abi`.
     fn max_level(&self) -> u32;

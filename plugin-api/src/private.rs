@@ -1,6 +1,6 @@
 //! What `#[task]` and `plugin!` write code against. No part of the interface for people.
 
-use std::{future::Future, sync::Arc};
+use std::{any::Any, future::Future, sync::Arc};
 
 pub use abi_stable::library::LibHeader;
 use serde::de::DeserializeOwned;
@@ -8,10 +8,11 @@ use taskbay_abi::Str;
 pub use taskbay_abi::{Header, TaskDef};
 pub use taskbay_plugin_macros::plugin_header;
 
-use crate::{Context, TaskError, error::BoxError, payload};
+use crate::{BatchResult, Context, TaskError, error::BoxError, payload};
 pub use crate::{
     border::{Exported, header, root_module},
     dispatcher::{Built, Definition, Dispatcher, JobCall, LocalFuture, Work},
+    host_link::Completed,
 };
 
 /// What `#[task]` makes of a function.
@@ -25,6 +26,8 @@ pub trait Task {
     const DESCRIPTION: Option<&'static str>;
     const TIMEOUT_MS: u64;
     const MAX_ATTEMPTS: u32;
+    /// Lines of a crontab without the task's name.
+    const SCHEDULES: Option<&'static str>;
     fn run(job: JobCall) -> Work;
 }
 
@@ -54,6 +57,7 @@ pub const fn task_def<T: Task>() -> TaskDef {
         timeout_ms: T::TIMEOUT_MS,
         name: Str::new(T::NAME),
         description: Str::from_option(T::DESCRIPTION),
+        schedules: Str::from_option(T::SCHEDULES),
     }
 }
 
@@ -103,12 +107,12 @@ impl JobCall {
 impl Work {
     pub fn from_async<F>(future: F) -> Self
     where
-        F: Future<Output = Result<(), TaskError>> + Send + 'static,
+        F: Future<Output = Result<Completed, TaskError>> + Send + 'static,
     {
         Self::Async(Box::pin(future))
     }
 
-    pub fn from_plain(code: impl FnOnce() -> Result<(), TaskError> + Send + 'static) -> Self {
+    pub fn from_plain(code: impl FnOnce() -> Result<Completed, TaskError> + Send + 'static) -> Self {
         Self::Blocking(Box::new(code))
     }
 }
@@ -117,21 +121,30 @@ impl Work {
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "not a result of a task",
-    note = "return `TaskResult`, another `Result` whose error is a standard error or text, or nothing"
+    note = "return `TaskResult`, another `Result` whose error is a standard error or text, `BatchResult`, or nothing"
 )]
 pub trait TaskReturn {
-    fn into_result(self) -> Result<(), TaskError>;
+    fn into_completed(self) -> Result<Completed, TaskError>;
 }
 
 impl TaskReturn for () {
-    fn into_result(self) -> Result<(), TaskError> {
-        Ok(self)
+    fn into_completed(self) -> Result<Completed, TaskError> {
+        Ok(Completed::Whole)
     }
 }
 
-impl<T, E: Into<BoxError>> TaskReturn for Result<T, E> {
-    fn into_result(self) -> Result<(), TaskError> {
-        self.map(drop).map_err(TaskError::from_any)
+impl TaskReturn for BatchResult {
+    fn into_completed(self) -> Result<Completed, TaskError> {
+        Ok(Completed::Items(self))
+    }
+}
+
+/// Whatever the success holds is dropped, except for a [`BatchResult`]. There is no way to say that by types alone.
+impl<T: 'static, E: Into<BoxError>> TaskReturn for Result<T, E> {
+    fn into_completed(self) -> Result<Completed, TaskError> {
+        let mut value = Some(self.map_err(TaskError::from_any)?);
+        let batch = (&mut value as &mut dyn Any).downcast_mut::<Option<BatchResult>>();
+        Ok(batch.and_then(Option::take).map_or(Completed::Whole, Completed::Items))
     }
 }
 
@@ -197,7 +210,7 @@ impl TornDown<()> {
 
 impl<T, E: Into<BoxError>> TornDown<Result<T, E>> {
     pub async fn result(self) -> Result<(), TaskError> {
-        self.0.into_result()
+        self.0.map(drop).map_err(TaskError::from_any)
     }
 }
 
@@ -228,6 +241,6 @@ pub trait TeardownLater {
 
 impl<F: Future<Output = R>, R: TaskReturn> TeardownLater for F {
     async fn into_end(self) -> Result<(), TaskError> {
-        self.await.into_result()
+        self.await.into_completed().map(drop)
     }
 }

@@ -78,6 +78,7 @@ async fn we_work_jobs_on_a_schema_of_node() {
         job_queue_id: jobs[1].job_queue_id,
         message: "it broke".to_owned(),
         permanent: false,
+        payload: None,
     };
     assert_eq!(session.fail_jobs("taskbay-test", &[failed]).await.unwrap().len(), 1);
 

@@ -48,7 +48,7 @@ impl Bench {
 }
 
 fn failed(job: &Job, message: &str, permanent: bool) -> FailedJob {
-    FailedJob { id: job.id, job_queue_id: job.job_queue_id, message: message.to_owned(), permanent }
+    FailedJob { id: job.id, job_queue_id: job.job_queue_id, message: message.to_owned(), permanent, payload: None }
 }
 
 #[tokio::test]

@@ -82,6 +82,9 @@ pub(super) fn log(event: &Event) {
                 max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
         }
+        Event::ItemResultsIgnored { job, reason } => {
+            warn!(event = "item_results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, reason, "{reason}; the job counts as done");
+        }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
         }

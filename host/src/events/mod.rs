@@ -135,6 +135,11 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
+    /// The results of a job's items could not be told apart, and the job counts as done.
+    ItemResultsIgnored {
+        job: JobRun,
+        reason: String,
+    },
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,

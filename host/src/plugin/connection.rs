@@ -23,8 +23,8 @@ use super::{
     HostServices, JobInput, LaunchError, ManifestInfo,
     calls::{Call, CallEnd, Calls},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, push, put_text},
-    host_calls::{AddJob, PluginLog},
-    host_table::LogLine,
+    host_calls::{AddJob, PluginLog, add},
+    host_table::{End, LogLine},
 };
 use crate::events::PluginBuild;
 
@@ -188,9 +188,9 @@ impl Connection {
         while let Some(mut frame) = reader.next()? {
             match frame.kind {
                 kind::ENDED => {
-                    let status = frame.body.u32()?;
-                    let message = frame.body.text()?.map(str::to_owned);
-                    self.calls.finish(frame.call, CallEnd::Reported { status, message });
+                    let body = &mut frame.body;
+                    let end = End { status: body.u32()?, message: body.text()?, detail: body.text()? };
+                    self.calls.finish(frame.call, CallEnd::reported(end));
                 }
                 kind::LOG => self.write_log(&mut frame)?,
                 kind::ADD_JOB => self.add_job(&mut frame)?,
@@ -229,15 +229,15 @@ impl Connection {
         // Not awaited by anybody: it ends with the statement, whether or not the process lives to hear of it.
         tokio::spawn(async move {
             let added = match &connection.add_job {
-                Some(add_job) => add_job.add_job(spec).await,
+                Some(add_job) => add(&**add_job, spec).await,
                 None => Err("no jobs can be added while a plugin is only checked".to_owned()),
             };
-            let (id, reason) = match &added {
-                Ok(id) => (*id, None),
-                Err(reason) => (0, Some(reason.as_str())),
+            let (ids, reason) = match &added {
+                Ok(ids) => (Some(ids.as_str()), None),
+                Err(reason) => (None, Some(reason.as_str())),
             };
             let _ = connection.send(kind::JOB_ADDED, request, |body| {
-                body.extend_from_slice(&id.to_le_bytes());
+                put_text(body, ids);
                 put_text(body, reason);
             });
         });
@@ -307,6 +307,7 @@ mod tests {
         push(&mut bytes, kind::READY, 0, |_| ()).unwrap();
         push(&mut bytes, kind::ENDED, first.id, |body| {
             body.extend_from_slice(&0_u32.to_le_bytes());
+            put_text(body, None);
             put_text(body, None);
         })
         .unwrap();

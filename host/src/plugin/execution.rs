@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Cancel, FailureKind, Outcome,
+    Cancel, FailureKind, ItemResults, Outcome,
     calls::{Call, CallEnd},
     connection::Connection,
     in_process::InProcess,
@@ -132,6 +132,10 @@ impl Stop {
 fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
     let (status, message) = match end {
         Some(CallEnd::Reported { status, message }) => (status, message),
+        Some(CallEnd::ItemsReported(detail)) => {
+            let failed = |message| Outcome::Failed { kind: FailureKind::Error, message };
+            return ItemResults::read(detail.as_deref()).map_or_else(failed, Outcome::Items);
+        }
         Some(CallEnd::Crashed(message)) => return Outcome::Failed { kind: FailureKind::Crash, message },
         None => {
             let message = "the plugin was given up while it ran this job".to_owned();

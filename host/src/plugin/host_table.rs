@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use taskbay_abi::{Host, HostContext, Outcome, Reply, STATUS_ERROR, STATUS_OK, Str};
+use taskbay_abi::{Host, HostContext, MAX_ITEM_RESULTS, Outcome, Reply, STATUS_ERROR, STATUS_ITEMS, STATUS_OK, Str};
 use tracing::error;
 
 use super::loader::size_of_u32;
@@ -18,7 +18,7 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
     fn finished(&self, call: u64, end: End<'_>);
     /// A line for the log.
     fn log(&self, call: u64, line: LogLine<'_>);
-    /// A job to be added.
+    /// A job, or an array of jobs, to be added.
     fn add_job(&self, call: u64, spec: &str, reply: AddJobReply);
 }
 
@@ -27,6 +27,8 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
 pub(super) struct End<'a> {
     pub(super) status: u32,
     pub(super) message: Option<&'a str>,
+    /// Only of [`STATUS_ITEMS`].
+    pub(super) detail: Option<&'a str>,
 }
 
 /// A line for the log, at a `LEVEL_*` value.
@@ -43,10 +45,9 @@ pub(super) struct LogLine<'a> {
 pub(super) struct AddJobReply(Option<Reply>);
 
 impl AddJobReply {
-    /// Gives the plugin the new job's id, or the reason why there is none.
-    pub(super) fn deliver(mut self, result: Result<i64, &str>) {
-        let id = result.map(|id| id.to_string());
-        self.send(id.as_ref().map(String::as_str).map_err(|reason| *reason));
+    /// Gives the plugin the new job's id or the array of them, or the reason why there is none.
+    pub(super) fn deliver(mut self, result: Result<&str, &str>) {
+        self.send(result);
     }
 
     fn send(&mut self, result: Result<&str, &str>) {
@@ -98,10 +99,11 @@ unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Ou
     guarded(context, |host| {
         if (outcome.size as usize) < size_of::<Outcome<'_>>() {
             let message = Some("the plugin reported an outcome that is too short to be one");
-            return host.finished(call, End { status: STATUS_ERROR, message });
+            return host.finished(call, End { status: STATUS_ERROR, message, detail: None });
         }
         let message = readable(outcome.message);
-        host.finished(call, End { status: outcome.status, message: message.as_deref() });
+        let detail = if outcome.status == STATUS_ITEMS { item_results(outcome.detail) } else { None };
+        host.finished(call, End { status: outcome.status, message: message.as_deref(), detail: detail.as_deref() });
     });
 }
 
@@ -145,6 +147,11 @@ fn guarded(context: *const HostContext, work: impl FnOnce(&dyn PluginHost)) {
 fn lossy(text: Str<'_>) -> Option<Cow<'_, str>> {
     // SAFETY: by the contract, a plugin's text points to readable bytes for the duration of its call, which is ours.
     unsafe { text.bytes() }.map(String::from_utf8_lossy)
+}
+
+/// A report of items. Cut or mended it would mean something else, so that one that is too long is taken for none.
+fn item_results(text: Str<'_>) -> Option<Cow<'_, str>> {
+    lossy(text).filter(|detail| detail.len() <= MAX_ITEM_RESULTS)
 }
 
 /// A text for people: more of it would be of no use to anybody.

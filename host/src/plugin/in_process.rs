@@ -23,7 +23,7 @@ use tracing::warn;
 use super::{
     HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
     calls::{Call, CallEnd, Calls},
-    host_calls::{AddJob, PluginLog, max_level},
+    host_calls::{AddJob, PluginLog, add, max_level},
     host_table::{AddJobReply, End, LogLine, PluginHost},
     libc_calls::free_thread_keys,
     loader::{LoadedPlugin, MappedPlugin},
@@ -151,11 +151,11 @@ impl InProcessHost {
 
 impl PluginHost for InProcessHost {
     fn finished(&self, call: u64, end: End<'_>) {
-        let message = end.message.map(str::to_owned);
         if call != INIT_CALL {
-            self.calls.finish(call, CallEnd::Reported { status: end.status, message });
+            self.calls.finish(call, CallEnd::reported(end));
             return;
         }
+        let message = end.message.map(str::to_owned);
         let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let _ = started.send(match end.status {
             STATUS_OK => Ok(()),
@@ -172,8 +172,8 @@ impl PluginHost for InProcessHost {
         let spec = spec.to_owned();
         // Not awaited by anybody: the task ends with the statement, or with the runtime, and then the reply says so.
         self.runtime.spawn(async move {
-            let added = jobs.add_job(spec).await;
-            reply.deliver(added.as_ref().map(|id| *id).map_err(String::as_str));
+            let added = add(&*jobs, spec).await;
+            reply.deliver(added.as_ref().map(String::as_str).map_err(String::as_str));
         });
     }
 }

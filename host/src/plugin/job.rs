@@ -2,6 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::ItemResults;
+
 /// One job as a plugin gets it. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct JobInput<'a> {
@@ -37,6 +39,8 @@ pub struct Cancel {
 pub enum Outcome {
     /// The task succeeded.
     Done,
+    /// Each item of the payload ended in its own way.
+    Items(ItemResults),
     /// The task failed; the message is for `last_error`.
     Failed { kind: FailureKind, message: String },
     /// The job never reached the task's code, so it may go back unharmed.

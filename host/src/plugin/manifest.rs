@@ -41,6 +41,8 @@ pub struct TaskSpec {
 
 /// More tasks than this in one plugin are taken for a broken file.
 pub(super) const MAX_TASKS: usize = 10_000;
+/// More schedules than this for one task are, too.
+const MAX_SCHEDULES: usize = 1_000;
 /// What the `tasks` table of the database allows.
 const MAX_NAME_CHARS: usize = 128;
 
@@ -65,6 +67,12 @@ impl ManifestInfo {
             if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                 return Err(format!(
                     "declares the task {name:?}: a task's name must not contain spaces or control characters"
+                ));
+            }
+            if task.schedules.len() > MAX_SCHEDULES {
+                return Err(format!(
+                    "declares {} schedules for the task {name:?}, more than {MAX_SCHEDULES}",
+                    task.schedules.len()
                 ));
             }
             if !seen.insert(name) {

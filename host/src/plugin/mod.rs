@@ -5,6 +5,7 @@
 
 // What a build is, and what is said about it.
 mod image;
+mod item_results;
 mod job;
 mod launch_error;
 mod manifest;
@@ -33,6 +34,7 @@ pub use child_main::plugin_child;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
+pub use item_results::{FailedItem, ItemResults};
 pub use job::{Cancel, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{ManifestInfo, TaskSpec};

@@ -24,6 +24,8 @@ pub struct FailedJob {
     pub message: String,
     /// The job is not tried again, whatever attempts it has left.
     pub permanent: bool,
+    /// JSON text that takes the place of the job's payload, if there is any.
+    pub payload: Option<String>,
 }
 
 /// What became of a failed job.
@@ -34,7 +36,7 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 ids, $3 messages, $4 whether for good. The wait grows with e to the power of the attempts, up to the tenth:
+/// $1 owner, $2 ids, $3 messages, $4 whether for good, $5 payloads, null where the job keeps its own. The wait grows with e to the power of the attempts, up to the tenth:
 /// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
 const SQL: &str = "
 with
@@ -42,6 +44,7 @@ with
     update @schema@._private_jobs as job
     set
       last_error = failure.message,
+      payload = coalesce(failure.payload::json, job.payload),
       attempts = case when failure.permanent then job.max_attempts else job.attempts end,
       run_at = case
         when failure.permanent then job.run_at
@@ -49,7 +52,7 @@ with
       end,
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4) as failure (id, message, permanent)
+    from unnest($2, $3, $4, $5) as failure (id, message, permanent, payload)
     where job.id = failure.id
       and job.locked_by = $1
     returning job.id, job.job_queue_id, job.is_available, job.run_at
@@ -91,11 +94,13 @@ impl Session {
         let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
         let messages: Vec<Cow<'_, str>> = jobs.iter().map(|job| clean(&job.message)).collect();
         let permanent: Vec<bool> = jobs.iter().map(|job| job.permanent).collect();
-        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        let payloads: Vec<Option<&str>> = jobs.iter().map(|job| job.payload.as_deref()).collect();
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&owner, Type::TEXT),
             (&ids, Type::INT8_ARRAY),
             (&messages, Type::TEXT_ARRAY),
             (&permanent, Type::BOOL_ARRAY),
+            (&payloads, Type::TEXT_ARRAY),
         ];
         let rows = self.query(WHAT, SQL, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);

@@ -114,7 +114,7 @@ impl Completer {
         for Verdict { run: job, took, kind, .. } in verdicts.drain(..) {
             self.pool.events.emit(match kind {
                 VerdictKind::Complete => Event::JobDone { job, took },
-                VerdictKind::Fail { message, permanent } => {
+                VerdictKind::Fail { message, permanent, .. } => {
                     let retry = !permanent && job.attempt < job.max_attempts;
                     Event::JobFailed { job, message, retry, took }
                 }
@@ -132,9 +132,13 @@ impl Batch {
             batch.frees_a_queue |= job_queue_id.is_some();
             match &verdict.kind {
                 VerdictKind::Complete => batch.completed.push(CompletedJob { id, job_queue_id }),
-                VerdictKind::Fail { message, permanent } => {
-                    batch.failed.push(FailedJob { id, job_queue_id, message: message.clone(), permanent: *permanent });
-                }
+                VerdictKind::Fail { message, permanent, payload } => batch.failed.push(FailedJob {
+                    id,
+                    job_queue_id,
+                    message: message.clone(),
+                    permanent: *permanent,
+                    payload: payload.clone(),
+                }),
                 VerdictKind::Return { .. } => batch.returned.push(ReturnedJob { id, job_queue_id }),
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{completion::Completions, pool::Pool};
+use super::{completion::Completions, items, pool::Pool};
 use crate::{
     events::{Event, JobRun},
     plugin::{BuildId, FailureKind, JobInput, Outcome},
@@ -37,10 +37,11 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) enum VerdictKind {
     Complete,
-    /// `permanent` ends the job even if it has attempts left.
+    /// `permanent` ends the job even if it has attempts left; `payload` replaces that of the job.
     Fail {
         message: String,
         permanent: bool,
+        payload: Option<String>,
     },
     Return {
         reason: &'static str,
@@ -81,11 +82,21 @@ impl Execution {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent }, run);
+                    return (VerdictKind::Fail { message, permanent, payload: None }, run);
+                }
+                Outcome::Items(results) => {
+                    let verdict = items::verdict(&results, &self.job.payload, self.is_last_attempt(&task));
+                    return (verdict.unwrap_or_else(|reason| self.done_regardless(&run, reason)), run);
                 }
                 Outcome::NotStarted => tried = Some(task),
             }
         }
+    }
+
+    /// What cannot be told apart by items counts as done, as it does in graphile-worker.
+    fn done_regardless(&self, run: &JobRun, reason: String) -> VerdictKind {
+        self.pool.events.emit(Event::ItemResultsIgnored { job: run.clone(), reason });
+        VerdictKind::Complete
     }
 
     /// The task may allow fewer attempts than the job was added with.

@@ -10,6 +10,7 @@ mod backoff;
 mod completion;
 mod execution;
 mod fetcher;
+mod items;
 mod plugin_jobs;
 mod pool;
 

@@ -3,6 +3,7 @@
 mod derive;
 mod options;
 mod plugin;
+mod schedule;
 mod task;
 
 use proc_macro::TokenStream;
@@ -11,7 +12,7 @@ use proc_macro::TokenStream;
 ///
 /// The function may be `async` or plain; a plain one runs on a thread for blocking work. It takes, in this order and each
 /// optional, a `Context` (or `Context<State>`, for the state of its plugin) and a payload of any type that implements
-/// `Deserialize`. It returns `TaskResult`, another `Result` whose error is a standard error or text, or nothing. It stays
+/// `Deserialize`. It returns `TaskResult`, another `Result` whose error is a standard error or text, `BatchResult`, or nothing. It stays
 /// callable as before, so that tests can call it.
 ///
 /// The first line of its documentation becomes the description of the task.
@@ -21,6 +22,7 @@ use proc_macro::TokenStream;
 /// | `name = "mail/send:now"` | the identifier that jobs name: up to 128 characters, no spaces | the function's name |
 /// | `timeout = "30s"` | how long a job may run, in `ms`, `s`, `m` and `h` | the host's settings decide |
 /// | `max_attempts = 5` | the job fails for good at this attempt, even if it was added with more | the job decides |
+/// | `schedule = "0 4 * * *"` | when the host adds a job by itself: a line as in a crontab, without the task's name; may be given several times, then with different `?id=…` | never |
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(options.into(), &item.into()).into()

@@ -7,15 +7,18 @@ use syn::{
     spanned::Spanned,
 };
 
+use crate::schedule;
+
 /// What `#[task(…)]` says.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) max_attempts: Option<u32>,
+    pub(crate) schedules: Vec<String>,
 }
 
-const NAMES: [&str; 3] = ["name", "timeout", "max_attempts"];
+const NAMES: [&str; 4] = ["name", "timeout", "max_attempts", "schedule"];
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
@@ -23,7 +26,7 @@ impl Parse for Options {
         let mut seen = Vec::new();
         while !input.is_empty() {
             let option: Ident = input.parse()?;
-            if seen.contains(&option) {
+            if seen.contains(&option) && option != "schedule" {
                 return Err(syn::Error::new(option.span(), format!("`{option}` is given twice")));
             }
             if !NAMES.iter().any(|name| option == name) {
@@ -34,6 +37,8 @@ impl Parse for Options {
                 options.name = Some(name(input)?);
             } else if option == "timeout" {
                 options.timeout_ms = Some(timeout(input)?);
+            } else if option == "schedule" {
+                options.schedules.push(schedule::read(input, &options.schedules)?);
             } else {
                 options.max_attempts = Some(max_attempts(input)?);
             }
@@ -169,7 +174,10 @@ mod tests {
     #[test]
     fn an_unknown_option_names_the_nearest_one() {
         assert_eq!(error(quote!(time_out = "3s")), "there is no option `time_out`: did you mean `timeout`?");
-        assert_eq!(error(quote!(zzz = 1)), "there is no option `zzz`: there are `name`, `timeout`, `max_attempts`");
+        assert_eq!(
+            error(quote!(zzz = 1)),
+            "there is no option `zzz`: there are `name`, `timeout`, `max_attempts`, `schedule`"
+        );
         assert_eq!(error(quote!(timeout = "3s", timeout = "4s")), "`timeout` is given twice");
     }
 

@@ -59,6 +59,13 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
     };
     let timeout_ms = options.timeout_ms.unwrap_or(0);
     let max_attempts = options.max_attempts.unwrap_or(0);
+    let schedules = match options.schedules.as_slice() {
+        [] => quote!(::core::option::Option::None),
+        lines => {
+            let lines = lines.join("\n");
+            quote!(::core::option::Option::Some(#lines))
+        }
+    };
     let run = run(&function.sig, &parameters);
     let fits = match &parameters.context {
         Some(Context::State(state)) => quote! {
@@ -78,6 +85,7 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
             const DESCRIPTION: ::core::option::Option<&'static str> = #description;
             const TIMEOUT_MS: u64 = #timeout_ms;
             const MAX_ATTEMPTS: u32 = #max_attempts;
+            const SCHEDULES: ::core::option::Option<&'static str> = #schedules;
             #[allow(clippy::let_unit_value)]
             fn run(__job: ::taskbay_plugin::private::JobCall) -> ::taskbay_plugin::private::Work {
                 #run
@@ -113,7 +121,7 @@ fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
             ::taskbay_plugin::private::Work::from_async(async move {
                 #reads
                 let __result = #ident(#(#arguments),*).await;
-                ::taskbay_plugin::private::TaskReturn::into_result(__result)
+                ::taskbay_plugin::private::TaskReturn::into_completed(__result)
             })
         }
     } else {
@@ -121,7 +129,7 @@ fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
             ::taskbay_plugin::private::Work::from_plain(move || {
                 #reads
                 let __result = #ident(#(#arguments),*);
-                ::taskbay_plugin::private::TaskReturn::into_result(__result)
+                ::taskbay_plugin::private::TaskReturn::into_completed(__result)
             })
         }
     }

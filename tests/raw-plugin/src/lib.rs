@@ -56,6 +56,7 @@ const fn task(name: &'static str, timeout_ms: u64) -> TaskDef {
         timeout_ms,
         name: Str::new(name),
         description: Str::NONE,
+        schedules: Str::NONE,
     }
 }
 
