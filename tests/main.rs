@@ -15,6 +15,8 @@ mod worker;
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
+// Tasks that tell how each item of their payload ended, and jobs that are added many at once.
+mod batch_jobs;
 // What is in a job arrives as it was stored.
 mod payloads;
 // The examples, each doing what it is an example of.

@@ -76,6 +76,7 @@ fn to_json(report: &FileReport) -> Value {
                 "description": task.description,
                 "timeout": task.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
                 "max_attempts": task.max_attempts,
+                "schedules": task.schedules,
             })).collect::<Vec<_>>(),
         }),
         Err(reason) => json!({
@@ -107,6 +108,7 @@ fn table(reports: &[FileReport]) -> String {
             Ok(manifest) => manifest.tasks.iter().for_each(|task| {
                 let gap = if task.description.is_empty() { "" } else { "  " };
                 let _ = writeln!(text, "  {}{gap}{}", task.name, task.description);
+                task.schedules.iter().for_each(|schedule| text.push_str(&format!("    schedule: {schedule}\n")));
             }),
             Err(reason) => {
                 let _ = writeln!(text, "  {reason}");
