@@ -210,8 +210,8 @@ async fn results_that_are_not_one_for_each_item_are_ignored_with_a_warning() {
         assert_eq!(warning["level"], "WARN");
         warning["reason"].as_str().unwrap().to_owned()
     };
-    assert_eq!(reason(short), "the task gave 3 results (1 failures, the first: lost) for 2 items");
-    assert_eq!(reason(single), "the task gave 1 results (1 failures, the first: lost) for a payload that is no array");
+    assert_eq!(reason(short), "the task reported on 3 items (1 failed, first: lost), but the payload has 2 items");
+    assert_eq!(reason(single), "the task reported on 1 item (1 failed, first: lost), but the payload is no array");
     assert_eq!(host.events("job_done").len(), 2);
 }
 

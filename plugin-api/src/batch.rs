@@ -174,7 +174,7 @@ mod tests {
             most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20 - number)).await;
             running.fetch_sub(1, Ordering::Relaxed);
-            if number % 3 == 0 { Err(TaskError::new(number)) } else { Ok(number) }
+            if number.is_multiple_of(3) { Err(TaskError::new(number)) } else { Ok(number) }
         };
         let batch = block_on(BatchResult::concurrently(4, (0..20).map(&item)));
         let failed: Vec<(usize, String)> = batch.failed().map(|(index, error)| (index, error.to_string())).collect();

@@ -18,12 +18,20 @@ const LONGEST_REASON: usize = 500;
 /// The error says why the results cannot be those of the payload's items.
 pub(super) fn verdict(results: &ItemResults, payload: &str, last_attempt: bool) -> Result<VerdictKind, String> {
     let ItemResults { count, failed } = results;
-    let told = || format!("the task gave {count} results ({} failures{})", failed.len(), first_reason(failed));
-    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(payload) else {
-        return Err(format!("{} for a payload that is no array", told()));
+    let told = || format!("the task reported on {}{}", number_of_items(*count), first_failure(failed));
+    if !payload.trim_start().starts_with('[') {
+        return Err(format!("{}, but the payload is no array", told()));
+    }
+    let items: Vec<&RawValue> = match serde_json::from_str(payload) {
+        Ok(items) => items,
+        // What Postgres takes for JSON should be read here, too. Should it not be, then nothing is lost.
+        Err(error) => {
+            let message = format!("{}, but the payload cannot be taken apart: {error}", told());
+            return Ok(VerdictKind::Fail { message, permanent: last_attempt, payload: None });
+        }
     };
     if items.len() != *count {
-        return Err(format!("{} for {} items", told(), items.len()));
+        return Err(format!("{}, but the payload has {}", told(), number_of_items(items.len())));
     }
     if failed.is_empty() {
         return Ok(VerdictKind::Complete);
@@ -49,8 +57,13 @@ fn message(results: &ItemResults) -> String {
     message
 }
 
-fn first_reason(failed: &[FailedItem]) -> String {
-    failed.first().map(|item| format!(", the first: {}", reason(item))).unwrap_or_default()
+fn number_of_items(count: usize) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
+fn first_failure(failed: &[FailedItem]) -> String {
+    let told = failed.first().map(|item| format!(" ({} failed, first: {})", failed.len(), reason(item)));
+    told.unwrap_or_default()
 }
 
 /// One line, whatever the task wrote.
@@ -116,9 +129,14 @@ mod tests {
 
     #[test]
     fn results_that_are_not_those_of_the_items_are_refused() {
-        for (payload, said) in [("{}", "no array"), ("null", "no array"), ("[]", "0 items"), ("[1,2,3]", "3 items")] {
+        for (payload, said) in
+            [("{}", "is no array"), ("null", "is no array"), ("[]", "has 0 items"), ("[1]", "has 1 item")]
+        {
             let error = verdict(&results(2, &[(1, "lost", false)]), payload, false).unwrap_err();
-            assert!(error.starts_with("the task gave 2 results (1 failures, the first: lost)"), "{error}");
+            assert!(
+                error.starts_with("the task reported on 2 items (1 failed, first: lost), but the payload "),
+                "{error}"
+            );
             assert!(error.ends_with(said), "{error}");
         }
         assert!(matches!(verdict(&results(0, &[]), "[]", false), Ok(VerdictKind::Complete)));
