@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Output};
 
-use crate::harness::{plugins::plugin, program::Taskbay};
+use crate::harness::{plugins::plugin, postgres::TestDatabase, program::Taskbay};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -61,14 +61,87 @@ fn a_payload_that_is_not_json_is_refused_before_anything_is_asked_of_a_database(
 }
 
 #[test]
+fn a_poll_interval_that_is_no_number_is_refused() {
+    for value in ["1.5", "often", "0", "-1"] {
+        refused(Taskbay::command("run").arg(format!("--poll-interval={value}")), 2, "--poll-interval");
+    }
+}
+
+#[test]
+fn add_takes_every_option_of_a_job_and_refuses_what_cannot_be() {
+    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "0 is not in 1..");
+    refused(Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]), 2, "40000 is not in");
+    refused(Taskbay::command("add").args(["greet", "{}", "--key-mode", "replace"]), 2, "--key");
+    refused(Taskbay::command("add").args(["greet", "{}", "--key", "k", "--key-mode", "merge"]), 2, "unsafe-dedupe");
+}
+
+#[tokio::test]
+async fn what_add_is_told_is_what_is_stored() {
+    let database = TestDatabase::installed().await;
+    let add = |args: &[&str]| {
+        let output = Taskbay::command("add").args(args).env("DATABASE_URL", database.url()).output();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        stdout(&output).trim().parse::<i64>().expect("an id")
+    };
+    let all = [
+        "greet",
+        r#"{"n": 1.50}"#,
+        "--queue",
+        "q",
+        "--in",
+        "1h",
+        "--max-attempts",
+        "3",
+        "--key",
+        "k",
+        "--key-mode",
+        "preserve_run_at",
+        "--priority",
+        "-2",
+        "--flag",
+        "a",
+        "--flag",
+        "b",
+    ];
+    let id = add(&all);
+    let job = database.job(id).await;
+    assert_eq!(
+        (job.payload.as_str(), job.queue.as_deref(), job.key.as_deref()),
+        (r#"{"n": 1.50}"#, Some("q"), Some("k"))
+    );
+    assert_eq!((job.priority, job.max_attempts), (-2, 3));
+    assert!((3_000.0..=3_600.0).contains(&database.seconds_until_run(id).await));
+    let flags = "select count(*) from graphile_worker.jobs where flags = '{\"a\": true, \"b\": true}'";
+    assert_eq!(database.id_of(flags, &[]).await, 1);
+    assert_eq!(add(&["greet", "{}", "--key", "k", "--key-mode", "unsafe-dedupe"]), id);
+    for (args, complaint) in [
+        (&["greet", "{}", "--key", ""][..], "a job key has 1 to 512 characters"),
+        (&[&"x".repeat(129)], "at most 128 characters"),
+    ] {
+        refused(Taskbay::command("add").args(args).env("DATABASE_URL", database.url()), 1, complaint);
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_any_task_is_not_silent() {
+    let database = TestDatabase::installed().await;
+    let folder = tempfile::tempdir().expect("a tasks folder");
+    let once = Taskbay::command("run").arg(folder.path()).arg("--once").env("DATABASE_URL", database.url());
+    refused(once, 1, "there is nothing to do: the tasks folder");
+    let host = Taskbay::run(&database.url(), folder.path()).arg("--log-level=info").spawn();
+    host.event("no_tasks", |line| line["level"] == "WARN").await;
+    host.stop().await;
+}
+
+#[test]
 fn check_tells_of_each_file_and_fails_if_one_is_bad() {
     let good = plugin("send-email");
     let output = Taskbay::command("check").arg(&good).output();
     let said = stdout(&output);
     assert!(output.status.success() && said.contains("send_email  Sends one e-mail."), "{said}");
 
-    let said = stdout(&Taskbay::command("check").arg(plugin("mail-digest")).output());
-    assert!(said.contains("schedule: 0 7 * * * ?fill=1d&tz=Europe/Berlin\n"), "{said}");
+    let said = stdout(&Taskbay::command("check").arg(plugin("daily-digest")).output());
+    assert!(said.contains("schedule: 0 4 * * * ?fill=1d&tz=Europe/Berlin\n"), "{said}");
 
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let output = Taskbay::command("check").arg(&good).arg(&text).arg("missing.so").arg("--json").output();

@@ -1,7 +1,7 @@
 //! The schema and the statements, beside those of the npm package.
 
 // Ours and the package's, object by object.
-mod catalog;
+pub mod catalog;
 // The same calls to both, answer by answer.
 mod functions;
 // Who installs, who waits, who is refused.
@@ -12,6 +12,7 @@ mod node_workers;
 mod claiming;
 // What completing, failing and returning change.
 mod outcomes;
+mod view;
 // Jobs that the host adds, and what arrives of them.
 mod adding;
 // Notifications, and the loss of the connection.

@@ -193,7 +193,7 @@ async fn an_ordinary_user_runs_it_as_oneself() {
     let program: PathBuf = dir.path().join("taskbay");
     fs::copy(env!("CARGO_BIN_EXE_taskbay"), &program).expect("copy the program");
     let mut command = Command::new(&program);
-    command.args(["run", "--embedded-postgres", "--once"]).current_dir(dir.path()).uid(NOBODY).gid(NOBODY);
+    command.args(["run", "--embedded-postgres", "--schema-only"]).current_dir(dir.path()).uid(NOBODY).gid(NOBODY);
     command.env_clear().env("PATH", std::env::var("PATH").expect("PATH")).stdin(Stdio::null());
     let output = command.output().expect("run taskbay");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -170,26 +170,3 @@ async fn import_csv_stops_half_way_when_it_is_told_to() {
     assert!(job.last_error.is_some() && job.attempts == 1 && job.locked_by.is_none(), "{job:?}");
     assert!(place.database.jobs().await.len() < 200_000, "it went on to the end");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mail_digest_keeps_notes_and_mails_them() {
-    let place = Workplace::with("mail-digest").await;
-    install_plugin(place.folder.path(), "send-email");
-    let (notes, outbox) = (place.file("notes"), place.file("outbox"));
-    let settings = format!(
-        "[plugins.mail_digest.settings]\nfolder = {notes:?}\n[plugins.send_email.settings]\noutbox = {outbox:?}"
-    );
-    let note = |to: &str, id: &str| json!({"to": to, "id": id, "text": format!("note {id}")});
-    let batch = json!([note("ada@example.com", "1"), note("ada@example.com", "2"), note("a/b", "3")]);
-    let id = place.database.add("digest/note", batch).await;
-    place.run_once(&settings).await;
-    let job = place.database.job(id).await;
-    assert_eq!(job.attempts, job.max_attempts);
-    assert_eq!(serde_json::from_str::<Value>(&job.payload).unwrap(), json!([note("a/b", "3")]));
-
-    place.database.add("digest/send", json!({})).await;
-    place.run_once(&settings).await;
-    let mails: Vec<_> = fs::read_dir(&outbox).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(mails.len(), 1);
-    assert!(read(&mails[0]).ends_with("\r\n\r\nnote 1\r\nnote 2\r\n"));
-}

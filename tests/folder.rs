@@ -30,7 +30,9 @@ use crate::harness::{plugins::tasks_folder, program::DEADLINE};
 
 mod bad_files;
 mod conflicts;
+mod executables;
 mod folders;
+mod nested;
 mod operations;
 
 const FILE: &str = "libmisbehaving.so";

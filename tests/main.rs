@@ -7,22 +7,36 @@ mod harness;
 mod tidy;
 // The schema and the statements, beside the npm package's.
 mod database;
+// From the schema of every release of the npm package to ours.
+mod upgrades;
 // Both runners, with a plugin that keeps to no rule.
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// What a pool leaves to others, and how it looks after locks.
+mod pool;
+// What goes wrong upstream and must not here.
+mod defects;
+// Side by side with workers of the npm package.
+mod fleet;
+// Payloads that are arrays, whose items fail one by one.
+mod batch_jobs;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
-// Tasks that tell how each item of their payload ended, and jobs that are added many at once.
-mod batch_jobs;
+// Tasks and jobs of programs that embed the host.
+mod library;
+// Jobs that a clock adds.
+mod cron;
 // What is in a job arrives as it was stored.
 mod payloads;
 // The examples, each doing what it is an example of.
 mod examples;
 // Files that cannot be loaded.
 mod bad_files;
+// Executable files as tasks.
+mod executables;
 // How files come, change and go, and which are none.
 mod folder;
 // Replacing a plugin under load.
@@ -31,6 +45,11 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+// Where settings come from, and which of them counts.
+mod settings;
+// Jobs in the hands of administrators: by the command line, and by the library.
+mod jobs_command;
+mod worker_utils;
 // The private Postgres of a folder.
 mod embedded_postgres;
 // From a saved source file to the job that runs it.

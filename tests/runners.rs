@@ -15,8 +15,8 @@ use std::{
 use taskbay::{
     events::{Event, Events},
     plugin::{
-        AddJob, Availability, BuildId, Cancel, FailedItem, FailureKind, Generation, HostServices, Image, Isolation,
-        ItemResults, JobInput, LaunchError, Outcome, PluginSettings, probe,
+        AddJob, Availability, BuildId, Cancel, FailedItem, FailedItems, FailureKind, Generation, HostServices, Image,
+        Isolation, JobInput, LaunchError, Outcome, PluginSettings, probe,
     },
 };
 use tokio::{sync::broadcast, time::timeout};

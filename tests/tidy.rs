@@ -6,13 +6,30 @@ use std::{
 };
 
 /// What each module of the host may use of the others.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("queue", &["events"]),
     ("crontab", &[]),
     ("cron", &["crontab", "queue", "events"]),
     ("plugin", &["crontab", "events"]),
     ("tasks", &["plugin", "events", "config"]),
     ("work", &["tasks", "plugin", "queue", "events", "config"]),
+    // It is wired as the command line is, and must not know it.
+    (
+        "library",
+        &[
+            "config",
+            "host",
+            "events",
+            "tasks",
+            "plugin",
+            "queue",
+            "migrate",
+            "embedded_postgres",
+            "work",
+            "crontab",
+            "cron",
+        ],
+    ),
     (
         "cli",
         &[

@@ -1,20 +1,23 @@
 //! The wiring: starts the stages, stops them in reverse, takes the stop signal as an argument.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::work::{Mode, Stop};
 use crate::{
-    config::Settings,
+    config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
+    cron::{Cron, CronError, CronSources, PluginSchedule, SystemClock},
     events::{Event, Events},
-    migrate::{self, MigrateError},
-    plugin::HostServices,
+    migrate::{self, MigrateError, Revision},
+    plugin::{BuiltInTask, Generation, HostServices},
     queue::{self, Database, QueueError},
-    tasks::{FolderError, LiveTaskMap, Rejection, TasksFolder},
-    work::{PluginJobs, Pool},
+    revision_watch::RevisionWatch,
+    start_up::prepare_when_there,
+    tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
+    work::{JobAdder, PluginJobs, Pool},
 };
 
 /// How many notifications may wait for the pool; each only says "look again".
@@ -31,9 +34,16 @@ pub enum HostError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
+    /// The tasks that are compiled into this program.
+    #[error("not starting: the list of tasks {0}")]
+    Tasks(String),
+    #[error("there is nothing to do: the tasks folder {} has no task; put a compiled plugin there, or name another folder", .0.display())]
+    NoTasks(PathBuf),
 }
 
 /// Signals from outside.
@@ -45,46 +55,199 @@ pub struct Control {
     pub rescan: Arc<Notify>,
 }
 
+/// What a host is made of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) database: Database,
+    /// The tasks that are compiled into this program.
+    pub(crate) tasks: Vec<BuiltInTask>,
+    /// The folder with plugins, if there is to be one.
+    pub(crate) folder: Option<FolderSettings>,
+    pub(crate) plugins: PluginLookup,
+    pub(crate) program: PathBuf,
+    pub(crate) worker: WorkerSettings,
+    /// Which schedules there are, if there are to be any. Never in [`Mode::Once`].
+    pub(crate) cron: Option<CronSettings>,
+    pub(crate) mode: Mode,
+    pub(crate) events: Events,
+    pub(crate) control: Control,
+}
+
+/// A host that is ready to work. Dropping it ends its plugins.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) pool: Arc<Pool>,
+    database: Database,
+    revision: Revision,
+    listen: bool,
+    built_in: Option<Arc<Generation>>,
+    folder: Option<TasksFolder>,
+    tasks: Arc<LiveTaskMap>,
+    cron: Option<(Cron, watch::Sender<Vec<PluginSchedule>>)>,
+    events: Events,
+    control: Control,
+}
+
 /// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now.
 pub async fn run(settings: Settings, mode: Mode, events: Events, control: Control) -> Result<(), HostError> {
-    let database = Database::new(settings.database)?;
-    let revision = migrate::prepare(&database).await?;
-    events.emit(Event::SchemaReady {
-        number: revision.number,
-        installed: revision.installed,
-        warning: revision.warning(),
-    });
-
-    let tasks = Arc::new(LiveTaskMap::default());
-    let services = HostServices {
-        add_job: Arc::new(PluginJobs::new(database.clone())),
-        events: events.clone(),
+    let plan = Plan {
+        database: Database::new(settings.database)?,
+        tasks: Vec::new(),
+        folder: Some(settings.folder),
+        plugins: settings.plugins,
         program: settings.program,
+        worker: settings.worker,
+        cron: Some(settings.cron),
+        mode,
+        events,
+        control,
     };
-    let tolerate_broken = settings.folder.tolerate_broken_start;
-    let mut folder = TasksFolder::new(settings.folder, settings.plugins, services, Arc::clone(&tasks));
-    let rejections = folder.load_all().await?;
-    if !rejections.is_empty() && !tolerate_broken {
-        folder.stop(RETIRE_WITHIN).await;
-        return Err(HostError::BrokenFiles(rejections));
+    match Host::start(plan).await? {
+        Some(host) => host.work().await,
+        None => Ok(()),
+    }
+}
+
+impl Host {
+    /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
+    pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
+        let Plan { database, events, control, mode, .. } = plan;
+        let revision = match mode {
+            // Dropping it half-way leaves nothing behind: an installation is one transaction.
+            Mode::Continuous => tokio::select! {
+                () = control.stop.graceful.cancelled() => return Ok(None),
+                prepared = prepare_when_there(&database, &events) => prepared?,
+            },
+            // Who asks for one round wants to hear that it cannot be.
+            Mode::Once => migrate::prepare(&database).await?,
+        };
+        events.emit(Event::SchemaReady {
+            number: revision.number,
+            installed: revision.installed,
+            warning: revision.warning(),
+        });
+
+        let built_in = match plan.tasks {
+            tasks if tasks.is_empty() => None,
+            tasks => {
+                let settings = &plan.plugins.defaults;
+                Some(Generation::built_in(tasks, settings, events.clone()).map_err(HostError::Tasks)?)
+            }
+        };
+        let tasks = Arc::new(built_in.clone().map_or_else(LiveTaskMap::default, LiveTaskMap::with_built_in));
+        let services = HostServices {
+            add_job: Arc::new(PluginJobs::new(JobAdder::new(database.clone(), &plan.worker))),
+            events: events.clone(),
+            program: plan.program,
+        };
+        let tolerate_broken = plan.folder.as_ref().is_some_and(|folder| folder.tolerate_broken_start);
+        let cron = match plan.cron.filter(|_| mode == Mode::Continuous) {
+            Some(CronSettings { crontab, items }) => {
+                let (declared, plugins) = watch::channel(Vec::new());
+                let sources = CronSources { crontab, items, plugins };
+                let (database, clock) = (database.clone(), Arc::new(SystemClock));
+                Some((Cron::open(sources, tolerate_broken, database, clock, events.clone())?, declared))
+            }
+            None => None,
+        };
+        let mut folder = None;
+        if let Some(settings) = plan.folder {
+            let path = settings.path.clone();
+            let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
+            let rejections = loaded.load_all().await?;
+            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
+                folder.stop(RETIRE_WITHIN).await;
+                return Err(HostError::BrokenFiles(rejections));
+            }
+            if tasks.load().identifiers().len() == 0 {
+                if let Some(folder) = folder.take_if(|_| mode == Mode::Once) {
+                    folder.stop(RETIRE_WITHIN).await;
+                    return Err(HostError::NoTasks(path));
+                }
+                events.emit(Event::NoTasks { folder: path });
+            }
+        }
+        let listen = mode == Mode::Continuous && plan.worker.listen;
+        let stop = control.stop.clone();
+        let pool = Pool::new(plan.worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
+        Ok(Some(Self { pool, database, revision, listen, built_in, folder, tasks, cron, events, control }))
     }
 
-    let background = CancellationToken::new();
-    let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
-    let listener = (mode == Mode::Continuous)
-        .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
-    let watching = tokio::spawn(folder.run(background.clone(), control.rescan));
+    /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
+    pub(crate) async fn work(self) -> Result<(), HostError> {
+        let Self { pool, database, events, control, .. } = self;
+        let background = CancellationToken::new();
+        // If this future is dropped, nothing stays behind.
+        let _ended = background.clone().drop_guard();
+        let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
+        let listener = self
+            .listen
+            .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
+        let (to_pool, heard_by_pool) = mpsc::channel(NOTIFICATIONS);
+        let watch = RevisionWatch {
+            database,
+            heard: notifications,
+            pool: to_pool,
+            events: events.clone(),
+            stop: control.stop.clone(),
+            known: self.revision,
+        };
+        let revision_watch = tokio::spawn({
+            let background = background.clone();
+            async move { background.run_until_cancelled(watch.run()).await }
+        });
+        let cron = self.cron.map(|(cron, declared)| {
+            let (schedules, stop) = (self.tasks.schedules(), background.clone());
+            let graceful = control.stop.graceful.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    // First, so that the plugins' schedules are there when cron starts.
+                    biased;
+                    () = pass_on(schedules, &declared) => {}
+                    () = cron.run(graceful) => {}
+                    () = stop.cancelled() => {}
+                }
+            })
+        });
+        let watching = self.folder.map(|folder| tokio::spawn(folder.run(background.clone(), control.rescan)));
 
-    let pool = Pool::new(settings.worker, mode, database, tasks, events.clone(), control.stop);
-    pool.run(notifications).await;
+        pool.run(heard_by_pool).await;
 
-    background.cancel();
-    if let Some(listener) = listener {
-        let _ = listener.await;
+        background.cancel();
+        if let Some(cron) = cron {
+            let _ = cron.await;
+        }
+        if let Some(listener) = listener {
+            let _ = listener.await;
+        }
+        if let Some(watching) = watching
+            && let Ok(folder) = watching.await
+        {
+            folder.stop(RETIRE_WITHIN).await;
+        }
+        if let Some(built_in) = self.built_in
+            && tokio::time::timeout(RETIRE_WITHIN, built_in.retire()).await.is_err()
+        {
+            built_in.kill().await;
+        }
+        events.emit(Event::Stopped);
+        match revision_watch.await {
+            Ok(Some(outdated)) => Err(outdated.into()),
+            _ => Ok(()),
+        }
     }
-    if let Ok(folder) = watching.await {
-        folder.stop(RETIRE_WITHIN).await;
+}
+
+/// Tells cron, which does not know of plugins, of what they declare. Goes on for ever.
+async fn pass_on(mut declared: watch::Receiver<Vec<DeclaredSchedule>>, schedules: &watch::Sender<Vec<PluginSchedule>>) {
+    loop {
+        let renamed = |one: &DeclaredSchedule| {
+            let DeclaredSchedule { plugin, task, schedule } = one.clone();
+            PluginSchedule { plugin, task, schedule }
+        };
+        schedules.send_replace(declared.borrow_and_update().iter().map(renamed).collect());
+        if declared.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
-    events.emit(Event::Stopped);
-    Ok(())
 }

@@ -14,12 +14,14 @@ use abi_stable::{
 };
 use taskbay_abi::{
     ABI_MAJOR, ABI_MINOR, CANCEL_ABORT, Header, Host, INIT_CALL, MAGIC, Outcome, PluginModule, PluginModule_Ref, Reply,
-    STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_ITEMS, STATUS_OK, STATUS_PANIC, Str, TaskDef, VTable,
+    STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED, Str, TaskDef,
+    VTable,
 };
 
 use crate::{
     TaskError,
     dispatcher::Dispatcher,
+    error::FailedItems,
     host_link::{Ended, HostLink, Line},
     job::{Job, Stop},
     new_job::Answer,
@@ -167,23 +169,34 @@ unsafe fn copy(job: &taskbay_abi::Job<'_>) -> Result<Job, String> {
     }
 }
 
+/// The detail of `STATUS_PARTLY_FAILED`.
+fn as_json(items: &FailedItems) -> String {
+    let failed = items.failed.iter().map(|(index, discard)| {
+        if *discard { format!(r#"{{"index":{index},"discard":true}}"#) } else { format!(r#"{{"index":{index}}}"#) }
+    });
+    format!(r#"{{"items":{},"failed":[{}]}}"#, items.items, failed.collect::<Vec<_>>().join(","))
+}
+
 /// The real host. It outlives the plugin, and allows its functions on any thread.
 #[derive(Debug)]
 struct HostHandle(&'static Host);
 
 impl HostLink for HostHandle {
     fn finish(&self, call: u64, ended: &Ended) {
-        let detail = if let Ended::Items(items) = ended { Some(items.to_json()) } else { None };
+        let items = match ended {
+            Ended::Failed(error) => error.failed_items().map(as_json),
+            _ => None,
+        };
         let (status, message) = match ended {
             Ended::Done => (STATUS_OK, None),
-            Ended::Items(_) => (STATUS_ITEMS, None),
+            Ended::Failed(error) if items.is_some() => (STATUS_PARTLY_FAILED, Some(error.to_string())),
             Ended::Failed(error) if error.is_discard() => (STATUS_DISCARD, Some(error.to_string())),
             Ended::Failed(error) => (STATUS_ERROR, Some(error.to_string())),
             Ended::Panicked(message) => (STATUS_PANIC, Some(message.clone())),
             Ended::Cancelled(reason) => (STATUS_CANCELLED, Some((*reason).to_owned())),
         };
         let message = Str::from_option(message.as_deref());
-        let detail = Str::from_option(detail.as_deref());
+        let detail = Str::from_option(items.as_deref());
         let outcome = Outcome { size: size_of::<Outcome<'_>>() as u32, status, message, detail };
         // SAFETY: the host's function with the host's context; what it borrows lives until it returns.
         unsafe { (self.0.finish)(self.0.context, call, &outcome) }

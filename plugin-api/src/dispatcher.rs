@@ -22,7 +22,7 @@ use crate::{
     Setup, TaskError,
     calls::{Calls, Refused},
     current::{Current, Guarded, guard},
-    host_link::{self, Completed, Ended, HostLink, Line},
+    host_link::{self, Ended, HostLink, Line},
     job::{Call, Job, Stop},
     logging, panics,
 };
@@ -67,8 +67,8 @@ pub struct JobCall {
 
 /// A task that is about to run.
 pub enum Work {
-    Async(Pin<Box<dyn Future<Output = Result<Completed, TaskError>> + Send>>),
-    Blocking(Box<dyn FnOnce() -> Result<Completed, TaskError> + Send>),
+    Async(Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>),
+    Blocking(Box<dyn FnOnce() -> Result<(), TaskError> + Send>),
 }
 
 impl fmt::Debug for Work {
@@ -243,7 +243,7 @@ impl Running {
             let reason = match ended {
                 Ended::Failed(error) => Some(error.to_string()),
                 Ended::Panicked(message) => Some(message),
-                Ended::Done | Ended::Items(_) | Ended::Cancelled(_) => None,
+                Ended::Done | Ended::Cancelled(_) => None,
             };
             if let Some(reason) = reason {
                 complain(&*link, &format!("cannot tear down the plugin's state: {reason}"));
@@ -281,10 +281,7 @@ fn complain(link: &dyn HostLink, message: &str) {
     link.log(INIT_CALL, &Line { level: LEVEL_ERROR, target: "taskbay_plugin", message, fields: None });
 }
 
-async fn run_async(
-    call: &Arc<Call>,
-    future: Pin<Box<dyn Future<Output = Result<Completed, TaskError>> + Send>>,
-) -> Ended {
+async fn run_async(call: &Arc<Call>, future: Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>) -> Ended {
     let guarded = Guarded::new(call.current(true), Box::pin(async move { future.await.into() }));
     tokio::select! {
         biased;
@@ -294,7 +291,7 @@ async fn run_async(
 }
 
 /// A plain function cannot be stopped from outside: an abort only keeps one that has not begun from beginning.
-async fn run_blocking(call: &Arc<Call>, code: Box<dyn FnOnce() -> Result<Completed, TaskError> + Send>) -> Ended {
+async fn run_blocking(call: &Arc<Call>, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
     let current = call.current(true);
     let mut running = tokio::task::spawn_blocking(move || guard(current, || code().into()));
     let (result, stop) = tokio::select! {

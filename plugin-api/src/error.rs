@@ -30,22 +30,84 @@ pub type TaskResult = Result<(), TaskError>;
 pub struct TaskError {
     message: String,
     discard: bool,
+    items: Option<Box<FailedItems>>,
+}
+
+/// What a batch task returns: a result for each item of the payload, in the order of the payload, or one error for all.
+///
+/// Of a job whose payload is an array, only the items that failed are tried again: the job's payload shrinks to them, its
+/// attempts and waiting times are those of any job, and its `last_error` names them.
+///
+/// * An item that fails by [`TaskError::discard`] is named and not tried again. If no other is left, the job fails for good.
+///   A job that has failed for good, for this reason or for want of attempts, keeps all items that failed in its last
+///   attempt.
+/// * There is one result for each item. If there are more or fewer, or if the payload is no array, the host cannot tell
+///   which belongs to which: it writes a warning and takes the job for done.
+/// * A panic, a timeout or a crash fails the job as a whole.
+///
+/// ```
+/// use taskbay_plugin::prelude::*;
+///
+/// /// Sends what has gathered under one job key.
+/// #[task]
+/// async fn send_digests(addresses: Vec<String>) -> BatchResult {
+///     let send = |address: String| match address.contains('@') {
+///         true => Ok(()),
+///         false => Err(TaskError::discard(format!("{address} is no address"))),
+///     };
+///     Ok(addresses.into_iter().map(send).collect())
+/// }
+/// # fn main() {}
+/// ```
+pub type BatchResult = Result<Vec<TaskResult>, TaskError>;
+
+/// Which items of a payload failed.
+#[derive(Debug)]
+pub(crate) struct FailedItems {
+    /// How many items there were.
+    pub(crate) items: usize,
+    /// The indexes of those that failed, and whether for good.
+    pub(crate) failed: Vec<(usize, bool)>,
 }
 
 impl TaskError {
     /// The job failed for this reason and is tried again later.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: false }
+        Self { message: message.to_string(), discard: false, items: None }
     }
 
     /// The job failed for this reason and is never tried again: another attempt would fail the same way.
     pub fn discard(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), discard: true }
+        Self { message: message.to_string(), discard: true, items: None }
     }
 
     /// Whether the job fails for good.
     pub fn is_discard(&self) -> bool {
         self.discard
+    }
+
+    /// What the results of a batch come to: an error if any of them is one.
+    pub(crate) fn of_items(results: impl ExactSizeIterator<Item = TaskResult>) -> TaskResult {
+        let items = results.len();
+        let failures: Vec<(usize, Self)> =
+            results.enumerate().filter_map(|(index, result)| Some((index, result.err()?))).collect();
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let mut message = format!("{} of {items} items failed:", failures.len());
+        for (index, error) in failures.iter().take(NAMED_ITEMS) {
+            let for_good = if error.discard { " (for good)" } else { "" };
+            message.push_str(&format!("\nitem {index}{for_good}: {}", in_one_line(&error.message)));
+        }
+        if let Some(more @ 1..) = failures.len().checked_sub(NAMED_ITEMS) {
+            message.push_str(&format!("\n… and {more} more"));
+        }
+        let failed = failures.iter().map(|(index, error)| (*index, error.discard)).collect();
+        Err(Self { message, discard: false, items: Some(Box::new(FailedItems { items, failed })) })
+    }
+
+    pub(crate) fn failed_items(&self) -> Option<&FailedItems> {
+        self.items.as_deref()
     }
 
     /// Puts what was tried in front of the reason.
@@ -61,6 +123,19 @@ impl TaskError {
             Err(error) => Self::new(with_causes(&*error)),
         }
     }
+}
+
+/// So many failed items are named in the error of their job.
+const NAMED_ITEMS: usize = 100;
+/// So much is kept of what each has to say, in characters.
+const LONGEST_REASON: usize = 500;
+
+fn in_one_line(text: &str) -> String {
+    let mut line: String = text.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST_REASON).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 impl fmt::Display for TaskError {
@@ -142,7 +217,7 @@ impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
     }
 
     fn or_discard(self, what: impl fmt::Display) -> Result<T, TaskError> {
-        self.or_fail(what).map_err(|error| TaskError { discard: true, ..error })
+        self.or_fail(what).map_err(|error| TaskError { discard: true, items: None, ..error })
     }
 }
 
@@ -186,6 +261,17 @@ mod tests {
         let error = Err::<(), _>(boxed).or_fail("cannot book").unwrap_err();
         assert!(error.is_discard());
         assert_eq!(error.to_string(), "cannot book: no such account");
+    }
+
+    #[test]
+    fn the_message_of_a_batch_stays_readable_however_many_items_fail() {
+        let failed = |text: &str| Err(TaskError::new(text));
+        let error = TaskError::of_items([Ok(()), failed("no\nroute")].into_iter()).unwrap_err();
+        assert_eq!(error.to_string(), "1 of 2 items failed:\nitem 1: no route");
+        let many: Vec<TaskResult> = (0..10_000).map(|_| failed(&"ä".repeat(5_000))).collect();
+        let text = TaskError::of_items(many.into_iter()).unwrap_err().to_string();
+        assert!(text.len() < 110_000 && text.lines().count() == 102, "{}", text.len());
+        assert!(text.ends_with("\n… and 9900 more"));
     }
 
     #[test]

@@ -5,34 +5,15 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::{BatchResult, TaskError, new_job::Answer};
+use crate::{TaskError, new_job::Answer};
 
 /// How a call ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Done,
-    /// Each item of the payload in its own way.
-    Items(BatchResult),
     Failed(TaskError),
     Panicked(String),
     Cancelled(&'static str),
-}
-
-/// What a task that did not fail as a whole has come to.
-#[derive(Debug)]
-pub enum Completed {
-    Whole,
-    Items(BatchResult),
-}
-
-impl From<Result<Completed, TaskError>> for Ended {
-    fn from(result: Result<Completed, TaskError>) -> Self {
-        match result {
-            Ok(Completed::Whole) => Self::Done,
-            Ok(Completed::Items(items)) => Self::Items(items),
-            Err(error) => Self::Failed(error),
-        }
-    }
 }
 
 impl From<Result<(), TaskError>> for Ended {

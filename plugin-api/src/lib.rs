@@ -55,14 +55,14 @@
 //! * [`TaskError::discard`] fails it for good.
 //! * A panic fails it like an error, with the message and the place of the panic.
 //!
-//! * A [`BatchResult`] says for each item of an array of things to do how it ended; see below.
+//! * A list of results, [`BatchResult`], fails the items of the payload one by one; see below.
 //!
 //! A job may run more than once: if the machine dies before the end of a job is stored, another one runs it again. Write
 //! tasks so that this does no harm.
 //!
 //! # Batches
 //!
-//! A task whose payload is an array may tell how each item ended, and then only those that failed are tried again:
+//! A task whose payload is an array may give a result for each item, and then only those that failed are tried again:
 //!
 //! ```
 //! use taskbay_plugin::prelude::*;
@@ -72,7 +72,7 @@
 //!
 //! #[task]
 //! async fn send_digests(mails: Vec<Mail>) -> BatchResult {
-//!     BatchResult::concurrently(10, mails.iter().map(send)).await
+//!     Ok(concurrently(10, mails.iter().map(send)).await)
 //! }
 //! ```
 //!
@@ -81,8 +81,8 @@
 //!
 //! # Schedules
 //!
-//! `#[task(schedule = "0 4 * * *")]` has the host add a job every day at four o'clock (UTC), once for all hosts that serve the
-//! task. The text is a line of a crontab without the task's name, with options and a payload if need be:
+//! `#[task(schedule = "0 4 * * *")]` has the host add a job every day at four o'clock (UTC), once for all hosts that have the
+//! plugin. The text is a line of a crontab without the task's name, with options and a payload if need be:
 //!
 //! ```
 //! # use taskbay_plugin::prelude::*;
@@ -197,9 +197,9 @@ pub use taskbay_plugin_macros::{Deserialize, Serialize, plugin, task};
 pub use {serde, serde_json, tokio, tracing};
 
 pub use crate::{
-    batch::BatchResult,
+    batch::concurrently,
     context::Context,
-    error::{BoxError, OrFail, TaskError, TaskResult},
+    error::{BatchResult, BoxError, OrFail, TaskError, TaskResult},
     new_job::{KeyMode, NewJob, NewJobs, OnHost, Unsent},
     setup::Setup,
 };
@@ -209,7 +209,7 @@ pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
         BatchResult, Context, Deserialize, Json, KeyMode, NewJob, OrFail, RawJson, Serialize, Setup, TaskError,
-        TaskResult, bail, json, plugin, task,
+        TaskResult, bail, concurrently, json, plugin, task,
     };
     #[doc(no_inline)]
     pub use tracing::{debug, error, info, trace, warn};

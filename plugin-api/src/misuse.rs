@@ -84,31 +84,19 @@ struct ReturnsANumber;
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
 /// #[task]
-/// fn charge(accounts: Vec<u32>) -> BatchResult {
+/// fn charge(accounts: Vec<u32>) -> Vec<u32> {
 ///     accounts.into_iter().map(|account| account + 1).collect()
 /// }
 /// # fn main() {}
 /// ```
 struct BatchOfNumbers;
 
-/// A list of results, which is a batch only once it is gathered into one.
-///
-/// ```compile_fail,E0277
-/// use taskbay_plugin::prelude::*;
-/// #[task]
-/// fn charge(accounts: Vec<u32>) -> Vec<TaskResult> {
-///     accounts.into_iter().map(|_| Ok(())).collect()
-/// }
-/// # fn main() {}
-/// ```
-struct BatchAsVec;
-
 /// A batch whose first failure would be the end of it.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
 /// #[task]
-/// fn charge(accounts: Vec<u32>) -> Result<BatchResult, TaskError> {
+/// fn charge(accounts: Vec<u32>) -> BatchResult {
 ///     accounts.into_iter().map(|_| TaskResult::Ok(())).collect()
 /// }
 /// # fn main() {}
@@ -132,12 +120,12 @@ struct ScheduleAtNoHour;
 /// #[derive(Deserialize)]
 /// struct Charge;
 /// #[task]
-/// async fn charge(ctx: Context<u32>, charge: Charge) -> Result<u32, std::fmt::Error> { Ok(7) }
+/// async fn charge(ctx: Context<u32>, charge: Charge) -> Result<(), std::fmt::Error> { Ok(()) }
 /// #[task(name = "charge-again", schedule = "0 23 * * *")]
 /// async fn charge_again(ctx: Context) {}
 /// #[task]
 /// fn charge_all(accounts: Vec<u32>) -> BatchResult {
-///     accounts.into_iter().map(|_| TaskResult::Ok(())).collect()
+///     Ok(accounts.into_iter().map(|_| Ok(())).collect())
 /// }
 /// fn open(_: &Setup) -> Result<u32, TaskError> { Ok(7) }
 /// plugin! { state: open, tasks: [charge, charge_again, charge_all] }

@@ -1,6 +1,6 @@
 //! What `#[task]` and `plugin!` write code against. No part of the interface for people.
 
-use std::{any::Any, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 pub use abi_stable::library::LibHeader;
 use serde::de::DeserializeOwned;
@@ -8,11 +8,10 @@ use taskbay_abi::Str;
 pub use taskbay_abi::{Header, TaskDef};
 pub use taskbay_plugin_macros::plugin_header;
 
-use crate::{BatchResult, Context, TaskError, error::BoxError, payload};
+use crate::{Context, TaskError, error::BoxError, payload};
 pub use crate::{
     border::{Exported, header, root_module},
     dispatcher::{Built, Definition, Dispatcher, JobCall, LocalFuture, Work},
-    host_link::Completed,
 };
 
 /// What `#[task]` makes of a function.
@@ -26,7 +25,6 @@ pub trait Task {
     const DESCRIPTION: Option<&'static str>;
     const TIMEOUT_MS: u64;
     const MAX_ATTEMPTS: u32;
-    /// Lines of a crontab without the task's name.
     const SCHEDULES: Option<&'static str>;
     fn run(job: JobCall) -> Work;
 }
@@ -107,12 +105,12 @@ impl JobCall {
 impl Work {
     pub fn from_async<F>(future: F) -> Self
     where
-        F: Future<Output = Result<Completed, TaskError>> + Send + 'static,
+        F: Future<Output = Result<(), TaskError>> + Send + 'static,
     {
         Self::Async(Box::pin(future))
     }
 
-    pub fn from_plain(code: impl FnOnce() -> Result<Completed, TaskError> + Send + 'static) -> Self {
+    pub fn from_plain(code: impl FnOnce() -> Result<(), TaskError> + Send + 'static) -> Self {
         Self::Blocking(Box::new(code))
     }
 }
@@ -121,30 +119,29 @@ impl Work {
 #[diagnostic::on_unimplemented(
     message = "a task cannot return `{Self}`",
     label = "not a result of a task",
-    note = "return `TaskResult`, another `Result` whose error is a standard error or text, `BatchResult`, or nothing"
+    note = "return `TaskResult`, another `Result` without a value whose error is a standard error or text, or nothing",
+    note = "a task that works an array item by item returns `BatchResult`"
 )]
 pub trait TaskReturn {
-    fn into_completed(self) -> Result<Completed, TaskError>;
+    fn into_result(self) -> Result<(), TaskError>;
 }
 
 impl TaskReturn for () {
-    fn into_completed(self) -> Result<Completed, TaskError> {
-        Ok(Completed::Whole)
+    fn into_result(self) -> Result<(), TaskError> {
+        Ok(self)
     }
 }
 
-impl TaskReturn for BatchResult {
-    fn into_completed(self) -> Result<Completed, TaskError> {
-        Ok(Completed::Items(self))
+impl<T: TaskReturn, E: Into<BoxError>> TaskReturn for Result<T, E> {
+    fn into_result(self) -> Result<(), TaskError> {
+        self.map_err(TaskError::from_any)?.into_result()
     }
 }
 
-/// Whatever the success holds is dropped, except for a [`BatchResult`]. There is no way to say that by types alone.
-impl<T: 'static, E: Into<BoxError>> TaskReturn for Result<T, E> {
-    fn into_completed(self) -> Result<Completed, TaskError> {
-        let mut value = Some(self.map_err(TaskError::from_any)?);
-        let batch = (&mut value as &mut dyn Any).downcast_mut::<Option<BatchResult>>();
-        Ok(batch.and_then(Option::take).map_or(Completed::Whole, Completed::Items))
+/// One result for each item of the payload.
+impl<T, E: Into<BoxError>> TaskReturn for Vec<Result<T, E>> {
+    fn into_result(self) -> Result<(), TaskError> {
+        TaskError::of_items(self.into_iter().map(|result| result.map(drop).map_err(TaskError::from_any)))
     }
 }
 
@@ -241,6 +238,6 @@ pub trait TeardownLater {
 
 impl<F: Future<Output = R>, R: TaskReturn> TeardownLater for F {
     async fn into_end(self) -> Result<(), TaskError> {
-        self.await.into_completed().map(drop)
+        self.await.into_result()
     }
 }

@@ -23,12 +23,11 @@
 //! # use taskbay_plugin::prelude::*;
 //! #[task]
 //! fn check(numbers: Vec<i64>) -> BatchResult {
-//!     numbers.into_iter().map(|number| u8::try_from(number)).collect()
+//!     Ok(numbers.into_iter().map(|number| u8::try_from(number).map(drop).or_fail("no byte")).collect())
 //! }
 //!
-//! let batch = check(vec![7, 700, -7]);
-//! assert!(batch.results()[0].is_ok());
-//! assert_eq!(batch.failed().map(|(index, _)| index).collect::<Vec<_>>(), [1, 2]);
+//! let results = check(vec![7, 700, -7]).unwrap();
+//! assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
 //! ```
 
 use std::{

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use taskbay::{
     migrate,
-    queue::{Database, JobKeyMode, NewJob, Session},
+    queue::{Conditions, Database, JobKeyMode, NewJob, Session},
 };
 
 use crate::harness::postgres::TestDatabase;
@@ -41,7 +41,7 @@ async fn payloads_arrive_byte_for_byte() {
             session.add_jobs(&[job]).await.unwrap().remove(0)
         };
         assert_eq!(added.payload, *payload);
-        let claimed = session.get_jobs("w", &[task], 1).await.unwrap().remove(0);
+        let claimed = session.get_jobs("w", &[task], 1, Conditions::default()).await.unwrap().remove(0);
         assert_eq!(claimed.payload, *payload);
     }
 }
@@ -129,20 +129,18 @@ async fn many_jobs_are_added_together_or_not_at_all() {
 async fn what_the_database_refuses_is_said_in_plain_words() {
     let test = TestDatabase::new().await;
     let session = session(&test).await;
-    let key = |key: &str| NewJob { job_key: Some(key.to_owned()), ..NewJob::new("t") };
     let payload = |payload: &str| NewJob { payload: Some(payload.to_owned()), ..NewJob::new("t") };
-    for (job, code, part) in [
-        (key(""), "23514", "a job key has 1 to 512 characters"),
-        (NewJob::new("t".repeat(129)), "23514", "the name of a task has at most 128 characters"),
-        (NewJob { queue_name: Some("q".repeat(129)), ..NewJob::new("t") }, "23514", "the name of a queue"),
-        (NewJob { max_attempts: Some(0), ..NewJob::new("t") }, "23514", "a job has at least one attempt"),
-        (payload("{nonsense"), "22P02", "json"),
-        (payload("\"\0\""), "22021", "0x00"),
+    for (job, part) in [
+        (NewJob::new("t").key(""), "a job key has 1 to 512 characters"),
+        (NewJob::new("t".repeat(129)), "the name of a task has at most 128 characters"),
+        (NewJob::new("t").queue("q".repeat(129)), "the name of a queue"),
+        (NewJob::new("t").max_attempts(0), "a job has at least one attempt"),
+        (payload("{nonsense"), "the payload is not JSON"),
+        (payload("\"\0\""), "the payload is not JSON"),
     ] {
         let error = session.add_job(&job).await.unwrap_err();
-        assert_eq!(error.code().map(|code| code.code()), Some(code), "{error}");
         assert!(error.to_string().starts_with("could not add a job: ") && error.to_string().contains(part), "{error}");
-        assert!(!error.connection_lost() && !error.is_temporary(), "{error}");
+        assert!(error.code().is_none() && !error.connection_lost() && !error.is_temporary(), "{error}");
     }
     session.add_job(&NewJob::new("t")).await.expect("the session goes on");
 }
@@ -190,6 +188,6 @@ async fn connections_that_cannot_be_made_say_where_and_why() {
 async fn a_missing_schema_names_the_remedy() {
     let test = TestDatabase::new().await;
     let session = test.database().session().await.unwrap();
-    let error = session.get_jobs("w", &[1], 1).await.unwrap_err().to_string();
+    let error = session.get_jobs("w", &[1], 1, Conditions::default()).await.unwrap_err().to_string();
     assert!(error.contains("`taskbay migrate` installs it"), "{error}");
 }

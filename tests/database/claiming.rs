@@ -8,7 +8,7 @@ use std::{
 
 use taskbay::{
     migrate,
-    queue::{CompletedJob, Database, Job, NewJob, Session},
+    queue::{CompletedJob, Conditions, Database, Job, NewJob, Session},
 };
 use tokio::task::JoinSet;
 
@@ -54,7 +54,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
     let added = session.add_jobs(&jobs).await.unwrap();
     let order: Vec<i64> = [5, 2, 4, 3, 0, 6, 1].iter().map(|place: &usize| added[*place].id).collect();
     for limit in 1..=7 {
-        let claimed = session.get_jobs("w", &[task], limit).await.unwrap();
+        let claimed = session.get_jobs("w", &[task], limit, Conditions::default()).await.unwrap();
         assert_eq!(ids(&claimed), order[..limit], "the first {limit}");
         test.client().await.batch_execute("select graphile_worker.force_unlock_workers('{w}')").await.unwrap();
         let again = "update graphile_worker._private_jobs set attempts = 0";
@@ -66,7 +66,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
 async fn a_claim_marks_job_and_queue_and_touches_nothing_else() {
     let (test, _database, session, task) = fresh().await;
     let added = session.add_jobs(&in_queues(&["q", "-"])).await.unwrap();
-    let claimed = session.get_jobs("taskbay-1", &[task], 10).await.unwrap();
+    let claimed = session.get_jobs("taskbay-1", &[task], 10, Conditions::default()).await.unwrap();
     let expected: Vec<Job> = added.into_iter().map(|job| Job { attempts: 1, ..job }).collect();
     assert_eq!(claimed, expected);
     assert_eq!(claimed[0].queue_name.as_deref(), Some("q"));
@@ -98,12 +98,12 @@ async fn what_is_not_due_exhausted_locked_or_of_another_task_stays() {
         change("attempts = max_attempts", added[1]).await;
         change("locked_at = now() - interval '9 hours', locked_by = 'x'", added[2]).await;
         change("attempts = max_attempts - 1", added[3]).await;
-        let claimed = session.get_jobs("w", &[task], 10).await.unwrap();
+        let claimed = session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap();
         assert_eq!(HashSet::<i64>::from_iter(ids(&claimed)), HashSet::from([added[3], added[4]]));
         session.complete_jobs("w", &completed(&claimed)).await.unwrap();
     }
-    assert_eq!(session.get_jobs("w", &[], 10).await.unwrap(), []);
-    assert_eq!(session.get_jobs("w", &[task], 0).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &[], 10, Conditions::default()).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &[task], 0, Conditions::default()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -112,11 +112,11 @@ async fn a_queue_gives_one_job_at_a_time_and_does_not_hold_up_the_others() {
     let mut queues = vec!["big"; 50];
     queues.extend(["small", "-", "other", "big"]);
     let added = ids(&session.add_jobs(&in_queues(&queues)).await.unwrap());
-    let claimed = session.get_jobs("w", &[task], 5).await.unwrap();
+    let claimed = session.get_jobs("w", &[task], 5, Conditions::default()).await.unwrap();
     assert_eq!(ids(&claimed), [added[0], added[50], added[51], added[52]], "one of each queue, and the one without");
-    assert_eq!(session.get_jobs("w", &[task], 5).await.unwrap(), [], "all queues are busy");
+    assert_eq!(session.get_jobs("w", &[task], 5, Conditions::default()).await.unwrap(), [], "all queues are busy");
     session.complete_jobs("w", &completed(&claimed[..1])).await.unwrap();
-    assert_eq!(ids(&session.get_jobs("v", &[task], 5).await.unwrap()), [added[1]]);
+    assert_eq!(ids(&session.get_jobs("v", &[task], 5, Conditions::default()).await.unwrap()), [added[1]]);
 }
 
 #[tokio::test]
@@ -126,10 +126,11 @@ async fn a_queue_that_another_program_has_locked_gives_nothing() {
     let mut other = test.client().await;
     let claim = other.transaction().await.unwrap();
     claim.batch_execute("select from graphile_worker._private_job_queues for update").await.unwrap();
-    let claimed = tokio::time::timeout(Duration::from_secs(10), session.get_jobs("w", &[task], 1)).await;
+    let claimed =
+        tokio::time::timeout(Duration::from_secs(10), session.get_jobs("w", &[task], 1, Conditions::default())).await;
     assert_eq!(claimed.expect("it does not wait for the lock").unwrap(), []);
     claim.rollback().await.unwrap();
-    assert_eq!(session.get_jobs("w", &[task], 1).await.unwrap().len(), 1);
+    assert_eq!(session.get_jobs("w", &[task], 1, Conditions::default()).await.unwrap().len(), 1);
 }
 
 /// Who works in which queue at this moment, as the claimers tell it.
@@ -157,7 +158,7 @@ async fn many_claimers_run_every_job_once_and_never_two_of_one_queue() {
             let started = Instant::now();
             while floor.lock().unwrap().done.len() < total {
                 assert!(started.elapsed() < Duration::from_secs(60), "all are done in time");
-                let jobs = session.get_jobs(&owner, &[task], 1 + number).await.unwrap();
+                let jobs = session.get_jobs(&owner, &[task], 1 + number, Conditions::default()).await.unwrap();
                 for job in &jobs {
                     let mut floor = floor.lock().unwrap();
                     let again = floor.done.insert(job.id, owner.clone());
@@ -182,7 +183,7 @@ async fn many_claimers_run_every_job_once_and_never_two_of_one_queue() {
     let owners: HashSet<String> = floor.lock().unwrap().done.values().cloned().collect();
     assert!(owners.len() > 1, "more than one had a share");
     let session = database.session().await.unwrap();
-    assert_eq!(session.get_jobs("w", &[task], 10).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -210,7 +211,7 @@ async fn claiming_reads_little_of_a_long_backlog() {
     let before = read().await;
     // More often than Postgres plans a prepared statement anew.
     for _ in 0..12 {
-        assert_eq!(session.get_jobs("w", &[task], 10).await.unwrap().len(), 10);
+        assert_eq!(session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap().len(), 10);
     }
     // The counters of a session are handed in when it ends.
     drop((session, database));

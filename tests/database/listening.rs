@@ -53,17 +53,31 @@ async fn jobs_and_revisions_are_heard_of_also_after_the_connection_was_lost() {
     tokio::time::timeout(DEADLINE, listener).await.expect("it ends when told to").unwrap();
     let mut seen = Vec::new();
     while let Ok(event) = announced.try_recv() {
-        seen.push(match event {
-            Event::Listening => "listening".to_owned(),
+        match &event {
             Event::DatabaseTrouble { what, error, .. } => {
-                assert!(error.contains("57P01"), "{error}");
-                format!("trouble: {what}")
+                assert!(error.contains("57P01") && *what == "listen for new jobs", "{error}");
             }
-            Event::DatabaseBack { what } => format!("back: {what}"),
-            other => panic!("{other:?}"),
-        });
+            Event::ListenFailed { attempts, .. } => assert_eq!(*attempts, 1),
+            _ => {}
+        }
+        seen.push(event.name());
     }
-    assert_eq!(seen, ["listening", "trouble: listen for new jobs", "back: listen for new jobs", "listening"]);
+    assert_eq!(
+        seen,
+        [
+            "pool:listen:connecting",
+            "pool:listen:success",
+            "pool:listen:notification",
+            "pool:listen:notification",
+            "pool:listen:error",
+            "database:trouble",
+            "pool:listen:connecting",
+            "database:back",
+            "pool:listen:success",
+            "pool:listen:notification",
+            "pool:listen:release",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -76,9 +90,15 @@ async fn a_listener_without_a_database_goes_on_trying_and_ends_when_nobody_hears
     let events = Events::default();
     let mut announced = events.subscribe();
     let listener = tokio::spawn(listen(database, sender, events, CancellationToken::new()));
-    for _ in 0..3 {
-        let event = tokio::time::timeout(DEADLINE, announced.recv()).await.expect("it tells of the trouble").unwrap();
-        assert!(matches!(event, Event::DatabaseTrouble { what: "listen for new jobs", .. }), "{event:?}");
+    for attempt in 1..=3 {
+        for expected in ["pool:listen:connecting", "pool:listen:error", "database:trouble"] {
+            let event =
+                tokio::time::timeout(DEADLINE, announced.recv()).await.expect("it tells of the trouble").unwrap();
+            assert_eq!(event.name(), expected, "{event:?}");
+            if let Event::ListenConnecting { attempts } | Event::ListenFailed { attempts, .. } = event {
+                assert_eq!(attempts, attempt);
+            }
+        }
     }
     drop(notifications);
     tokio::time::timeout(DEADLINE, listener).await.expect("it ends").unwrap();

@@ -21,8 +21,15 @@ pub struct Ledger {
 /// One run of `echo`.
 #[derive(Debug, Deserialize)]
 pub struct Entry {
-    /// The build's label.
+    /// `began` or `ended`.
+    pub event: String,
+    pub job: i64,
+    pub attempt: i16,
+    /// The build's label, or the release of the npm package.
     pub label: String,
+    /// The process that ran it.
+    pub pid: u32,
+    pub queue: Option<String>,
     /// The payload, byte for byte.
     pub payload: String,
 }

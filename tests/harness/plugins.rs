@@ -11,10 +11,10 @@ use std::{
 
 /// All plugins that tests use.
 const PLUGINS: [&str; 9] = [
+    "daily-digest",
     "hash-file",
     "import-csv",
     "ledger",
-    "mail-digest",
     "misbehaving",
     "raw-plugin",
     "send-email",

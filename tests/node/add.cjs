@@ -2,7 +2,7 @@
 
 async function main() {
   // The package is an ES module, which older versions of Node do not require().
-  const { makeWorkerUtils } = await import(require.resolve("graphile-worker"));
+  const { makeWorkerUtils } = await import(require.resolve(process.env.GRAPHILE_WORKER_PACKAGE));
   const utils = await makeWorkerUtils({
     connectionString: process.env.DATABASE_URL,
     schema: process.env.GRAPHILE_WORKER_SCHEMA,

@@ -24,7 +24,7 @@ const options = {
 
 async function main() {
   // The package is an ES module, which older versions of Node do not require().
-  const { run, runOnce, Logger } = await import(require.resolve("graphile-worker"));
+  const { run, runOnce, Logger } = await import(require.resolve(process.env.GRAPHILE_WORKER_PACKAGE));
   options.logger = new Logger(() => (level, message) => level === "error" && process.stderr.write(message + "\n"));
   if (once) return runOnce(options);
   const runner = await run(options);

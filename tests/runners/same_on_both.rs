@@ -22,12 +22,11 @@ macro_rules! on_both_runners {
 on_both_runners! {
     each_way_to_end_is_told_apart,
     a_job_arrives_whole,
+    the_account_of_failed_items_is_believed_only_if_it_can_be_true,
     late_double_and_unknown_ends_do_no_harm,
     log_lines_carry_job_task_plugin_and_build,
     a_plugin_adds_jobs,
     many_jobs_are_added_at_once,
-    items_are_reported_one_by_one,
-    a_report_of_items_that_cannot_be_believed_fails_the_job_as_a_whole,
     schedules_are_part_of_the_manifest,
     a_cancelled_job_may_end_by_itself,
     a_job_that_ignores_being_asked_is_aborted,
@@ -49,6 +48,34 @@ async fn each_way_to_end_is_told_apart(isolation: Isolation) {
     assert_eq!(plugin.generation.in_flight(), 0);
     assert_eq!(plugin.generation.plugin(), "raw");
     assert_eq!(plugin.generation.manifest().name, "raw");
+    plugin.generation.retire().await;
+}
+
+async fn the_account_of_failed_items_is_believed_only_if_it_can_be_true(isolation: Isolation) {
+    let plugin = Plugin::launch(isolation).await;
+    let failed_items = FailedItems::new(3, vec![FailedItem { index: 1, discard: true }]).unwrap();
+    assert_eq!(
+        plugin.run("partly", r#"{"items":3,"failed":[{"index":1,"discard":true}]}"#).await,
+        Outcome::PartlyFailed { items: failed_items, message: "some".to_owned() }
+    );
+    let many = (0..300_000).map(|index| format!("{{\"index\":{index}}}")).collect::<Vec<_>>().join(",");
+    match plugin.run("partly", &format!("{{\"items\":300000,\"failed\":[{many}]}}")).await {
+        Outcome::PartlyFailed { items, .. } => assert_eq!(items.left(false).0.len(), 300_000),
+        other => panic!("{other:?}"),
+    }
+    for nonsense in [
+        r#"{"items":1,"failed":[{"index":1}]}"#,
+        r#"{"items":2,"failed":[{"index":1},{"index":1}]}"#,
+        r#"{"items":2,"failed":[{"index":1},{"index":0}]}"#,
+        r#"{"items":2,"failed":[{"index":18446744073709551615}]}"#,
+        "[]",
+        "",
+        "nonsense",
+        &"x".repeat(33 << 20),
+    ] {
+        let text = message(plugin.run("partly", nonsense).await, FailureKind::Error);
+        assert!(text.starts_with("some (which ones"), "{text}");
+    }
     plugin.generation.retire().await;
 }
 
@@ -126,42 +153,6 @@ async fn many_jobs_are_added_at_once(isolation: Isolation) {
         plugin.run("add-job", r#"[{"identifier":"refused"}]"#).await,
         failed(FailureKind::Error, "1 the database said no nothing")
     );
-    plugin.generation.retire().await;
-}
-
-async fn items_are_reported_one_by_one(isolation: Isolation) {
-    let plugin = Plugin::launch(isolation).await;
-    let none = Outcome::Items(ItemResults { count: 2, failed: Vec::new() });
-    assert_eq!(plugin.run("items", r#"{"items":2,"failed":[]}"#).await, none);
-    let report = r#" {"items":3, "failed":[{"index":0,"message":"größer","discard":true},{"index":2}]} "#;
-    let bigger = FailedItem { index: 0, message: Some("größer".to_owned()), discard: true };
-    let silent = FailedItem { index: 2, message: None, discard: false };
-    let some = Outcome::Items(ItemResults { count: 3, failed: vec![bigger, silent] });
-    assert_eq!(plugin.run("items", report).await, some);
-    let many = (0..300_000).map(|index| format!("{{\"index\":{index}}}")).collect::<Vec<_>>().join(",");
-    match plugin.run("items", &format!("{{\"items\":300000,\"failed\":[{many}]}}")).await {
-        Outcome::Items(results) => assert_eq!(results.failed.len(), 300_000),
-        other => panic!("{other:?}"),
-    }
-    plugin.generation.retire().await;
-}
-
-async fn a_report_of_items_that_cannot_be_believed_fails_the_job_as_a_whole(isolation: Isolation) {
-    let plugin = Plugin::launch(isolation).await;
-    for (report, said) in [
-        ("", "not in a form that can be read"),
-        ("nonsense", "not as they should be"),
-        (r#"{"items":2,"failed":[{"index":2}]}"#, "item 2 of only 2"),
-        (r#"{"items":2,"failed":[{"index":0},{"index":0}]}"#, "item 0 twice"),
-        (r#"{"items":2,"failed":[{"index":1},{"index":0}]}"#, "item 0 after item 1"),
-        (r#"{"items":2,"failed":[{"index":18446744073709551615}]}"#, "of only 2"),
-    ] {
-        let text = message(plugin.run("items", report).await, FailureKind::Error);
-        assert!(text.contains(said), "{report}: {text}");
-    }
-    let text = message(plugin.run("items-huge", "[1]").await, FailureKind::Error);
-    assert!(text.contains("not in a form that can be read"), "{text}");
-    assert_eq!(plugin.run("ok", "{}").await, Outcome::Done);
     plugin.generation.retire().await;
 }
 

@@ -19,6 +19,9 @@ struct Wishes {
     sleep_ms: u64,
     #[serde(default)]
     announce: bool,
+    /// Fails up to this attempt.
+    #[serde(default)]
+    fail_until: u32,
 }
 
 /// A line of the file that `echo` writes.
@@ -74,7 +77,11 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
     if wishes.sleep_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wishes.sleep_ms)).await;
     }
-    trace("ended")
+    trace("ended")?;
+    if ctx.attempt() <= wishes.fail_until {
+        bail!("failed as asked");
+    }
+    Ok(())
 }
 
 fn now_us() -> u64 {

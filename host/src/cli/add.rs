@@ -1,18 +1,20 @@
 //! `taskbay add`: adds one job.
 
-use std::{
-    io::Read,
-    time::{Duration, SystemTime},
-};
+use std::{io::Read, time::SystemTime};
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{CliError, Ending, database::Connected, options::DatabaseOptions, print};
+use super::{
+    CliError, Ending,
+    database::{Connected, explain},
+    moment,
+    options::DatabaseOptions,
+    print,
+};
 use crate::{
-    config::{self, Layer},
+    config::Layer,
     queue::{Database, JobKeyMode, NewJob},
 };
 
@@ -37,7 +39,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
     /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m
-    #[arg(long, value_name = "TIME", value_parser = run_at)]
+    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = moment::parse_future)]
     run_at: Option<SystemTime>,
     /// How often it may be tried [default: 25]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
@@ -102,7 +104,7 @@ impl Add {
         };
         let connected = Connected::find(&settings).await?;
         let database = Database::new(connected.settings.clone())?;
-        let added = database.session().await?.add_job(&job).await?;
+        let added = database.session().await?.add_job(&job).await.map_err(explain(&database))?;
         print(&format!("{}\n", added.id))?;
         Ok(Ending::Success)
     }
@@ -131,15 +133,6 @@ fn read_payload(argument: &str) -> Result<String, WrongPayload> {
     }
 }
 
-fn run_at(text: &str) -> Result<SystemTime, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time.into());
-    }
-    let wait: Duration = config::parse_duration(text)
-        .map_err(|_| "write a time such as 2030-01-31T12:00:00Z, or how long from now, such as 10m".to_owned())?;
-    SystemTime::now().checked_add(wait).ok_or_else(|| "that is too far away".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,12 +152,5 @@ mod tests {
         );
         assert!(read_payload("@no-such-file.json").unwrap_err().to_string().contains("no-such-file.json"));
         assert!(read_payload("").is_err());
-    }
-
-    #[test]
-    fn a_time_is_a_moment_or_a_while_from_now() {
-        assert_eq!(run_at("1970-01-01T01:00:00+01:00"), Ok(SystemTime::UNIX_EPOCH));
-        assert!(run_at("10m").unwrap() > SystemTime::now() + Duration::from_secs(590));
-        assert!(run_at("tomorrow").is_err());
     }
 }

@@ -9,15 +9,15 @@ use crate::{config::Layer, tasks::inspect_file};
 
 /// Say of single files whether they would be loaded
 ///
-/// Each file is checked and loaded in a process of its own, as `taskbay run` would do it, and its tasks are listed; none of
-/// them runs, and neither does its start-up. The exit status is 1 if any of the files would be refused.
+/// Each plugin is checked and loaded in a process of its own, as `taskbay run` would do it, and its tasks are listed; none of
+/// them runs, and neither does its start-up. An executable is only looked at. The exit status is 1 if any of the files would be refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taskbay check target/release/libsend_email.so
   taskbay check --json build/*.so                 in CI, before the files are delivered")]
 pub(super) struct Check {
-    /// Compiled plugins
+    /// Compiled plugins, or executable files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print JSON: a list with one object per file

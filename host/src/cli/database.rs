@@ -3,7 +3,7 @@
 use crate::{
     config::{self, Layer},
     embedded_postgres::EmbeddedPostgres,
-    queue::DatabaseSettings,
+    queue::{Database, DatabaseSettings, QueueError, Session},
 };
 
 use super::{CliError, options::variable};
@@ -27,6 +27,26 @@ impl Connected {
         };
         let settings = settings(layer, server.as_ref())?;
         Ok(Self { settings, _server: server })
+    }
+
+    /// The database, and a session in it.
+    pub(super) async fn open(&self) -> Result<(Database, Session), CliError> {
+        let database = Database::new(self.settings.clone())?;
+        let session = database.session().await?;
+        Ok((database, session))
+    }
+}
+
+/// Says of a statement that failed because there is nothing to work on, what to do about it.
+pub(super) fn explain(database: &Database) -> impl Fn(QueueError) -> CliError {
+    move |error| match error.code().map(|code| code.code()) {
+        // No such schema, table, function, type or column.
+        Some("3F000" | "42P01" | "42883" | "42704" | "42703") => CliError::NotInstalled {
+            schema: database.schema().to_owned(),
+            database: database.name().to_owned(),
+            error: Box::new(error),
+        },
+        _ => error.into(),
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter,
+    filter::ParseError,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
@@ -32,7 +33,13 @@ pub struct WrongFilter {
 
 /// Starts logging. `usual` is how much is logged unless the settings say otherwise.
 pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilter> {
-    let filter = filter(settings.filter.as_deref().unwrap_or(usual))?;
+    let mut filter = filter(settings.filter.as_deref().unwrap_or(usual))?;
+    if !settings.success {
+        let directive = format!("{SUCCESS}=off")
+            .parse()
+            .map_err(|error: ParseError| WrongFilter { filter: SUCCESS.to_owned(), reason: error.to_string() })?;
+        filter = filter.add_directive(directive);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // Logging can be started once per process; a program that uses this as a library may have its own already.
     let _ = match settings.format {
@@ -51,6 +58,9 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
     };
     Ok(())
 }
+
+/// The target of the line about a job that is done, which can be had less of.
+const SUCCESS: &str = "taskbay::events::done";
 
 /// A lost connection is said once, by those who need it.
 const DATABASE_LIBRARIES: &str = "deadpool_postgres=off,tokio_postgres=off";
@@ -157,9 +167,18 @@ impl Parts {
 }
 
 /// Keeps one event on one line, and a plugin's output from steering the terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
+    escape(text, |c| c == '\t')
+}
+
+/// Keeps a text that may have several lines from steering the terminal.
+pub(super) fn printable(text: &str) -> String {
+    escape(text, |c| matches!(c, '\t' | '\n'))
+}
+
+fn escape(text: &str, harmless: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() && c != '\t' {
+        if c.is_control() && !harmless(c) {
             line.extend(c.escape_default())
         } else {
             line.push(c)

@@ -2,14 +2,19 @@
 
 mod add;
 mod check;
+mod cleanup;
 mod completions;
+mod config;
 mod database;
 mod dev;
+mod jobs;
 mod logging;
 mod migrate;
+mod moment;
 mod options;
 mod plugins;
 mod run;
+mod setting_flags;
 mod signals;
 
 use std::io;
@@ -18,7 +23,7 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 use crate::{
-    config::{ConnectionError, FileError, Layer},
+    config::{ConnectionError, Contradiction, FileError, Layer, WrongVariable},
     embedded_postgres::EmbeddedPostgresError,
     host::HostError,
     migrate::MigrateError,
@@ -60,6 +65,9 @@ enum Command {
     Dev(dev::Dev),
     Migrate(migrate::Migrate),
     Add(add::Add),
+    Jobs(jobs::Jobs),
+    Cleanup(cleanup::Cleanup),
+    Config(config::Config),
     Plugins(plugins::Plugins),
     Check(check::Check),
     Completions(completions::Completions),
@@ -69,7 +77,7 @@ enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     Success,
-    /// A file that was checked would be refused.
+    /// A file that was checked would be refused, or nothing was found of what was asked for.
     Refusals,
     /// The host stopped because of this signal.
     Signal(i32),
@@ -80,6 +88,10 @@ pub enum Ending {
 pub enum CliError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Variable(#[from] WrongVariable),
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
     #[error(transparent)]
     Filter(#[from] logging::WrongFilter),
     #[error(transparent)]
@@ -98,6 +110,14 @@ pub enum CliError {
     Payload(#[from] add::WrongPayload),
     #[error(transparent)]
     Dev(#[from] dev::DevError),
+    #[error(
+        "schema {schema} is not installed in {database}, or is too old: {error}. `taskbay migrate` installs it, \
+         and --schema names another one"
+    )]
+    NotInstalled { schema: String, database: String, error: Box<QueueError> },
+    /// What was typed does not go together in a way that only shows later.
+    #[error("{0}")]
+    Usage(String),
     #[error("could not {what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -107,6 +127,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Migrate(error) | Self::Host(HostError::Migrate(error)) => error.exit_code(),
+            Self::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -128,11 +149,15 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         Command::Dev(dev) => dev.add_to(&mut flags),
         Command::Migrate(migrate) => migrate.add_to(&mut flags),
         Command::Add(add) => add.add_to(&mut flags),
+        Command::Jobs(jobs) => jobs.add_to(&mut flags),
+        Command::Cleanup(cleanup) => cleanup.add_to(&mut flags),
+        Command::Config(config) => config.add_to(&mut flags),
         Command::Plugins(plugins) => plugins.add_to(&mut flags),
         Command::Check(_) | Command::Completions(_) => {}
     }
     let settings = global.complete(flags)?;
     logging::start(&settings.log(), command.usual_log())?;
+    options::warn_of_unknown_variables();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -143,6 +168,9 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
             Command::Dev(dev) => dev.execute(settings).await,
             Command::Migrate(migrate) => migrate.execute(settings).await,
             Command::Add(add) => add.execute(settings).await,
+            Command::Jobs(jobs) => jobs.execute(settings).await,
+            Command::Cleanup(cleanup) => cleanup.execute(settings).await,
+            Command::Config(config) => config.execute(settings).await,
             Command::Plugins(plugins) => plugins.execute(settings).await,
             Command::Check(check) => check.execute(settings).await,
             Command::Completions(completions) => completions.execute(),

@@ -3,16 +3,12 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::CliError;
-use crate::{
-    config::{self, Clock, Layer, LogFormat},
-    plugin::Isolation,
-};
+use super::{CliError, setting_flags};
+use crate::config::{self, Layer};
 
 /// The settings file that is read if it is there.
 const SETTINGS_FILE: &str = "taskbay.toml";
@@ -23,84 +19,65 @@ pub(super) struct GlobalOptions {
     /// The settings file [default: taskbay.toml in the current folder, if there is one]
     #[arg(short = 'C', long, global = true, value_name = "FILE", help_heading = "General options")]
     config: Option<PathBuf>,
-    /// How log lines are written, to standard error [default: text]
-    #[arg(long, global = true, value_name = "FORMAT", help_heading = "General options")]
-    log_format: Option<Format>,
-    /// How much is logged: error, warn, info, debug, trace, or directives as in RUST_LOG
-    #[arg(long, global = true, value_name = "LEVEL", help_heading = "General options")]
-    log_level: Option<String>,
-    /// Log warnings and errors only
-    #[arg(short, long, global = true, conflicts_with = "log_level", help_heading = "General options")]
-    quiet: bool,
+    #[command(flatten)]
+    log: LogOptions,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+/// The settings that flags set. The flags are those of the settings' table.
+macro_rules! setting_options {
+    ($name:ident, $sections:expr, $heading:expr, $global:expr, $plugins:expr) => {
+        #[derive(Debug)]
+        pub(super) struct $name {
+            layer: Layer,
+        }
+
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                let command = setting_flags::add(command, $sections, $heading, $global);
+                if $plugins { setting_flags::add_for_plugins(command) } else { command }
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                Self::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                let mut layer = setting_flags::read(matches, $sections);
+                if $plugins {
+                    setting_flags::read_for_plugins(matches, &mut layer);
+                }
+                Ok(Self { layer })
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+
+        impl $name {
+            /// Adds what the flags say to a layer of flags.
+            pub(super) fn add_to(&self, layer: &mut Layer) {
+                *layer = std::mem::take(layer).or(self.layer.clone());
+            }
+        }
+    };
 }
 
-/// Options of the commands that use the database.
-#[derive(Debug, Args)]
-pub(super) struct DatabaseOptions {
-    /// The database, as postgres://user:password@host:port/database
-    ///
-    /// Without it, DATABASE_URL or PGDATABASE and the other PG* variables name the database, then the settings file. What
-    /// the connection string leaves open is taken from the PG* variables. Arguments can be seen by other users of this
-    /// machine: give a password by DATABASE_URL or PGPASSWORD rather than here.
-    #[arg(short, long, value_name = "URL", help_heading = "Database options")]
-    connection: Option<String>,
-    /// The schema that jobs are in [default: graphile_worker]
-    #[arg(short, long, value_name = "NAME", help_heading = "Database options")]
-    schema: Option<String>,
-    /// The most connections of the pool [default: 10]
-    #[arg(short, long, value_name = "N", value_parser = at_least_one, help_heading = "Database options")]
-    max_pool_size: Option<usize>,
-    /// Do not prepare statements, as poolers in transaction mode need it
-    #[arg(long, help_heading = "Database options")]
-    no_prepared_statements: bool,
-}
-
-/// How `run` and `dev` work jobs.
-#[derive(Debug, Args)]
-pub(super) struct WorkerOptions {
-    /// How many jobs run at once, over all plugins [default: 10]
-    #[arg(short, long, value_name = "N", value_parser = at_least_one)]
-    jobs: Option<usize>,
-    /// How often to look for jobs that no notification told of: milliseconds, or with a unit such as 2s [default: 2s]
-    #[arg(long, value_name = "TIME", value_parser = interval)]
-    poll_interval: Option<Duration>,
-    /// Run all plugins in this process rather than in processes of their own
-    ///
-    /// Faster by some microseconds a job, and for trusted code only: a plugin that crashes takes the host with it.
-    #[arg(long)]
-    in_process: bool,
-    /// Leave jobs with this flag to others; may be given several times
-    #[arg(long = "forbidden-flag", value_name = "FLAG")]
-    forbidden_flags: Vec<String>,
-    /// Do not listen for notifications; find new jobs by polling alone
-    #[arg(long)]
-    no_listen: bool,
-    /// Let this machine's clock, not the database's, say which jobs are due
-    #[arg(long)]
-    use_node_time: bool,
-    /// The file with schedules [default: crontab in the current folder, if there is one]
-    #[arg(long, value_name = "FILE")]
-    crontab: Option<PathBuf>,
-}
+// How log lines are written.
+setting_options!(LogOptions, &["log"], Some("General options"), true, false);
+// Options of the commands that use the database.
+setting_options!(DatabaseOptions, &["database"], Some("Database options"), false, false);
+// How `run` and `dev` work jobs.
+setting_options!(WorkerOptions, &["worker", "cron"], None, false, true);
 
 impl GlobalOptions {
     /// Adds the environment and the settings file below what the command line says.
-    pub(super) fn complete(&self, flags: Layer) -> Result<Layer, CliError> {
-        let flags = Layer {
-            log_format: self.log_format.map(|format| match format {
-                Format::Text => LogFormat::Text,
-                Format::Json => LogFormat::Json,
-            }),
-            log_filter: if self.quiet { Some("warn".to_owned()) } else { self.log_level.clone() },
-            ..flags
-        };
-        Ok(flags.or(Layer::from_environment(variable)).or(self.file()?))
+    pub(super) fn complete(&self, mut flags: Layer) -> Result<Layer, CliError> {
+        self.log.add_to(&mut flags);
+        Ok(flags.or(Layer::from_environment(variable)?).or(self.file()?))
     }
 
     fn file(&self) -> Result<Layer, CliError> {
@@ -116,37 +93,20 @@ impl GlobalOptions {
     }
 }
 
-impl DatabaseOptions {
-    pub(super) fn add_to(&self, layer: &mut Layer) {
-        layer.connection = self.connection.clone();
-        layer.schema = self.schema.clone();
-        layer.max_pool_size = self.max_pool_size;
-        layer.prepared_statements = self.no_prepared_statements.then_some(false);
-    }
-}
-
-impl WorkerOptions {
-    pub(super) fn add_to(&self, layer: &mut Layer) {
-        layer.concurrency = self.jobs;
-        layer.poll_interval = self.poll_interval;
-        layer.isolation = self.in_process.then_some(Isolation::InProcess);
-        layer.forbidden_flags = (!self.forbidden_flags.is_empty()).then(|| self.forbidden_flags.clone());
-        layer.listen = self.no_listen.then_some(false);
-        layer.clock = self.use_node_time.then_some(Clock::Process);
-        layer.crontab = self.crontab.clone();
-    }
-}
-
 /// A variable of the environment, if it is text.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be a whole number from 1".to_owned())
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    config::parse_milliseconds(text)
-        .and_then(|time| if time.is_zero() { Err("it must be more than nothing".to_owned()) } else { Ok(time) })
+/// Warns of variables that look like settings and are none.
+pub(super) fn warn_of_unknown_variables() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, near) in config::unknown_variables(names) {
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        tracing::warn!(
+            event = "unknown_variable",
+            variable = name,
+            "the variable {name} of the environment sets nothing{hint}"
+        );
+    }
 }

@@ -11,21 +11,22 @@ use serde_json::{Value, json};
 use super::{CliError, Ending, print};
 use crate::{
     config::{Layer, Purpose},
-    plugin::ManifestInfo,
-    tasks::{FileReport, inspect_folder},
+    plugin::{ManifestInfo, TaskSpec},
+    tasks::{FileReport, Kind, Verdict, inspect_folder},
 };
 
 /// Say what each file in the tasks folder would do: its tasks and build, or why it would be refused
 ///
-/// Looks at the files as `taskbay run` would, each in a process of its own, without running any task. The exit status is 1
-/// if any of the files would be refused.
+/// Looks at the files as `taskbay run` would, without running any task: at plugins each in a process of its own. Names what
+/// two files both have, too, and files that are neither plugins nor executables. The exit status is 1 if any of the files
+/// would be refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taskbay plugins
   taskbay plugins /srv/tasks --json")]
 pub(super) struct Plugins {
-    /// The folder with the compiled plugins [default: tasks]
+    /// The folder with the plugins and executables [default: tasks]
     #[arg(value_name = "TASKS_DIR")]
     folder: Option<PathBuf>,
     /// Print JSON: a list with one object per file
@@ -57,35 +58,59 @@ pub(super) fn show(reports: &[FileReport], as_json: bool) -> Result<Ending, CliE
         let list: Vec<Value> = reports.iter().map(to_json).collect();
         print(&format!("{:#}\n", Value::Array(list)))?;
     } else if reports.is_empty() {
-        print("no plugins: the folder has no .so file\n")?;
+        print("no tasks: the folder has neither a plugin (.so) nor an executable file\n")?;
     } else {
         print(&table(reports))?;
     }
-    let refused = reports.iter().any(|report| report.verdict.is_err());
+    let refused = reports.iter().any(|report| matches!(report.verdict, Verdict::Refused(_)));
     Ok(if refused { Ending::Refusals } else { Ending::Success })
 }
 
 fn to_json(report: &FileReport) -> Value {
-    let build = report.build.map(|build| build.to_string());
+    let mut object = json!({
+        "file": report.file, "plugin": report.plugin, "kind": kind(report),
+        "build": report.build.map(|build| build.to_string()),
+        "ok": matches!(report.verdict, Verdict::Loads(_)),
+    });
     match &report.verdict {
-        Ok(manifest) => json!({
-            "file": report.file, "plugin": report.plugin, "build": build, "ok": true,
-            "version": manifest.version, "sdk": manifest.sdk, "profile": manifest.profile,
-            "tasks": manifest.tasks.iter().map(|task| json!({
-                "name": task.name,
-                "description": task.description,
-                "timeout": task.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
-                "max_attempts": task.max_attempts,
-                "schedules": task.schedules,
-            })).collect::<Vec<_>>(),
-        }),
-        Err(reason) => json!({
-            "file": report.file, "plugin": report.plugin, "build": build, "ok": false, "reason": reason,
-        }),
+        Verdict::Loads(manifest) => {
+            if report.kind == Kind::Plugin {
+                object["version"] = manifest.version.clone().into();
+                object["sdk"] = manifest.sdk.clone().into();
+                object["profile"] = manifest.profile.clone().into();
+            }
+            object["tasks"] = tasks_to_json(manifest);
+        }
+        Verdict::Refused(reason) | Verdict::Skipped(reason) => object["reason"] = reason.clone().into(),
+    }
+    if !report.warnings.is_empty() {
+        object["warnings"] = report.warnings.clone().into();
+    }
+    object
+}
+
+fn tasks_to_json(manifest: &ManifestInfo) -> Value {
+    let to_json = |task: &TaskSpec| {
+        json!({
+            "name": task.name,
+            "description": task.description,
+            "timeout": task.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
+            "max_attempts": task.max_attempts,
+            "schedules": task.schedules,
+        })
+    };
+    manifest.tasks.iter().map(to_json).collect()
+}
+
+fn kind(report: &FileReport) -> &'static str {
+    match (&report.verdict, report.kind) {
+        (Verdict::Skipped(_), _) => "other",
+        (_, Kind::Plugin) => "plugin",
+        (_, Kind::Executable) => "executable",
     }
 }
 
-/// One line per file, and one below it per task or for the reason of its refusal.
+/// One line per file, and one below it per task, for the reason of its refusal, and for each warning.
 fn table(reports: &[FileReport]) -> String {
     let width =
         |of: fn(&FileReport) -> &str| reports.iter().map(|report| of(report).chars().count()).max().unwrap_or(0);
@@ -93,27 +118,34 @@ fn table(reports: &[FileReport]) -> String {
     let mut text = format!("{:file$}  {:plugin$}  {:12}  VERDICT\n", "FILE", "PLUGIN", "BUILD");
     for report in reports {
         let build = report.build.map_or_else(|| "-".to_owned(), |build| build.to_string());
-        let verdict = match &report.verdict {
-            Ok(ManifestInfo { version, profile, tasks, .. }) => {
-                format!(
-                    "ok: {} task{}, version {version}, {profile}",
-                    tasks.len(),
-                    if tasks.len() == 1 { "" } else { "s" }
-                )
-            }
-            Err(_) => "refused".to_owned(),
-        };
-        let _ = writeln!(text, "{:file$}  {:plugin$}  {build:12}  {verdict}", report.file, report.plugin);
+        let name = if report.plugin.is_empty() { "-" } else { &report.plugin };
+        let verdict = verdict(report);
+        let _ = writeln!(text, "{:file$}  {name:plugin$}  {build:12}  {verdict}", report.file);
         match &report.verdict {
-            Ok(manifest) => manifest.tasks.iter().for_each(|task| {
+            Verdict::Loads(manifest) => manifest.tasks.iter().for_each(|task| {
                 let gap = if task.description.is_empty() { "" } else { "  " };
                 let _ = writeln!(text, "  {}{gap}{}", task.name, task.description);
                 task.schedules.iter().for_each(|schedule| text.push_str(&format!("    schedule: {schedule}\n")));
             }),
-            Err(reason) => {
+            Verdict::Refused(reason) | Verdict::Skipped(reason) => {
                 let _ = writeln!(text, "  {reason}");
             }
         }
+        for warning in &report.warnings {
+            let _ = writeln!(text, "  warning: {warning}");
+        }
     }
     text
+}
+
+fn verdict(report: &FileReport) -> String {
+    match &report.verdict {
+        Verdict::Loads(_) if report.kind == Kind::Executable => "ok: executable".to_owned(),
+        Verdict::Loads(ManifestInfo { version, profile, tasks, .. }) => {
+            let plural = if tasks.len() == 1 { "" } else { "s" };
+            format!("ok: {} task{plural}, version {version}, {profile}", tasks.len())
+        }
+        Verdict::Refused(_) => "refused".to_owned(),
+        Verdict::Skipped(_) => "no task".to_owned(),
+    }
 }

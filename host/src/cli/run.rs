@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    CliError, Ending, database,
+    CliError, Ending,
+    cleanup::{clean_up, parse_cleanup},
+    config::set_folder,
+    database,
     migrate::prepare,
     options::{DatabaseOptions, WorkerOptions},
     signals::{self, Hangup},
@@ -15,7 +18,8 @@ use crate::{
     embedded_postgres::EmbeddedPostgres,
     events::Events,
     host::{self, Control, Mode},
-    queue::Database,
+    migrate,
+    queue::{CleanupTask, Database},
 };
 
 /// Watch the tasks folder and work jobs
@@ -43,9 +47,16 @@ pub(super) struct Run {
     /// For development: reload sooner, and start even if a file is broken or others may write to the folder
     #[arg(short, long)]
     watch: bool,
-    /// Install the schema if there is none, then end, as `taskbay migrate` does
+    /// Install the schema if there is none, then end; `taskbay migrate` upgrades one that is there
     #[arg(long, conflicts_with = "once")]
     schema_only: bool,
+    /// Clean up instead of working jobs, as `taskbay cleanup` does: GC_TASK_IDENTIFIERS, GC_JOB_QUEUES,
+    /// DELETE_PERMAFAILED_JOBS, or several of them with commas
+    #[arg(
+        long, value_name = "CLEANUP", value_delimiter = ',', value_parser = parse_cleanup,
+        conflicts_with_all = ["once", "schema_only"]
+    )]
+    cleanup: Vec<CleanupTask>,
     /// Use a private Postgres in .taskbay/, started with this and made at its first start
     #[arg(long, conflicts_with = "connection")]
     embedded_postgres: bool,
@@ -57,7 +68,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn add_to(&self, layer: &mut Layer) {
-        layer.tasks_directory = self.folder.clone();
+        set_folder(layer, self.folder.as_ref());
         self.worker.add_to(layer);
         self.database.add_to(layer);
     }
@@ -66,18 +77,35 @@ impl Run {
         let control = Control::default();
         let received = signals::listen(&control, Hangup::Rescan).map_err(CliError::system("listen for signals"))?;
         let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
-        let database = database::settings(&settings, server.as_ref())?;
-        if self.schema_only {
-            return prepare(&Database::new(database)?).await;
-        }
-        let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
-        let mode = if self.once { Mode::Once } else { Mode::Continuous };
-        let ended = host::run(settings.into_settings(database, purpose), mode, Events::default(), control).await;
+        let ended = self.work(settings, server.as_ref(), control).await;
         if let Some(server) = server {
             server.stop().await;
         }
-        ended?;
-        Ok(received.get().map_or(Ending::Success, Ending::Signal))
+        Ok(match ended? {
+            Ending::Success => received.get().map_or(Ending::Success, Ending::Signal),
+            ending => ending,
+        })
+    }
+
+    async fn work(
+        self,
+        settings: Layer,
+        server: Option<&EmbeddedPostgres>,
+        control: Control,
+    ) -> Result<Ending, CliError> {
+        let database = database::settings(&settings, server)?;
+        if self.schema_only {
+            return prepare(&Database::new(database)?).await;
+        }
+        if !self.cleanup.is_empty() {
+            let database = Database::new(database)?;
+            migrate::prepare(&database).await?;
+            return clean_up(&database, &self.cleanup, Vec::new(), settings, false).await;
+        }
+        let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
+        let mode = if self.once { Mode::Once } else { Mode::Continuous };
+        host::run(settings.into_working_settings(database, purpose)?, mode, Events::default(), control).await?;
+        Ok(Ending::Success)
     }
 }
 

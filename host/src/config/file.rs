@@ -3,18 +3,17 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use serde_json::{Map, Value};
 use thiserror::Error;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::{
-    Clock, Layer, LogFormat, PluginLayer, parse_duration, parse_size,
-    section::{Section, Source, WrongSetting, describe},
+    Layer, Origin, PLUGIN_SETTINGS, PluginLayer, SECTIONS, SETTINGS, Value,
+    section::{Section, Source, WrongSetting},
+    setting::{Setting, path_of},
+    table::{PLUGINS, URL},
 };
-use crate::plugin::Isolation;
 
 /// Why the settings file cannot be used.
 #[derive(Debug, Error)]
@@ -39,179 +38,90 @@ fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
         .map_err(|error| source.wrong(error.span().map_or(0, |span| span.start), error.message()))?;
     let mut file = Section::new(source, String::new(), root.get_ref());
     let mut layer = Layer::default();
-    if let Some(section) = file.section("database")? {
-        database(section, &mut layer)?;
-    }
-    if let Some(section) = file.section("tasks")? {
-        tasks(section, source, &mut layer)?;
-    }
-    if let Some(section) = file.section("worker")? {
-        worker(section, &mut layer)?;
-    }
-    if let Some(section) = file.section("cron")? {
-        cron(section, source, &mut layer)?;
-    }
-    if let Some(section) = file.section("log")? {
-        log(section, &mut layer)?;
+    for (name, _) in SECTIONS.iter().filter(|(name, _)| *name != PLUGINS) {
+        if let Some(mut section) = file.section(name)? {
+            for setting in SETTINGS.iter().filter(|setting| setting.section == *name) {
+                read(setting, &mut section, source.path, &mut layer, |layer| layer)?;
+            }
+            section.finish()?;
+        }
     }
     if let Some(section) = file.section("plugins")? {
-        for (name, section) in section.sections()? {
-            let settings = plugin(section)?;
-            if name == DEFAULT {
-                layer.plugin_defaults = settings;
-            } else {
-                layer.plugins.insert(name, settings);
+        for (name, mut section) in section.sections()? {
+            if name != DEFAULT {
+                layer.plugins.insert(name.clone(), PluginLayer::default());
             }
+            for setting in PLUGIN_SETTINGS {
+                read(setting, &mut section, source.path, &mut layer, |layer| {
+                    layer.plugins.get_mut(&name).unwrap_or(&mut layer.plugin_defaults)
+                })?;
+            }
+            section.finish()?;
         }
     }
     file.finish()?;
+    settle_connection(&mut layer)?;
     Ok(layer)
 }
 
-fn database(mut section: Section<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
-    // The value is not shown when it is wrong: it may hold a password.
-    layer.file_connection =
-        section.read("url", |value| value.as_str().map(str::to_owned).ok_or("must be a text".to_owned()))?;
-    layer.schema = section.read("schema", text)?;
-    layer.max_pool_size = section.read("max_pool_size", count)?;
-    layer.prepared_statements = section.read("prepared_statements", truth)?;
-    section.finish()
-}
-
-fn tasks(mut section: Section<'_>, source: Source<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
-    let folder = source.path.parent().unwrap_or(Path::new(""));
-    layer.tasks_directory = section.read("directory", |value| Ok(folder.join(text(value)?)))?;
-    layer.settle = section.read("settle", duration)?;
-    layer.settle_cap = section.read("settle_cap", duration)?;
-    layer.rescan = section.read("rescan", positive_duration)?;
-    layer.missing_grace = section.read("missing_grace", duration)?;
-    layer.strict_permissions = section.read("strict_permissions", truth)?;
-    section.finish()
-}
-
-fn worker(mut section: Section<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
-    layer.concurrency = section.read("concurrency", count)?;
-    layer.poll_interval = section.read("poll_interval", positive_duration)?;
-    layer.abort_timeout = section.read("abort_timeout", duration)?;
-    layer.forbidden_flags = section.read("forbidden_flags", texts)?;
-    layer.listen = section.read("listen", truth)?;
-    layer.clock =
-        section.read("clock", |value| choice(value, &[("database", Clock::Database), ("process", Clock::Process)]))?;
-    layer.min_reset_locked_interval = section.read("min_reset_locked_interval", positive_duration)?;
-    layer.max_reset_locked_interval = section.read("max_reset_locked_interval", positive_duration)?;
-    section.finish()
-}
-
-fn cron(mut section: Section<'_>, source: Source<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
-    let folder = source.path.parent().unwrap_or(Path::new(""));
-    layer.crontab = section.read("crontab", |value| Ok(folder.join(text(value)?)))?;
-    section.finish()
-}
-
-fn log(mut section: Section<'_>, layer: &mut Layer) -> Result<(), WrongSetting> {
-    layer.log_format =
-        section.read("format", |value| choice(value, &[("text", LogFormat::Text), ("json", LogFormat::Json)]))?;
-    layer.log_filter = section.read("level", text)?;
-    section.finish()
-}
-
-fn plugin(mut section: Section<'_>) -> Result<PluginLayer, WrongSetting> {
-    let layer = PluginLayer {
-        isolation: section.read("isolation", |value| {
-            choice(value, &[("child", Isolation::Child), ("in-process", Isolation::InProcess)])
-        })?,
-        memory_limit: section.read("memory_limit", size)?,
-        timeout: section.read("timeout", positive_duration)?,
-        cancel_grace: section.read("cancel_grace", duration)?,
-        start_timeout: section.read("start_timeout", positive_duration)?,
-        settings: section.read("settings", |value| match json(value)? {
-            Value::Object(settings) => Ok(settings),
-            _ => Err(format!("must be a section, not {}", describe(value))),
-        })?,
+/// Reads a key into its part of the layer.
+fn read<'l, L: 'l, S>(
+    setting: &Setting<L, S>,
+    section: &mut Section<'_>,
+    file: &Path,
+    layer: &'l mut Layer,
+    part: impl FnOnce(&'l mut Layer) -> &'l mut L,
+) -> Result<(), WrongSetting> {
+    let Some((value, line)) = section.read(setting.key, |value| setting.kind.read_toml(value))? else {
+        return Ok(());
     };
-    section.finish()?;
-    Ok(layer)
+    let value = match value {
+        Value::Path(path) => Value::Path(file.parent().unwrap_or(Path::new("")).join(path)),
+        value => value,
+    };
+    let origin = Origin::File { path: file.to_owned(), line };
+    layer.note(path_of(section.name(), setting.key), origin);
+    (setting.field.set)(part(layer), value);
+    Ok(())
 }
 
-fn text(value: &DeValue<'_>) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("must be a text in quotes, not {}", describe(value)))
-}
-
-fn texts(value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let array = value.as_array().ok_or_else(|| format!("must be a list of texts, not {}", describe(value)))?;
-    array.iter().map(|item| text(item.get_ref())).collect()
-}
-
-fn truth(value: &DeValue<'_>) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| format!("must be true or false, not {}", describe(value)))
-}
-
-fn count(value: &DeValue<'_>) -> Result<usize, String> {
-    integer(value)
-        .and_then(|number| usize::try_from(number).ok())
-        .filter(|number| *number > 0)
-        .ok_or_else(|| format!("must be a whole number from 1, not {}", describe(value)))
-}
-
-fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
-    match value {
-        DeValue::String(text) => parse_duration(text),
-        other => Err(format!("must be a duration such as \"2s\" or \"500ms\", not {}", describe(other))),
+/// The file's connection counts less than the `PG*` variables, and other sources' more: it gets a place of its own.
+fn settle_connection(layer: &mut Layer) -> Result<(), WrongSetting> {
+    let port = layer.file_port.map(|port| port.to_string());
+    let parts = [
+        ("host", &layer.file_host),
+        ("port", &port),
+        ("user", &layer.file_user),
+        ("dbname", &layer.file_dbname),
+        ("sslmode", &layer.file_sslmode),
+    ];
+    let quoted = |text: &str| text.replace('\\', r"\\").replace('\'', r"\'");
+    let given: Vec<(&str, String)> = parts
+        .iter()
+        .filter_map(|(key, value)| value.as_ref().map(|value| (*key, format!("{key}='{}'", quoted(value)))))
+        .collect();
+    layer.file_connection = layer.connection.take();
+    let Some((key, _)) = given.first() else { return Ok(()) };
+    let path = path_of("database", key);
+    if layer.file_connection.is_some() {
+        let (part, url) = (layer.origin(&path), layer.origin(URL));
+        return Err(WrongSetting::between(
+            &part,
+            format!("{path} cannot stand beside {URL} ({url}): give the one or the other"),
+        ));
     }
-}
-
-fn positive_duration(value: &DeValue<'_>) -> Result<Duration, String> {
-    duration(value).and_then(|duration| {
-        if duration.is_zero() { Err("must be more than nothing".to_owned()) } else { Ok(duration) }
-    })
-}
-
-fn size(value: &DeValue<'_>) -> Result<u64, String> {
-    match value {
-        DeValue::String(text) => parse_size(text),
-        other => Err(format!("must be a size such as \"512MiB\", not {}", describe(other))),
-    }
-}
-
-fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, String> {
-    choices.iter().find(|(name, _)| value.as_str() == Some(*name)).map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<String> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
-        format!("must be {}, not {}", names.join(" or "), describe(value))
-    })
-}
-
-fn integer(value: &DeValue<'_>) -> Option<i64> {
-    value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
-}
-
-/// What a plugin's own settings are handed over as.
-fn json(value: &DeValue<'_>) -> Result<Value, String> {
-    Ok(match value {
-        DeValue::String(text) => Value::from(text.as_ref()),
-        DeValue::Integer(number) => {
-            Value::from(integer(value).ok_or_else(|| format!("{number} is too large a number"))?)
-        }
-        DeValue::Float(number) => {
-            let float: f64 = number.as_str().parse().map_err(|_| format!("{number} is not a number"))?;
-            serde_json::Number::from_f64(float)
-                .map(Value::Number)
-                .ok_or_else(|| format!("JSON has no number {number}"))?
-        }
-        DeValue::Boolean(truth) => Value::from(*truth),
-        DeValue::Datetime(time) => Value::from(time.to_string()),
-        DeValue::Array(items) => Value::Array(items.iter().map(|item| json(item.get_ref())).collect::<Result<_, _>>()?),
-        DeValue::Table(table) => Value::Object(
-            table
-                .iter()
-                .map(|(key, value)| Ok((key.get_ref().to_string(), json(value.get_ref())?)))
-                .collect::<Result<Map<_, _>, String>>()?,
-        ),
-    })
+    let origin = layer.origin(&path);
+    layer.note(URL, origin);
+    layer.file_connection = Some(given.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(" "));
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::plugin::Isolation;
 
     #[track_caller]
     fn read(text: &str) -> Layer {
@@ -263,7 +173,7 @@ mod tests {
         assert_eq!((plugin.isolation, plugin.memory_limit), (Some(Isolation::InProcess), Some(512 << 20)));
         let expected =
             serde_json::json!({"from": "me", "retries": 3, "ratio": 0.5, "since": "1979-05-27", "on": [true]});
-        assert_eq!(Value::Object(plugin.settings.clone().expect("settings")), expected);
+        assert_eq!(serde_json::Value::Object(plugin.settings.clone().expect("settings")), expected);
     }
 
     #[test]
@@ -295,6 +205,30 @@ mod tests {
         ] {
             let refused = refusal(text);
             assert!(refused.contains(message), "{text:?} was refused with {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_can_be_written_in_parts() {
+        let layer = read("[database]\nhost = \"db\"\nport = 5433\nuser = \"o'neil\"\n");
+        assert_eq!(layer.file_connection.as_deref(), Some(r"host='db' port='5433' user='o\'neil'"));
+        let config: tokio_postgres::Config = layer.file_connection.expect("a connection").parse().expect("readable");
+        assert_eq!((config.get_user(), config.get_ports()), (Some("o'neil"), &[5433][..]));
+        let refused = refusal("[database]\nurl = \"postgres://db\"\nport = 5433\n");
+        assert_eq!(
+            refused,
+            "taskbay.toml, line 3: database.port cannot stand beside database.url (taskbay.toml, line 2): \
+             give the one or the other"
+        );
+        assert!(refusal("[database]\nport = 70000\n").contains("must be a port from 1 to 65535"));
+    }
+
+    #[test]
+    fn where_a_setting_was_found_is_remembered() {
+        let layer =
+            read("[worker]\nconcurrency = 3\n[plugins.default]\ntimeout = \"1s\"\n[plugins.a]\ntimeout = \"2s\"\n");
+        for (path, line) in [("worker.concurrency", 2), ("plugins.default.timeout", 4), ("plugins.a.timeout", 6)] {
+            assert_eq!(layer.origin(path), Origin::File { path: "/etc/app/taskbay.toml".into(), line }, "{path}");
         }
     }
 

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    Clock, CronSettings, FolderSettings, LogFormat, LogSettings, PluginLookup, Purpose, Settings, WorkerSettings,
+    Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LogFormat, LogSettings, Origin, PLUGIN_SETTINGS,
+    PluginLookup, PluginSetting, Purpose, SETTINGS, Setting, Settings, Value, WorkerSettings, check,
 };
 use crate::{
     plugin::{Isolation, PluginSettings},
@@ -15,8 +16,13 @@ use crate::{
 pub struct Layer {
     /// Given as flag or `DATABASE_URL`.
     pub connection: Option<String>,
-    /// Given in the file. Kept apart, because the `PG*` variables stand between the two.
+    /// Given in the file, as `url` or in parts. Kept apart, because the `PG*` variables stand between the two.
     pub file_connection: Option<String>,
+    pub file_host: Option<String>,
+    pub file_port: Option<usize>,
+    pub file_user: Option<String>,
+    pub file_dbname: Option<String>,
+    pub file_sslmode: Option<String>,
     pub schema: Option<String>,
     pub max_pool_size: Option<usize>,
     pub tasks_directory: Option<PathBuf>,
@@ -37,10 +43,13 @@ pub struct Layer {
     pub prepared_statements: Option<bool>,
     pub log_format: Option<LogFormat>,
     pub log_filter: Option<String>,
+    pub log_success: Option<bool>,
     /// For all plugins, whatever their sections say.
-    pub isolation: Option<Isolation>,
+    pub all_plugins: PluginLayer,
     pub plugin_defaults: PluginLayer,
     pub plugins: BTreeMap<String, PluginLayer>,
+    /// Where the values come from, by the settings' paths. Values of which nothing is noted come from the program itself.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// What a section of the file says of a plugin.
@@ -55,63 +64,77 @@ pub struct PluginLayer {
 }
 
 impl Layer {
-    /// The environment's layer, but for the `PG*` variables, which complete a connection rather than replace one.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        Self {
-            connection: set("DATABASE_URL"),
-            schema: set("TASKBAY_SCHEMA").or_else(|| set("GRAPHILE_WORKER_SCHEMA")),
-            log_filter: set("RUST_LOG"),
-            ..Self::default()
-        }
-    }
-
     /// This layer, completed by the one below it.
     #[must_use]
-    pub fn or(self, below: Self) -> Self {
-        Self {
-            connection: self.connection.or(below.connection),
-            file_connection: self.file_connection.or(below.file_connection),
-            schema: self.schema.or(below.schema),
-            max_pool_size: self.max_pool_size.or(below.max_pool_size),
-            tasks_directory: self.tasks_directory.or(below.tasks_directory),
-            settle: self.settle.or(below.settle),
-            settle_cap: self.settle_cap.or(below.settle_cap),
-            rescan: self.rescan.or(below.rescan),
-            missing_grace: self.missing_grace.or(below.missing_grace),
-            strict_permissions: self.strict_permissions.or(below.strict_permissions),
-            concurrency: self.concurrency.or(below.concurrency),
-            poll_interval: self.poll_interval.or(below.poll_interval),
-            abort_timeout: self.abort_timeout.or(below.abort_timeout),
-            forbidden_flags: self.forbidden_flags.or(below.forbidden_flags),
-            listen: self.listen.or(below.listen),
-            clock: self.clock.or(below.clock),
-            min_reset_locked_interval: self.min_reset_locked_interval.or(below.min_reset_locked_interval),
-            max_reset_locked_interval: self.max_reset_locked_interval.or(below.max_reset_locked_interval),
-            crontab: self.crontab.or(below.crontab),
-            prepared_statements: self.prepared_statements.or(below.prepared_statements),
-            log_format: self.log_format.or(below.log_format),
-            log_filter: self.log_filter.or(below.log_filter),
-            isolation: self.isolation.or(below.isolation),
-            plugin_defaults: self.plugin_defaults.or(&below.plugin_defaults),
-            plugins: if self.plugins.is_empty() { below.plugins } else { self.plugins },
+    pub fn or(mut self, mut below: Self) -> Self {
+        complete(SETTINGS, &mut self, &below);
+        complete(PLUGIN_SETTINGS, &mut self.all_plugins, &below.all_plugins);
+        complete(PLUGIN_SETTINGS, &mut self.plugin_defaults, &below.plugin_defaults);
+        if self.file_connection.is_none() {
+            self.file_connection = below.file_connection;
         }
+        if self.plugins.is_empty() {
+            self.plugins = below.plugins;
+        }
+        below.origins.append(&mut self.origins);
+        self.origins = below.origins;
+        self
+    }
+
+    /// Notes where the value of a setting comes from.
+    pub(crate) fn note(&mut self, path: impl Into<String>, origin: Origin) {
+        self.origins.insert(path.into(), origin);
+    }
+
+    /// Sets a setting, and notes where the value comes from.
+    pub(crate) fn set(&mut self, setting: &HostSetting, value: Value, origin: Origin) {
+        (setting.field.set)(self, value);
+        self.note(setting.path(), origin);
+    }
+
+    /// The same for a setting of plugins, for all of them.
+    pub(crate) fn set_for_all_plugins(&mut self, setting: &PluginSetting, value: Value, origin: Origin) {
+        (setting.field.set)(&mut self.all_plugins, value);
+        self.note(setting.path(), origin);
+    }
+
+    /// Where the value of a setting comes from.
+    pub(super) fn origin(&self, path: &str) -> Origin {
+        self.origins.get(path).cloned().unwrap_or_default()
     }
 
     /// What the log looks like. Needed before anything else, so that the rest can be logged.
     pub fn log(&self) -> LogSettings {
-        LogSettings { format: self.log_format.unwrap_or_default(), filter: self.log_filter.clone() }
+        LogSettings {
+            format: self.log_format.unwrap_or_default(),
+            filter: self.log_filter.clone(),
+            success: self.log_success.unwrap_or(true),
+        }
     }
 
     /// The settings of each plugin, with what is not said filled in.
     pub fn plugins(&self) -> PluginLookup {
-        let plugin = |layer: PluginLayer| PluginSettings {
-            isolation: self.isolation.or(layer.isolation).unwrap_or_default(),
-            ..layer.into_settings()
+        let plugin = |layer: &PluginLayer| {
+            let mut found = self.all_plugins.clone();
+            complete(PLUGIN_SETTINGS, &mut found, layer);
+            complete(PLUGIN_SETTINGS, &mut found, &self.plugin_defaults);
+            found.into_settings()
         };
-        let defaults = &self.plugin_defaults;
-        let by_name = self.plugins.iter().map(|(name, layer)| (name.clone(), plugin(layer.clone().or(defaults))));
-        PluginLookup { by_name: by_name.collect(), defaults: plugin(defaults.clone()) }
+        PluginLookup {
+            by_name: self.plugins.iter().map(|(name, layer)| (name.clone(), plugin(layer))).collect(),
+            defaults: plugin(&PluginLayer::default()),
+        }
+    }
+
+    /// All settings, with what is not said filled in, if they can be worked with.
+    pub fn into_working_settings(
+        self,
+        database: DatabaseSettings,
+        purpose: Purpose,
+    ) -> Result<Settings, Contradiction> {
+        let settings = self.clone().into_settings(database, purpose);
+        check(&self, &settings)?;
+        Ok(settings)
     }
 
     /// All settings, with what is not said filled in.
@@ -123,7 +146,10 @@ impl Layer {
             // The running program, even after its file was replaced.
             program: PathBuf::from("/proc/self/exe"),
             worker: self.worker(),
-            cron: CronSettings { crontab: self.crontab.clone().unwrap_or_else(|| PathBuf::from("crontab")) },
+            cron: CronSettings {
+                crontab: self.crontab.clone().unwrap_or_else(|| PathBuf::from("crontab")),
+                items: Vec::new(),
+            },
             folder: self.folder(purpose),
         }
     }
@@ -135,13 +161,14 @@ impl Layer {
             concurrency: self.concurrency.unwrap_or(default.concurrency),
             poll_interval: self.poll_interval.unwrap_or(default.poll_interval),
             abort_timeout: self.abort_timeout.unwrap_or(default.abort_timeout),
-            forbidden_flags: self.forbidden_flags.clone().unwrap_or(default.forbidden_flags),
+            forbidden_flags: self.forbidden_flags.clone().map_or(default.forbidden_flags, Into::into),
             listen: self.listen.unwrap_or(default.listen),
             clock: self.clock.unwrap_or(default.clock),
             reset_locked: (
                 self.min_reset_locked_interval.unwrap_or(shortest),
                 self.max_reset_locked_interval.unwrap_or(longest),
             ),
+            ..default
         }
     }
 
@@ -164,17 +191,6 @@ impl Layer {
 }
 
 impl PluginLayer {
-    fn or(self, below: &Self) -> Self {
-        Self {
-            isolation: self.isolation.or(below.isolation),
-            memory_limit: self.memory_limit.or(below.memory_limit),
-            timeout: self.timeout.or(below.timeout),
-            cancel_grace: self.cancel_grace.or(below.cancel_grace),
-            start_timeout: self.start_timeout.or(below.start_timeout),
-            settings: self.settings.or_else(|| below.settings.clone()),
-        }
-    }
-
     fn into_settings(self) -> PluginSettings {
         let default = PluginSettings::default();
         PluginSettings {
@@ -184,6 +200,17 @@ impl PluginLayer {
             cancel_grace: self.cancel_grace.unwrap_or(default.cancel_grace),
             start_timeout: self.start_timeout.unwrap_or(default.start_timeout),
             settings: self.settings.unwrap_or(default.settings),
+        }
+    }
+}
+
+/// Takes over what a layer does not say from the one below.
+fn complete<L, S>(settings: &[Setting<L, S>], layer: &mut L, below: &L) {
+    for setting in settings {
+        if (setting.field.get)(layer).is_none()
+            && let Some(value) = (setting.field.get)(below)
+        {
+            (setting.field.set)(layer, value);
         }
     }
 }
@@ -200,16 +227,11 @@ mod tests {
     #[test]
     fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         let flags = Layer { schema: Some("flag".into()), ..Layer::default() };
-        let environment = Layer::from_environment(|name| match name {
-            "TASKBAY_SCHEMA" => Some("environment".into()),
-            "DATABASE_URL" => Some(String::new()),
-            "RUST_LOG" => Some("debug".into()),
-            _ => None,
-        });
+        let environment =
+            Layer { schema: Some("environment".into()), log_filter: Some("debug".into()), ..Layer::default() };
         let file = Layer { log_filter: Some("warn".into()), concurrency: Some(3), ..Layer::default() };
         let layer = flags.or(environment).or(file);
         assert_eq!((layer.schema.as_deref(), layer.log_filter.as_deref()), (Some("flag"), Some("debug")));
-        assert_eq!(layer.connection, None, "an empty variable is not set");
         let settings = settings(layer, Purpose::Production);
         assert_eq!((settings.worker.concurrency, settings.worker.poll_interval), (3, Duration::from_secs(2)));
     }
@@ -227,8 +249,8 @@ mod tests {
             (found.plugins.get("a").isolation, found.plugins.get("b").isolation),
             (Isolation::InProcess, Isolation::Child)
         );
-        layer.isolation = Some(Isolation::InProcess);
-        assert_eq!(settings(layer, Purpose::Production).plugins.get("a").isolation, Isolation::InProcess);
+        layer.all_plugins.isolation = Some(Isolation::InProcess);
+        assert_eq!(settings(layer, Purpose::Production).plugins.get("b").isolation, Isolation::InProcess);
     }
 
     #[test]

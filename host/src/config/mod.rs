@@ -1,20 +1,42 @@
 //! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
 
 mod connection;
+mod contradictions;
+mod effective;
+mod environment;
+mod example;
 mod file;
 mod layer;
+mod plugin_table;
 mod section;
+mod setting;
+mod table;
 mod units;
+mod value;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use connection::{ConnectionError, database_settings, is_configured};
+pub use contradictions::{Contradiction, check};
+pub use effective::{EffectiveSetting, effective_settings};
+pub use environment::{WrongVariable, unknown_variables};
+pub(crate) use example::default_value;
+pub use example::{example_file, markdown_table};
 pub use file::{FileError, read_file};
 pub use layer::{Layer, PluginLayer};
+pub use plugin_table::PLUGIN_SETTINGS;
 pub use section::{WrongSetting, nearest};
+pub use setting::{Flag, FlagValue, HostSetting, Origin, PluginSetting, Setting, Variable};
+pub use table::{SECTIONS, SETTINGS};
 pub use units::{parse_duration, parse_milliseconds, parse_size};
+pub use value::{Kind, Value};
 
-use crate::{plugin::PluginSettings, queue::DatabaseSettings};
+use crate::{
+    crontab::CronItem,
+    plugin::PluginSettings,
+    queue::DatabaseSettings,
+    work::{ForbiddenFlags, TimeSource},
+};
 
 /// Everything that `taskbay run` goes by.
 #[derive(Debug, Clone)]
@@ -74,13 +96,17 @@ pub struct WorkerSettings {
     /// How long running jobs go on after a stop signal before they are told of it.
     pub abort_timeout: Duration,
     /// Jobs with any of these flags are left to others.
-    pub forbidden_flags: Vec<String>,
+    pub forbidden_flags: ForbiddenFlags,
     /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
     pub listen: bool,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
     /// The shortest and the longest time between two looks for locks that nobody lifted.
     pub reset_locked: (Duration, Duration),
+    /// How often the locks of jobs that run long are renewed. Less than the 4 hours after which others take them.
+    pub refresh_locked: Duration,
+    /// What [`Clock::Process`] goes by.
+    pub time: TimeSource,
 }
 
 impl Default for WorkerSettings {
@@ -89,10 +115,12 @@ impl Default for WorkerSettings {
             concurrency: 10,
             poll_interval: Duration::from_secs(2),
             abort_timeout: Duration::from_secs(5),
-            forbidden_flags: Vec::new(),
+            forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             clock: Clock::Database,
             reset_locked: (Duration::from_secs(8 * 60), Duration::from_secs(10 * 60)),
+            refresh_locked: Duration::from_secs(30 * 60),
+            time: TimeSource::default(),
         }
     }
 }
@@ -108,18 +136,28 @@ pub enum Clock {
 }
 
 /// Which schedules add jobs, beside those that plugins declare.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CronSettings {
-    /// A file with lines as in a crontab; it need not exist.
+    /// A file with lines as in a crontab; it need not exist. Empty: no file.
     pub crontab: PathBuf,
+    /// Schedules of the program that runs this host.
+    pub items: Vec<CronItem>,
 }
 
 /// What the log looks like, and how much of it there is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LogSettings {
     pub format: LogFormat,
     /// A level, or directives as in `RUST_LOG`; `None`: what suits the command.
     pub filter: Option<String>,
+    /// Whether jobs that are done are logged, where the level lets them.
+    pub success: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: None, success: true }
+    }
 }
 
 /// How a log line is written.

@@ -8,6 +8,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::Origin;
+
 /// A settings file that cannot be used: which, where in it, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}, line {line}: {message}", .file.display())]
@@ -15,6 +17,16 @@ pub struct WrongSetting {
     file: PathBuf,
     line: usize,
     message: String,
+}
+
+impl WrongSetting {
+    /// A value that does not go with another one.
+    pub(super) fn between(place: &Origin, message: String) -> Self {
+        match place {
+            Origin::File { path, line } => Self { file: path.clone(), line: *line, message },
+            _ => Self { file: PathBuf::new(), line: 0, message },
+        }
+    }
 }
 
 /// The file that the tables are in.
@@ -26,8 +38,11 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     pub(super) fn wrong(&self, at: usize, message: impl Into<String>) -> WrongSetting {
-        let line = self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-        WrongSetting { file: self.path.to_owned(), line, message: message.into() }
+        WrongSetting { file: self.path.to_owned(), line: self.line(at), message: message.into() }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
     }
 }
 
@@ -46,16 +61,22 @@ impl<'a> Section<'a> {
         Self { source, name, table, known: Vec::new() }
     }
 
-    /// The value of a key. `parse` gets it if it is there, and says what is wrong with it.
+    /// As it stands between brackets.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value of a key, and the line that it is in. `parse` gets it if it is there, and says what is wrong with it.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&DeValue<'a>) -> Result<T, String>,
-    ) -> Result<Option<T>, WrongSetting> {
+    ) -> Result<Option<(T, usize)>, WrongSetting> {
         self.known.push(key);
         let Some(value) = self.table.get(key) else { return Ok(None) };
+        let line = self.source.line(value.span().start);
         parse(value.get_ref())
-            .map(Some)
+            .map(|value| Some((value, line)))
             .map_err(|reason| self.source.wrong(value.span().start, format!("{}: {reason}", self.path_of(key))))
     }
 

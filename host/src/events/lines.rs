@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::{Event, PluginBuild};
+use crate::queue::Unlocked;
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
     match event {
-        Event::FolderReady { folder, plugins, tasks } => {
-            info!(event = "folder_ready", folder = %folder.display(), plugins, tasks, "watching the tasks folder");
+        Event::FolderReady { folder, plugins, executables, tasks } => {
+            info!(event = "folder_ready", folder = %folder.display(), plugins, executables, tasks, "watching the tasks folder");
+        }
+        Event::NoTasks { folder } => {
+            warn!(event = "no_tasks", folder = %folder.display(), "there is no task yet, so no job is worked: put a compiled plugin into {}", folder.display());
         }
         Event::FolderMissing { folder, reason } => {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
@@ -30,6 +34,18 @@ pub(super) fn log(event: &Event) {
         Event::FileRejected { file, reason, serving: None } => {
             error!(event = "file_rejected", file, "{file}: {reason}");
         }
+        Event::FileSkipped { file, reason, unexpected: true } => {
+            info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::FileSkipped { file, reason, unexpected: false } => {
+            debug!(event = "file_skipped", file, "{file} is not loaded: {reason}");
+        }
+        Event::TaskShadowed { file, task, by } => {
+            warn!(
+                event = "task_shadowed",
+                file, task, by, "{file} gets no jobs of {task}, because {by} goes first; rename one of them"
+            );
+        }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");
         }
@@ -38,6 +54,10 @@ pub(super) fn log(event: &Event) {
         }
         Event::PluginRemoved { build: PluginBuild { plugin, build }, file, tasks } => {
             info!(event = "plugin_removed", plugin, %build, file, tasks = tasks.join(","), "removed plugin {plugin}: its file is gone");
+        }
+        Event::TasksHidden { build: PluginBuild { plugin, build }, file, tasks } => {
+            let tasks = tasks.join(", ");
+            warn!(event = "tasks_hidden", plugin, %build, file, tasks, "{file} has tasks that this program has compiled in, which are run instead: {tasks}");
         }
         Event::TaskMapPublished { epoch, tasks, added, removed } => {
             debug!(
@@ -71,19 +91,71 @@ pub(super) fn log(event: &Event) {
             info!(event = "plugin_output", plugin, %build, "{line}");
         }
         Event::JobStarted { job, map } => {
-            debug!(event = "job_started", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
+            debug!(event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
-            debug!(event = "job_done", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
+            debug!(target: "taskbay::events::done", event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
         }
         Event::JobFailed { job, message, retry, took } => {
             error!(
-                event = "job_failed", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
+                event = "job_failed", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt,
                 max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
         }
-        Event::ItemResultsIgnored { job, reason } => {
-            warn!(event = "item_results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, reason, "{reason}; the job counts as done");
+        Event::ResultsIgnored { job, results, message } => {
+            warn!(
+                event = "results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, results, failures = message,
+                "the task gave {results} results, but the payload is not an array of as many items: the job counts as done"
+            );
+        }
+        Event::JobFailedForGood { job, .. } => {
+            trace!(
+                event = "job_failed_for_good",
+                job = job.id,
+                task = &*job.task,
+                worker = &*job.worker,
+                "no attempt is left"
+            );
+        }
+        Event::JobCompleted { job, .. } => {
+            trace!(
+                event = "job_completed",
+                job = job.id,
+                task = &*job.task,
+                worker = &*job.worker,
+                "the job's end is stored"
+            );
+        }
+        Event::PoolCreated { pool } => trace!(event = "pool_created", worker = &**pool, "a pool begins"),
+        Event::ClaimStarted { worker, wanted } => {
+            trace!(event = "claim_started", worker = &**worker, wanted, "asking for {wanted} jobs");
+        }
+        Event::ClaimEmpty { worker } => trace!(event = "claim_empty", worker = &**worker, "there are no jobs"),
+        Event::ClaimFailed { worker, error } => {
+            trace!(event = "claim_failed", worker = &**worker, "could not claim jobs: {error}");
+        }
+        Event::WorkerStopped { worker } => trace!(event = "worker_stopped", worker = &**worker, "claims no more"),
+        Event::WorkerReleased { worker } => trace!(event = "worker_released", worker = &**worker, "runs no more jobs"),
+        Event::StopCompleted { pool, forceful } => {
+            trace!(event = "stop_completed", worker = &**pool, forceful, "the pool has stopped");
+        }
+        Event::PoolReleased { pool } => {
+            trace!(event = "pool_released", worker = &**pool, "the pool holds nothing any more")
+        }
+        Event::ListenConnecting { attempts } => trace!(event = "listen_connecting", attempts, "connecting to listen"),
+        Event::ListenFailed { attempts, error } => {
+            trace!(event = "listen_failed", attempts, "could not listen: {error}")
+        }
+        Event::Notified { channel, payload } => trace!(event = "notified", channel, payload, "heard of something"),
+        Event::ListenReleased => trace!(event = "listen_released", "nobody listens any more"),
+        Event::SignalReceived { signal, forceful } => {
+            debug!(event = "signal_received", signal, forceful, "received signal {signal}");
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: true, line } => {
+            error!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
+        }
+        Event::JobOutput { id, task, build: PluginBuild { plugin, build }, error: false, line } => {
+            info!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
         }
         Event::JobReturned { id, task, reason } => {
             debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
@@ -112,6 +184,104 @@ pub(super) fn log(event: &Event) {
             );
         }
         Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
+        Event::LocksRenewed { jobs } => {
+            debug!(event = "locks_renewed", jobs, "renewed the locks of {jobs} jobs that run long");
+        }
+        Event::ResetLockedStarted => {
+            debug!(event = "reset_locked_started", "looking for locks of workers that are gone");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs: 0, queues: 0 }, .. } => {
+            debug!(event = "reset_locked", jobs = 0, queues = 0, "no lock is older than 4 hours");
+        }
+        Event::ResetLockedSucceeded { unlocked: Unlocked { jobs, queues }, .. } => {
+            warn!(
+                event = "reset_locked",
+                jobs, queues, "released {jobs} jobs and {queues} queues that were locked for more than 4 hours"
+            );
+        }
+        Event::ResetLockedFailed { error, delay } => {
+            warn!(event = "reset_locked_failed", "{error}; trying again in {} s", delay.as_secs());
+        }
+        Event::Outdated { number, breaking } => {
+            error!(
+                event = "outdated",
+                number,
+                breaking,
+                "the database was just brought to revision {number}, where revision {breaking} is marked as breaking; this \
+                 program does not know it, and stops: start a newer version"
+            );
+        }
+        Event::CrontabMissing { file } => {
+            info!(event = "crontab_missing", file = %file.display(), "there is no crontab at {}; it is read when it comes", file.display());
+        }
+        Event::CrontabLoaded { file, items } => {
+            info!(event = "crontab_loaded", file = %file.display(), items, "read the crontab {}: {items} schedules", file.display());
+        }
+        Event::CrontabRefused { file, reason, in_force } => {
+            let meanwhile = if *in_force == 0 {
+                "none of it is in force".to_owned()
+            } else {
+                format!("the {in_force} schedules that it had stay in force")
+            };
+            error!(event = "crontab_refused", file = %file.display(), in_force, "the crontab {} cannot be used: {reason} ({meanwhile})", file.display());
+        }
+        Event::CrontabRemoved { file, items } => {
+            info!(event = "crontab_removed", file = %file.display(), items, "the crontab {} is gone, and its {items} schedules with it", file.display());
+        }
+        Event::PluginScheduleRefused { plugin, task, reason } => {
+            error!(
+                event = "plugin_schedule_refused",
+                plugin, task, "a schedule of the task {task} of plugin {plugin} cannot be used: {reason}"
+            );
+        }
+        Event::ScheduleOverridden { identifier, kept, left_out } => {
+            warn!(
+                event = "schedule_overridden",
+                identifier,
+                kept,
+                left_out,
+                "the schedule {identifier:?} of {left_out} does not count: {kept} has one with this id"
+            );
+        }
+        Event::SchedulesChanged { added, removed, items } => {
+            info!(
+                event = "schedules_changed",
+                added = added.join(","),
+                removed = removed.join(","),
+                items,
+                "schedules in force: {items}{}{}",
+                listed(", added ", added),
+                listed(", removed ", removed)
+            );
+        }
+        Event::CronStarting { start, items } => {
+            debug!(event = "cron_starting", %start, items, "starting the schedules")
+        }
+        Event::CronStarted { start, items: 0 } => debug!(event = "cron_started", %start, items = 0, "no schedules yet"),
+        Event::CronStarted { start, items } => {
+            info!(event = "cron_started", %start, items, "schedules in force: {items}");
+        }
+        Event::CronBackfill { timestamp, items } => {
+            info!(event = "cron_backfill", %timestamp, items = items.len(), "making up for {} schedules that were missed at {timestamp}", items.len());
+        }
+        Event::CronPrematureTimer { current, expected } => {
+            debug!(event = "cron_premature_timer", %current, %expected, "the clock was set back: it is {current}, waiting for {expected}");
+        }
+        Event::CronOverdueTimer { current, expected } => {
+            debug!(event = "cron_overdue_timer", %current, %expected, "it is {current} already, making up for the minutes from {expected} on");
+        }
+        Event::CronSchedule { timestamp, jobs } => {
+            debug!(event = "cron_schedule", %timestamp, jobs = jobs.len(), "schedules that are due at {timestamp}: {}", jobs.len());
+        }
+        Event::CronScheduled { timestamp, jobs, added } => {
+            debug!(event = "cron_scheduled", %timestamp, jobs = jobs.len(), added = added.join(","), "added the jobs of {timestamp}: {} of {}, the rest by other hosts", added.len(), jobs.len());
+        }
+        Event::CronItemFailed { identifier, task, timestamp, reason } => {
+            error!(event = "cron_item_failed", identifier, task, %timestamp, "could not add the job of the schedule {identifier:?} for {timestamp}: {reason}");
+        }
+        Event::CronTicksGivenUp { from, until } => {
+            warn!(event = "cron_ticks_given_up", %from, %until, "schedules that were due from {from} to {until} are given up but for those with `fill`: that is too long ago");
+        }
         Event::Stopping { running, forceful: false } => {
             info!(event = "stopping", running, "stopping: claiming no more jobs, finishing {running}");
         }
@@ -134,4 +304,9 @@ pub(super) fn log(event: &Event) {
 /// For log pipelines: a number with microseconds behind the point.
 fn milliseconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Names behind a word, if there are any.
+fn listed(word: &str, names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("{word}{}", names.join(", ")) }
 }

@@ -1,32 +1,34 @@
 //! Everything observable, as one enum: the log lines and the tests' waits both hang off it.
 //!
-//! The rest of the host only announces; how a thing is said is decided in `lines`.
+//! The rest of the host only announces; how a thing is said is decided in `lines`, and what it is called in `names`.
+//!
+//! # For those who know graphile-worker's events
+//!
+//! [`Event::name`] gives graphile-worker's name of whatever it announces as well. Its *worker* runs one job at a time, and
+//! claims for itself. Here a pool has one claimer, which claims for all free slots at once, so a pool **is** one worker:
+//! `worker:create`, `worker:stop` and `worker:release` come once per pool, `worker:getJob:start` once per claim, and the
+//! `worker` of each event is the pool's id, which is what `locked_by` says. The events of one job come in this order:
+//! `worker:getJob:start`, `job:start`, then `job:success` or `job:error` (and `job:failed` if it was the last attempt), then
+//! `job:complete`. All but the first two come when the database has stored the end of the job.
+//!
+//! `pool:fatalError` and `worker:fatalError` do not exist, because a lost database is tried again for ever.
 
+mod announce;
 mod lines;
+mod names;
+mod subjects;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::broadcast;
+use jiff::Timestamp;
 
-use crate::plugin::BuildId;
+pub use announce::Events;
+pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
-/// A plugin and its build, as every line about them names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginBuild {
-    pub plugin: String,
-    pub build: BuildId,
-}
-
-/// A job on the build that runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRun {
-    pub id: i64,
-    pub task: Arc<str>,
-    pub attempt: i16,
-    pub max_attempts: i16,
-    pub plugin: Arc<str>,
-    pub build: BuildId,
-}
+use crate::{
+    plugin::BuildId,
+    queue::{CronJob, Unlocked},
+};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -36,7 +38,12 @@ pub enum Event {
     FolderReady {
         folder: PathBuf,
         plugins: usize,
+        executables: usize,
         tasks: usize,
+    },
+    /// The host starts without any task: it works no job before a plugin comes.
+    NoTasks {
+        folder: PathBuf,
     },
     /// The folder is not there (any more); what was loaded keeps serving.
     FolderMissing {
@@ -63,6 +70,18 @@ pub enum Event {
         reason: String,
         serving: Option<BuildId>,
     },
+    /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
+    FileSkipped {
+        file: String,
+        reason: String,
+        unexpected: bool,
+    },
+    /// An executable's task is another file's, which goes first; it gets its jobs when that file is gone.
+    TaskShadowed {
+        file: String,
+        task: String,
+        by: String,
+    },
     /// A build was loaded and takes jobs; `replaced` is the one before it.
     PluginLoaded {
         build: PluginBuild,
@@ -73,6 +92,12 @@ pub enum Event {
     },
     /// A plugin's file is gone, and so are its tasks.
     PluginRemoved {
+        build: PluginBuild,
+        file: String,
+        tasks: Vec<String>,
+    },
+    /// Some tasks of a file are not run, because this program has tasks of the same names compiled in.
+    TasksHidden {
         build: PluginBuild,
         file: String,
         tasks: Vec<String>,
@@ -135,16 +160,71 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
-    /// The results of a job's items could not be told apart, and the job counts as done.
-    ItemResultsIgnored {
+    /// A task gave results for items that its job's payload does not have: the job counts as done, although `message` says
+    /// that some failed.
+    ResultsIgnored {
         job: JobRun,
-        reason: String,
+        results: usize,
+        message: String,
+    },
+    /// Follows [`Event::JobFailed`] where there is no other attempt.
+    JobFailedForGood {
+        job: JobRun,
+        message: String,
+    },
+    /// The last event of a job that was started: the database has stored how it ended.
+    JobCompleted {
+        job: JobRun,
+        error: Option<String>,
+    },
+    /// A line that the process of an executable wrote to its standard output or error while it ran this job.
+    JobOutput {
+        id: i64,
+        task: Arc<str>,
+        build: PluginBuild,
+        error: bool,
+        line: String,
     },
     /// A claimed job went back without having started.
     JobReturned {
         id: i64,
         task: Arc<str>,
         reason: &'static str,
+    },
+
+    // The pool, and its claimer.
+    PoolCreated {
+        pool: Arc<str>,
+    },
+    /// The database is about to be asked for as many jobs as there are free slots.
+    ClaimStarted {
+        worker: Arc<str>,
+        wanted: usize,
+    },
+    /// It had none.
+    ClaimEmpty {
+        worker: Arc<str>,
+    },
+    ClaimFailed {
+        worker: Arc<str>,
+        error: String,
+    },
+    /// No more jobs are claimed.
+    WorkerStopped {
+        worker: Arc<str>,
+    },
+    /// No job runs any more.
+    WorkerReleased {
+        worker: Arc<str>,
+    },
+    /// All that began with [`Event::Stopping`] has come to its end.
+    StopCompleted {
+        pool: Arc<str>,
+        forceful: bool,
+    },
+    /// The pool is at its end; nothing of it is locked.
+    PoolReleased {
+        pool: Arc<str>,
     },
 
     // The database.
@@ -159,8 +239,24 @@ pub enum Event {
         owner: String,
         concurrency: usize,
     },
+    /// About to listen for notifications; `attempts` counts from 1 and begins anew after each success.
+    ListenConnecting {
+        attempts: u32,
+    },
     /// Notifications arrive.
     Listening,
+    /// They do not, or no longer; it is tried again.
+    ListenFailed {
+        attempts: u32,
+        error: String,
+    },
+    /// A notification arrived.
+    Notified {
+        channel: String,
+        payload: String,
+    },
+    /// Nobody listens any more.
+    ListenReleased,
     /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
     DatabaseTrouble {
         what: &'static str,
@@ -173,7 +269,122 @@ pub enum Event {
         what: &'static str,
     },
 
+    /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
+    LocksRenewed {
+        jobs: u64,
+    },
+    /// Looking for locks that nobody lifted in hours.
+    ResetLockedStarted,
+    /// They are lifted; the next look is after `delay`.
+    ResetLockedSucceeded {
+        unlocked: Unlocked,
+        delay: Duration,
+    },
+    ResetLockedFailed {
+        error: String,
+        delay: Duration,
+    },
+    /// Another program has changed the schema in a way that this one does not know: it stops.
+    Outdated {
+        number: i32,
+        breaking: i32,
+    },
+
+    // Schedules.
+    /// There is no crontab (yet).
+    CrontabMissing {
+        file: PathBuf,
+    },
+    /// What the crontab says is in force.
+    CrontabLoaded {
+        file: PathBuf,
+        items: usize,
+    },
+    /// The crontab cannot be used; `in_force` of its items, from before, go on.
+    CrontabRefused {
+        file: PathBuf,
+        reason: String,
+        in_force: usize,
+    },
+    /// The crontab is gone, and so are its items.
+    CrontabRemoved {
+        file: PathBuf,
+        items: usize,
+    },
+    /// A plugin declares a schedule that cannot be read.
+    PluginScheduleRefused {
+        plugin: String,
+        task: String,
+        reason: String,
+    },
+    /// Two sources have a schedule with this identifier; that of `left_out` does not count.
+    ScheduleOverridden {
+        identifier: String,
+        kept: String,
+        left_out: String,
+    },
+    /// Schedules came into force or went, by their identifiers; so many are in force.
+    SchedulesChanged {
+        added: Vec<String>,
+        removed: Vec<String>,
+        items: usize,
+    },
+    /// `cron:starting`
+    CronStarting {
+        start: Timestamp,
+        items: usize,
+    },
+    /// `cron:started`: schedules are registered, and what was missed is made up for.
+    CronStarted {
+        start: Timestamp,
+        items: usize,
+    },
+    /// `cron:backfill`: the jobs of a minute that was missed are about to be added.
+    CronBackfill {
+        timestamp: Timestamp,
+        items: Vec<BackfilledItem>,
+    },
+    /// `cron:prematureTimer`: the clock was set back.
+    CronPrematureTimer {
+        current: Timestamp,
+        expected: Timestamp,
+    },
+    /// `cron:overdueTimer`: the clock was set forward, or the machine slept. Minutes that went by are made up for.
+    CronOverdueTimer {
+        current: Timestamp,
+        expected: Timestamp,
+    },
+    /// `cron:schedule`: the jobs of a minute are about to be added.
+    CronSchedule {
+        timestamp: Timestamp,
+        jobs: Arc<[CronJob]>,
+    },
+    /// `cron:scheduled`: the jobs of a minute are stored; `added` are the schedules whose job this host has added, other hosts
+    /// those of the others.
+    CronScheduled {
+        timestamp: Timestamp,
+        jobs: Arc<[CronJob]>,
+        added: Vec<String>,
+    },
+    /// The database does not take the job of a schedule at this minute.
+    CronItemFailed {
+        identifier: String,
+        task: String,
+        timestamp: Timestamp,
+        reason: String,
+    },
+    /// Ticks that were due from one minute until before the other waited for too long and are given up.
+    CronTicksGivenUp {
+        from: Timestamp,
+        until: Timestamp,
+    },
+
     // The end.
+    /// This process was told to stop, and obeys.
+    SignalReceived {
+        signal: i32,
+        forceful: bool,
+    },
     /// No more jobs are claimed.
     Stopping {
         running: usize,
@@ -186,32 +397,4 @@ pub enum Event {
     },
     /// All is done.
     Stopped,
-}
-
-/// Where events are announced. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Events {
-    subscribers: broadcast::Sender<Event>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self { subscribers: broadcast::Sender::new(1024) }
-    }
-}
-
-impl Events {
-    /// Announces an event: to the log, and to whoever subscribed.
-    pub fn emit(&self, event: Event) {
-        lines::log(&event);
-        if self.subscribers.receiver_count() > 0 {
-            // An error would mean that the last subscriber has just gone.
-            let _ = self.subscribers.send(event);
-        }
-    }
-
-    /// Hears of all events from here on. A subscriber that falls more than 1,024 behind misses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.subscribers.subscribe()
-    }
 }

@@ -5,30 +5,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use taskbay_abi::STATUS_ITEMS;
 use tokio::sync::oneshot;
-
-use super::host_table::End;
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CallEnd {
     /// The plugin reported it, by a `STATUS_*` value.
-    Reported { status: u32, message: Option<String> },
-    /// The plugin reported how the items of the payload ended, in JSON that nobody has looked at.
-    ItemsReported(Option<String>),
+    Reported { status: u32, message: Option<String>, detail: Option<String> },
     /// The plugin's process is gone.
     Crashed(String),
-}
-
-impl CallEnd {
-    /// What a plugin reports, copied.
-    pub(super) fn reported(end: End<'_>) -> Self {
-        match end.status {
-            STATUS_ITEMS => Self::ItemsReported(end.detail.map(str::to_owned)),
-            status => Self::Reported { status, message: end.message.map(str::to_owned) },
-        }
-    }
 }
 
 /// The calls of one mapped plugin.
@@ -116,7 +101,7 @@ mod tests {
     use super::*;
 
     fn done() -> CallEnd {
-        CallEnd::Reported { status: 0, message: None }
+        CallEnd::Reported { status: 0, message: None, detail: None }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
     calls::{Call, CallEnd, Calls},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, push, put_text},
     host_calls::{AddJob, PluginLog, add},
-    host_table::{End, LogLine},
+    host_table::LogLine,
 };
 use crate::events::PluginBuild;
 
@@ -188,9 +188,10 @@ impl Connection {
         while let Some(mut frame) = reader.next()? {
             match frame.kind {
                 kind::ENDED => {
-                    let body = &mut frame.body;
-                    let end = End { status: body.u32()?, message: body.text()?, detail: body.text()? };
-                    self.calls.finish(frame.call, CallEnd::reported(end));
+                    let status = frame.body.u32()?;
+                    let message = frame.body.text()?.map(str::to_owned);
+                    let detail = frame.body.text()?.map(str::to_owned);
+                    self.calls.finish(frame.call, CallEnd::Reported { status, message, detail });
                 }
                 kind::LOG => self.write_log(&mut frame)?,
                 kind::ADD_JOB => self.add_job(&mut frame)?,
@@ -317,7 +318,7 @@ mod tests {
         assert!(matches!(launch.recv().await, Some(Milestone::Ready)));
         assert!(launch.recv().await.is_none(), "the launch hears of the end");
         assert_eq!(connection.fail_calls("gone"), 1);
-        assert_eq!((&mut first.end).await.unwrap(), CallEnd::Reported { status: 0, message: None });
+        assert_eq!((&mut first.end).await.unwrap(), CallEnd::Reported { status: 0, message: None, detail: None });
         assert_eq!((&mut second.end).await.unwrap(), CallEnd::Crashed("gone".to_owned()));
         assert!(connection.start(0, &job("3"), None).unwrap().is_none());
     }

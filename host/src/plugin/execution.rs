@@ -2,13 +2,16 @@
 
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
-use taskbay_abi::{CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC};
+use taskbay_abi::{
+    CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Cancel, FailureKind, ItemResults, Outcome,
+    Cancel, FailedItems, FailureKind, Outcome,
+    built_in::BuiltIn,
     calls::{Call, CallEnd},
     connection::Connection,
     in_process::InProcess,
@@ -35,6 +38,7 @@ pub(super) struct Execution<'a> {
 pub(super) enum Line<'a> {
     Child(Arc<Connection>),
     InProcess(&'a InProcess),
+    BuiltIn(&'a BuiltIn),
 }
 
 /// Why a job is stopped.
@@ -88,6 +92,14 @@ impl Execution<'_> {
                     .condemn(format!("was stopped because job {job} (task {task}) did not end when it was told to"));
                 stop.failure(", nor when it was told to stop, so that its plugin was restarted")
             }
+            Line::BuiltIn(_) => {
+                error!(
+                    job,
+                    task,
+                    "job {job} (task {task}) does not end when it is told to; it keeps a thread of this program busy"
+                );
+                stop.failure(", nor when it was told to stop; it still runs, because it never comes to an await point")
+            }
             Line::InProcess(_) => {
                 error!(
                     job,
@@ -108,6 +120,8 @@ impl Line<'_> {
         match self {
             Line::Child(connection) => connection.cancel(call, mode),
             Line::InProcess(plugin) => plugin.cancel(call, mode),
+            Line::BuiltIn(tasks) if mode == CANCEL_ABORT => tasks.abort(call),
+            Line::BuiltIn(tasks) => tasks.ask(call),
         }
     }
 }
@@ -130,12 +144,8 @@ impl Stop {
 
 /// One outcome for each way a call can end.
 fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
-    let (status, message) = match end {
-        Some(CallEnd::Reported { status, message }) => (status, message),
-        Some(CallEnd::ItemsReported(detail)) => {
-            let failed = |message| Outcome::Failed { kind: FailureKind::Error, message };
-            return ItemResults::read(detail.as_deref()).map_or_else(failed, Outcome::Items);
-        }
+    let (status, message, detail) = match end {
+        Some(CallEnd::Reported { status, message, detail }) => (status, message, detail),
         Some(CallEnd::Crashed(message)) => return Outcome::Failed { kind: FailureKind::Crash, message },
         None => {
             let message = "the plugin was given up while it ran this job".to_owned();
@@ -146,6 +156,15 @@ fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
     match (status, stop) {
         (STATUS_OK, _) => Outcome::Done,
         (STATUS_DISCARD, _) => Outcome::Failed { kind: FailureKind::Discard, message: or("it was discarded") },
+        (STATUS_PARTLY_FAILED, _) => match detail.as_deref().and_then(FailedItems::from_detail) {
+            Some(items) => Outcome::PartlyFailed { items, message: or("some items failed") },
+            None => {
+                let message = or("some items failed");
+                let message =
+                    format!("{message} (which ones, its plugin did not say as it should: all are tried again)");
+                Outcome::Failed { kind: FailureKind::Error, message }
+            }
+        },
         (STATUS_PANIC, _) => Outcome::Failed { kind: FailureKind::Panic, message: or("it panicked") },
         // Time was up: what the task makes of being told so is not the cause.
         (_, Some(stop @ Stop::Timeout(_))) => stop.failure(""),

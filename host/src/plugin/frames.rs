@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::JobInput;
 
 /// Moves whenever anything here does.
-pub(super) const PROTOCOL: u64 = 2;
+pub(super) const PROTOCOL: u64 = 3;
 /// The longest frame.
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
@@ -38,7 +38,7 @@ pub(super) mod kind {
     pub(in crate::plugin) const READY: u8 = 17;
     /// To the host: a launch error as JSON.
     pub(in crate::plugin) const REFUSED: u8 = 18;
-    /// To the host: a call ended: `u32` status, message and detail.
+    /// To the host: a call ended: `u32` status, a message and a detail.
     pub(in crate::plugin) const ENDED: u8 = 19;
     /// To the host: a line for the log: `u32` level, target, message, fields.
     pub(in crate::plugin) const LOG: u8 = 20;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -9,9 +10,12 @@ use tokio_util::{
 };
 
 use super::{
-    BuildId, Cancel, HostServices, Image, Isolation, JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings,
-    TaskSpec,
+    BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
+    ManifestInfo, Outcome, PluginSettings, TaskSpec,
+    built_in::BuiltIn,
     child::Child,
+    executable::{self, Executable},
+    executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
 };
@@ -40,6 +44,8 @@ pub enum Availability {
 #[derive(Debug)]
 pub struct Generation {
     build: PluginBuild,
+    /// The plugin's name once more, to be shared with each job's events.
+    shared_name: Arc<str>,
     manifest: ManifestInfo,
     default_timeout: Option<Duration>,
     cancel_grace: Duration,
@@ -58,6 +64,8 @@ pub struct Generation {
 enum Runner {
     Child(Child),
     InProcess(InProcess),
+    BuiltIn(BuiltIn),
+    Executable(Executable),
 }
 
 impl Generation {
@@ -79,23 +87,71 @@ impl Generation {
                 (Runner::InProcess(plugin), manifest)
             }
         };
-        Ok(Arc::new(Self {
+        Ok(Self::serving(build, manifest, runner, settings, services.events.clone(), availability))
+    }
+
+    /// Takes an executable file into service, which starts nothing until there is a job.
+    pub fn of_executable(file: ExecutableFile, settings: &PluginSettings, events: &Events) -> Arc<Generation> {
+        let build = PluginBuild { plugin: file.identifier.clone(), build: file.build };
+        let availability = watch::Sender::new(Availability::Serving);
+        let manifest = executable::executable_manifest(&file.identifier);
+        let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
+        Self::serving(build, manifest, runner, settings, events.clone(), availability)
+    }
+
+    /// Tasks that are part of this program. The error is the rule that they break.
+    pub fn built_in(
+        tasks: Vec<BuiltInTask>,
+        settings: &PluginSettings,
+        events: Events,
+    ) -> Result<Arc<Generation>, String> {
+        let (runner, manifest) = BuiltIn::new(tasks)?;
+        let names: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
+        // There is no file to tell this build from another by.
+        let build = BuildId(Sha256::digest(names.join("\n")).into());
+        let build = PluginBuild { plugin: manifest.name.clone(), build };
+        let availability = watch::Sender::new(Availability::Serving);
+        Ok(Self::serving(build, manifest, Runner::BuiltIn(runner), settings, events, availability))
+    }
+
+    fn serving(
+        build: PluginBuild,
+        manifest: ManifestInfo,
+        runner: Runner,
+        settings: &PluginSettings,
+        events: Events,
+        availability: watch::Sender<Availability>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared_name: Arc::from(build.plugin.as_str()),
             build,
             manifest,
             default_timeout: settings.timeout,
             cancel_grace: settings.cancel_grace,
             runner,
-            events: services.events.clone(),
+            events,
             availability,
             running: TaskTracker::new(),
             killed: CancellationToken::new(),
             ended: OnceCell::new(),
-        }))
+        })
+    }
+
+    /// Says of an executable file that it was looked at again and holds the same as before.
+    pub fn verify_again(&self, key: FileKey) {
+        if let Runner::Executable(executable) = &self.runner {
+            executable.verify_again(key);
+        }
     }
 
     /// The plugin's name, from its file's name.
     pub fn plugin(&self) -> &str {
         &self.build.plugin
+    }
+
+    /// The same, to be kept.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.shared_name)
     }
 
     /// Which build this is.
@@ -129,6 +185,11 @@ impl Generation {
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(_running) = self.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        if let Runner::Executable(executable) = &self.runner {
+            let limit = limit.unwrap_or(executable::TIMEOUT);
+            let run = Run { limit, grace: self.cancel_grace, cancel, killed: &self.killed };
+            return executable.run(job, run).await;
+        }
         let (call, line) = match self.runner.start(task, job, limit) {
             Ok(Some(started)) => started,
             Ok(None) => return Outcome::NotStarted,
@@ -174,6 +235,9 @@ impl Generation {
         match &self.runner {
             Runner::Child(child) => child.shutdown(limit).await,
             Runner::InProcess(plugin) => plugin.shutdown(limit).await,
+            Runner::BuiltIn(tasks) => tasks.shutdown(limit).await,
+            // Each of its processes ended with its job.
+            Runner::Executable(_) => {}
         }
         self.availability.send_replace(Availability::Stopped);
         self.events.emit(Event::Retired { build: self.build.clone() });
@@ -199,6 +263,9 @@ impl Runner {
                 child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))
             }
             Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
+            Runner::BuiltIn(tasks) => tasks.start(task, job).map(|call| (call, Line::BuiltIn(tasks))),
+            // Its jobs are no calls.
+            Runner::Executable(_) => None,
         })
     }
 }

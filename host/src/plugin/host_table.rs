@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use taskbay_abi::{Host, HostContext, MAX_ITEM_RESULTS, Outcome, Reply, STATUS_ERROR, STATUS_ITEMS, STATUS_OK, Str};
+use taskbay_abi::{Host, HostContext, Outcome, Reply, STATUS_ERROR, STATUS_OK, Str};
 use tracing::error;
 
 use super::loader::size_of_u32;
@@ -27,7 +27,7 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
 pub(super) struct End<'a> {
     pub(super) status: u32,
     pub(super) message: Option<&'a str>,
-    /// Only of [`STATUS_ITEMS`].
+    /// More about it as JSON, where the status defines some.
     pub(super) detail: Option<&'a str>,
 }
 
@@ -77,6 +77,8 @@ impl Debug for AddJobReply {
 
 /// Longer messages are cut here.
 const MAX_READABLE: usize = 1 << 20;
+/// A longer detail is left out. A payload of a million items, of which each failed, has one of 16 MB.
+const MAX_DETAIL: usize = 32 << 20;
 
 struct Context {
     host: Arc<dyn PluginHost>,
@@ -102,7 +104,8 @@ unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Ou
             return host.finished(call, End { status: STATUS_ERROR, message, detail: None });
         }
         let message = readable(outcome.message);
-        let detail = if outcome.status == STATUS_ITEMS { item_results(outcome.detail) } else { None };
+        // A part of it would be of no use, other than that of a message.
+        let detail = lossy(outcome.detail).filter(|detail| detail.len() <= MAX_DETAIL);
         host.finished(call, End { status: outcome.status, message: message.as_deref(), detail: detail.as_deref() });
     });
 }
@@ -147,11 +150,6 @@ fn guarded(context: *const HostContext, work: impl FnOnce(&dyn PluginHost)) {
 fn lossy(text: Str<'_>) -> Option<Cow<'_, str>> {
     // SAFETY: by the contract, a plugin's text points to readable bytes for the duration of its call, which is ours.
     unsafe { text.bytes() }.map(String::from_utf8_lossy)
-}
-
-/// A report of items. Cut or mended it would mean something else, so that one that is too long is taken for none.
-fn item_results(text: Str<'_>) -> Option<Cow<'_, str>> {
-    lossy(text).filter(|detail| detail.len() <= MAX_ITEM_RESULTS)
 }
 
 /// A text for people: more of it would be of no use to anybody.

@@ -50,7 +50,7 @@ impl Image {
     /// Copies the first `loadable` bytes of a verified plugin file into sealed memory, or, where the system refuses
     /// executable memory files, into a file that has no name any more.
     pub fn seal(file_name: &str, build: BuildId, loadable: &[u8]) -> io::Result<Image> {
-        let plugin = Self::plugin_name(file_name).to_owned();
+        let plugin = Self::plugin_name(file_name);
         let fd = match memory_file(&plugin, loadable) {
             Ok(fd) => fd,
             // Hardened systems forbid memfd_create, or executable ones, with one of several errors. A true shortage of
@@ -65,12 +65,13 @@ impl Image {
         Ok(Image { file_name: file_name.to_owned(), plugin, build, fd })
     }
 
-    /// The plugin's name that a file's name gives: without `lib` and `.so`.
-    pub fn plugin_name(file_name: &str) -> &str {
+    /// The plugin's name that a file's name gives: without `lib` and `.so`, with the folders below the tasks folder.
+    pub fn plugin_name(file_name: &str) -> String {
         let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
+        let (folders, stem) = stem.rfind('/').map_or(("", stem), |slash| stem.split_at(slash + 1));
         match stem.strip_prefix("lib") {
-            Some(rest) if !rest.is_empty() => rest,
-            _ => stem,
+            Some(rest) if !rest.is_empty() => format!("{folders}{rest}"),
+            _ => format!("{folders}{stem}"),
         }
     }
 }
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(Image::plugin_name("email.so"), "email");
         assert_eq!(Image::plugin_name("lib.so"), "lib");
         assert_eq!(Image::plugin_name("libfoo.1.so"), "foo.1");
+        assert_eq!(Image::plugin_name("mail/libsend.so"), "mail/send");
     }
 
     #[test]

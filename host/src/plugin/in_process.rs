@@ -151,11 +151,12 @@ impl InProcessHost {
 
 impl PluginHost for InProcessHost {
     fn finished(&self, call: u64, end: End<'_>) {
+        let message = end.message.map(str::to_owned);
         if call != INIT_CALL {
-            self.calls.finish(call, CallEnd::reported(end));
+            let detail = end.detail.map(str::to_owned);
+            self.calls.finish(call, CallEnd::Reported { status: end.status, message, detail });
             return;
         }
-        let message = end.message.map(str::to_owned);
         let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let _ = started.send(match end.status {
             STATUS_OK => Ok(()),

@@ -1,6 +1,8 @@
-//! The three things that a process can only ask of libc, each wrapped so that the callers need no `unsafe`.
+//! The things that a process can only ask of libc, each wrapped so that the callers need no `unsafe`.
 
-use std::{ffi::c_int, mem::MaybeUninit, ptr};
+use std::{ffi::c_int, io, mem::MaybeUninit, ptr};
+
+use tokio::process::Command;
 
 /// How many more thread-local keys this process can make, counted up to `enough`. A plugin's standard library takes one
 /// that never comes back, and the process is aborted when there is none.
@@ -34,6 +36,24 @@ pub(super) fn outlive_stop_signals() {
             libc::sigaction(signal, &raw const action, ptr::null_mut());
         }
     }
+}
+
+/// Has the kernel kill what a command starts when the thread that starts it ends, and with that thread this process.
+pub(super) fn end_with_this_process(command: &mut Command) {
+    let this = i32::try_from(std::process::id());
+    let bind = move || {
+        // SAFETY: both are plain system calls without memory of ours.
+        let bound = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0;
+        if !bound {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: as above.
+        let parent = unsafe { libc::getppid() };
+        // This process may have ended before the kernel was asked.
+        if Ok(parent) == this { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    };
+    // SAFETY: between fork and exec, it only makes system calls; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(bind) };
 }
 
 /// Ends this process without running destructors: those of a plugin's libraries are known to crash.

@@ -277,7 +277,7 @@ fn read_task(header: &'static Header, index: usize) -> Result<TaskSpec, LaunchEr
         description: text(task.description, "task description")?,
         timeout: (task.timeout_ms > 0).then(|| Duration::from_millis(task.timeout_ms)),
         max_attempts: (task.max_attempts > 0).then_some(task.max_attempts),
-        schedules: lines(&text(task.schedules, "task schedule")?),
+        schedules: lines(&text(task.schedules, "schedules")?),
     })
 }
 

@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crontab::parse_schedule;
+
 /// A plugin's own account of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestInfo {
@@ -41,10 +43,8 @@ pub struct TaskSpec {
 
 /// More tasks than this in one plugin are taken for a broken file.
 pub(super) const MAX_TASKS: usize = 10_000;
-/// More schedules than this for one task are, too.
-const MAX_SCHEDULES: usize = 1_000;
-/// What the `tasks` table of the database allows.
-const MAX_NAME_CHARS: usize = 128;
+/// The longest task name, in characters, that the database takes.
+pub const MAX_NAME_CHARS: usize = 128;
 
 impl ManifestInfo {
     /// Says which rule the plugin breaks, if it breaks one.
@@ -69,14 +69,29 @@ impl ManifestInfo {
                     "declares the task {name:?}: a task's name must not contain spaces or control characters"
                 ));
             }
-            if task.schedules.len() > MAX_SCHEDULES {
-                return Err(format!(
-                    "declares {} schedules for the task {name:?}, more than {MAX_SCHEDULES}",
-                    task.schedules.len()
-                ));
-            }
             if !seen.insert(name) {
                 return Err(format!("declares the task {name:?} twice: rename one of the two"));
+            }
+        }
+        self.validate_schedules()
+    }
+
+    fn validate_schedules(&self) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        for task in &self.tasks {
+            for schedule in &task.schedules {
+                let item = parse_schedule(&task.name, schedule).map_err(|error| {
+                    format!(
+                        "declares the schedule {schedule:?} for the task {:?}, which cannot be used: {error}",
+                        task.name
+                    )
+                })?;
+                if !seen.insert(item.identifier.clone()) {
+                    return Err(format!(
+                        "declares two schedules with the id {:?}: give one of them another with ?id=",
+                        item.identifier
+                    ));
+                }
             }
         }
         Ok(())
@@ -110,6 +125,24 @@ mod tests {
     fn names_as_people_write_them_are_accepted() {
         let longest = "x".repeat(128);
         manifest(&["send_email", "mail/send:now-1.2", "größe", &longest]).validate().unwrap();
+    }
+
+    #[test]
+    fn schedules_that_cannot_be_used_are_refused() {
+        let scheduled = |schedules: &[&str]| {
+            let mut manifest = manifest(&["a", "b"]);
+            manifest.tasks[0].schedules = schedules.iter().map(|&schedule| schedule.to_owned()).collect();
+            manifest
+        };
+        scheduled(&["*/5 * * * *", "0 4 * * * ?id=early&fill=1d {x: 1}"]).validate().unwrap();
+        for (schedules, text) in [
+            (&["61 * * * *"][..], "\"61 * * * *\" for the task \"a\""),
+            (&["0 4 * * *", "0 5 * * *"], "two schedules with the id \"a\""),
+            (&["0 4 * * * ?id=x", "0 5 * * * ?id=x"], "two schedules with the id \"x\""),
+        ] {
+            let error = scheduled(schedules).validate().unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! One build of a plugin, and the border to its code.
 //!
 //! A sealed [`Image`] of a plugin file is launched as a [`Generation`], which runs jobs through a runner: a child process
-//! or this process. Nothing here knows that Postgres exists.
+//! or this process. So is an [`ExecutableFile`], of which each job is a process. Nothing here knows that Postgres exists.
 
 // What a build is, and what is said about it.
+mod file_key;
 mod image;
-mod item_results;
 mod job;
 mod launch_error;
 mod manifest;
@@ -21,8 +21,13 @@ mod frames;
 mod output;
 mod process;
 mod restarts;
+// The runner of executable files.
+mod executable;
+mod executable_run;
 // The runner in the host's process.
 mod in_process;
+// The runner for tasks that are part of this program.
+mod built_in;
 // The border itself; the child's side uses it as well.
 mod calls;
 mod host_calls;
@@ -30,13 +35,16 @@ mod host_table;
 mod libc_calls;
 mod loader;
 
+pub use built_in::{BuiltInTask, TaskCode, TaskEnd, TaskRun};
 pub use child_main::plugin_child;
+pub use executable::ExecutableFile;
+pub(crate) use executable::{executable_manifest, interpreter_of};
+pub use file_key::FileKey;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
-pub use item_results::{FailedItem, ItemResults};
-pub use job::{Cancel, FailureKind, JobInput, Outcome};
+pub use job::{Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
-pub use manifest::{ManifestInfo, TaskSpec};
+pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};
 pub use process::probe;
 pub use settings::{Isolation, PluginSettings};

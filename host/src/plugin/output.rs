@@ -27,21 +27,27 @@ pub(super) struct Output {
     /// Cancelled when the standard error was closed.
     errors_ended: CancellationToken,
     /// Dropping these ends the reading.
-    _readers: Vec<AbortOnDropHandle<()>>,
+    readers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Output {
     /// Announces each line as an event, if there is somebody to announce it to.
     pub(super) fn capture(child: &mut Child, build: &PluginBuild, events: Option<&Events>) -> Self {
+        let (build, events) = (build.clone(), events.cloned());
+        Self::follow(child, move |error, line| {
+            if let Some(events) = &events {
+                events.emit(Event::PluginOutput { build: build.clone(), error, line });
+            }
+        })
+    }
+
+    /// Hands on each line, with whether it came from the standard error.
+    pub(super) fn follow(child: &mut Child, each: impl Fn(bool, String) + Clone + Send + Sync + 'static) -> Self {
         let last_errors = Arc::new(Mutex::new(VecDeque::new()));
         let errors_ended = CancellationToken::new();
         let announce = |error: bool| {
-            let (build, events) = (build.clone(), events.cloned());
-            move |line: String| {
-                if let Some(events) = &events {
-                    events.emit(Event::PluginOutput { build: build.clone(), error, line });
-                }
-            }
+            let each = each.clone();
+            move |line: String| each(error, line)
         };
         let mut readers = Vec::new();
         if let Some(pipe) = child.stdout.take() {
@@ -58,13 +64,30 @@ impl Output {
                 .await;
             })));
         }
-        Self { last_errors, errors_ended, _readers: readers }
+        Self { last_errors, errors_ended, readers }
     }
 
     /// The last lines of the standard error of a process that has ended.
     pub(super) async fn last_words(&self) -> Vec<String> {
         // A process that the plugin started may keep the pipe open.
         let _ = timeout(Duration::from_millis(100), self.errors_ended.cancelled()).await;
+        self.last_errors()
+    }
+
+    /// Waits until all that was written has been handed on, or no longer than this.
+    pub(super) async fn drained(&mut self, limit: Duration) {
+        let _ = timeout(limit, async {
+            for reader in &mut self.readers {
+                // It does not panic; and if it did, there would be nothing more to wait for.
+                let _ = reader.await;
+            }
+        })
+        .await;
+        self.readers.clear();
+    }
+
+    /// The last lines of the standard error so far.
+    pub(super) fn last_errors(&self) -> Vec<String> {
         self.last_errors.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
@@ -77,7 +100,7 @@ fn keep(kept: &Mutex<VecDeque<String>>, line: &str) {
     if kept.len() == KEPT {
         kept.pop_front();
     }
-    kept.push_back(line.trim().to_owned());
+    kept.push_back(line.trim_end().to_owned());
 }
 
 async fn read_lines(mut pipe: impl AsyncRead + Unpin, mut each: impl FnMut(String)) {

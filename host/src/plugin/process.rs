@@ -226,7 +226,7 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd) -> Command {
 
 /// Starts a process from the one thread whose end would be the end of all children, since the kernel takes the end of the
 /// thread that started a process for the end of its parent.
-async fn spawn(command: Command) -> std::io::Result<Child> {
+pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
     type Request = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
     static THREAD: OnceLock<std_mpsc::Sender<Request>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| {
@@ -290,7 +290,7 @@ impl std::fmt::Display for Ending {
     }
 }
 
-fn signal_name(status: ExitStatus) -> String {
+pub(super) fn signal_name(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else { return format!("nothing known ({status})") };
     let name = match signal {
         libc::SIGSEGV => "SIGSEGV, an invalid memory access or a stack overflow",

@@ -1,39 +1,29 @@
-//! Adds jobs, by the functions that every other program calls.
+//! Adds many jobs with one statement, by the function that every other program calls.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Job, NewJob, QueueError, Session};
+use super::{
+    AddedJob, Job, NewJob, QueueError,
+    add_job::{TRIES, lost_to_a_race},
+    adding::Statements,
+    request_order::RequestOrder,
+};
 
-/// How often a keyed job is added again that was lost to a race: each loss means that the job under the key was claimed or
-/// finished in that moment, so the next try meets another state.
-const TRIES: usize = 10;
+const WHAT: &str = "add jobs";
 
-/// $1 identifier, $2 payload, $3 queue, $4 time, $5 attempts, $6 key, $7 priority, $8 flags, $9 mode. A queue that came
-/// into being by this call is not seen by the join, and it is the one that was asked for.
-const ADD_JOB: &str = "
-select
-  job.id, job.task_id, job.job_queue_id,
-  case when job.job_queue_id is not null then coalesce(queue.queue_name, $3) end,
-  job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
-  job.updated_at, job.key, job.revision, job.flags::text
-from @schema@.add_job(
-  identifier => $1,
-  payload => $2::json,
-  queue_name => $3,
-  run_at => $4,
-  max_attempts => $5,
-  job_key => $6,
-  priority => $7,
-  flags => $8,
-  job_key_mode => $9
-) as job
-left join @schema@._private_job_queues as queue on queue.id = job.job_queue_id";
+/// One statement and one value in it have to stay below 1 GiB, in which each job takes some space of its own.
+const LARGEST_CALL: usize = 900 << 20;
+const PER_JOB: usize = 256;
 
-/// As above, each an array; flags as JSON, because arrays of arrays must be rectangular. The function for many jobs has one
-/// mode for all of them, and does not know the third one. It is not called for no jobs, because it would notify.
-const ADD_JOBS: &str = "
+/// $1 identifiers, $2 payloads, $3 queues, $4 times, $5 attempts, $6 keys, $7 priorities, $8 flags, $9 modes; flags as JSON,
+/// because arrays of arrays must be rectangular. The function for many jobs has one mode for all of them, and does not know
+/// the third one. It is not called for no jobs, because it would notify.
+const SQL: &str = "
 with
   spec as (
     select *
@@ -42,10 +32,10 @@ with
   ),
   listed as (
     select
-      mode, place, job_key,
+      mode, place,
       row(
         identifier, payload::json, queue_name, run_at, max_attempts, job_key, priority,
-        (select array_agg(flag) from json_array_elements_text(flags::json) as flag)
+        case when flags is not null then array(select json_array_elements_text(flags::json)) end
       )::@schema@.job_spec as spec
     from spec
   ),
@@ -80,100 +70,119 @@ select
 from added
 order by id";
 
-/// $1 ids of queues.
-const QUEUE_NAMES: &str = "select id, queue_name from @schema@._private_job_queues where id = any ($1)";
+/// $1 ids of queues, $2 ids of tasks.
+const NAMES: &str = "
+select true as of_queue, id, queue_name from @schema@._private_job_queues where id = any ($1)
+union all
+select false, id, identifier from @schema@._private_tasks where id = any ($2)";
 
-impl Session {
-    /// Adds a job, or changes the one under its key, and returns it as it is stored.
-    pub async fn add_job(&self, new: &NewJob) -> Result<Job, QueueError> {
-        const WHAT: &str = "add a job";
-        let flags = (!new.flags.is_empty()).then_some(&new.flags);
-        let max_attempts = new.max_attempts.map(i32::from);
-        let priority = new.priority.map(i32::from);
-        let mode = new.job_key_mode.as_str();
-        let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
-            (&new.identifier, Type::TEXT),
-            (&new.payload, Type::TEXT),
-            (&new.queue_name, Type::TEXT),
-            (&new.run_at, Type::TIMESTAMPTZ),
-            (&max_attempts, Type::INT4),
-            (&new.job_key, Type::TEXT),
-            (&priority, Type::INT4),
-            (&flags, Type::TEXT_ARRAY),
-            (&mode, Type::TEXT),
-        ];
-        let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        for _ in 0..TRIES {
-            let rows = self.query(WHAT, ADD_JOB, &parameters).await?;
-            let added = rows.first().ok_or_else(|| lost_to_a_race(new))?;
-            // A row of nulls says that a worker took the job under the key while it was about to be changed.
-            if added.try_get::<_, Option<i64>>(0).map_err(read)?.is_some() {
-                return Job::from_row(added).map_err(read);
-            }
+/// The rows come in another order than they were asked for, and without the names of tasks and queues.
+pub(super) async fn run(to: &impl Statements, new: &[NewJob]) -> Result<Vec<AddedJob>, QueueError> {
+    check(new)?;
+    let mut order = RequestOrder::new(new);
+    for _ in 0..TRIES {
+        let missing: Vec<&NewJob> = order.missing().map(|place| &new[place]).collect();
+        if missing.is_empty() {
+            return Ok(order.finish());
         }
-        Err(lost_to_a_race(new))
+        order.assign(add_once(to, &missing).await?);
     }
-
-    /// Adds all of the jobs or, on an error, none of them, and returns them by id. Two jobs of one call may not have the
-    /// same key. A keyed job is missing in the answer if a worker took the job under its key in the same moment.
-    pub async fn add_jobs(&self, new: &[NewJob]) -> Result<Vec<Job>, QueueError> {
-        const WHAT: &str = "add jobs";
-        if new.is_empty() {
-            return Ok(Vec::new());
-        }
-        let identifiers: Vec<&str> = new.iter().map(|job| job.identifier.as_str()).collect();
-        let payloads: Vec<Option<&str>> = new.iter().map(|job| job.payload.as_deref()).collect();
-        let queue_names: Vec<Option<&str>> = new.iter().map(|job| job.queue_name.as_deref()).collect();
-        let times: Vec<Option<SystemTime>> = new.iter().map(|job| job.run_at).collect();
-        let max_attempts: Vec<Option<i16>> = new.iter().map(|job| job.max_attempts).collect();
-        let keys: Vec<Option<&str>> = new.iter().map(|job| job.job_key.as_deref()).collect();
-        let priorities: Vec<Option<i16>> = new.iter().map(|job| job.priority).collect();
-        let flags: Vec<String> = new.iter().map(|job| serde_json::Value::from(job.flags.clone()).to_string()).collect();
-        let modes: Vec<&str> = new.iter().map(|job| job.job_key_mode.as_str()).collect();
-        let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
-            (&identifiers, Type::TEXT_ARRAY),
-            (&payloads, Type::TEXT_ARRAY),
-            (&queue_names, Type::TEXT_ARRAY),
-            (&times, Type::TIMESTAMPTZ_ARRAY),
-            (&max_attempts, Type::INT2_ARRAY),
-            (&keys, Type::TEXT_ARRAY),
-            (&priorities, Type::INT2_ARRAY),
-            (&flags, Type::TEXT_ARRAY),
-            (&modes, Type::TEXT_ARRAY),
-        ];
-        let rows = self.query(WHAT, ADD_JOBS, &parameters).await?;
-        let mut jobs = rows
-            .iter()
-            .map(|row| Job::from_row(row).map_err(|error| QueueError::statement(WHAT, &error)))
-            .collect::<Result<Vec<Job>, QueueError>>()?;
-        self.name_queues(&mut jobs).await?;
-        Ok(jobs)
-    }
-
-    async fn name_queues(&self, jobs: &mut [Job]) -> Result<(), QueueError> {
-        const WHAT: &str = "look up the names of queues";
-        let ids: Vec<i32> = jobs.iter().filter_map(|job| job.job_queue_id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut names: HashMap<i32, String> = HashMap::new();
-        for row in self.query(WHAT, QUEUE_NAMES, &[(&ids, Type::INT4_ARRAY)]).await? {
-            let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-            names.insert(row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
-        }
-        for job in jobs {
-            job.queue_name = job.job_queue_id.and_then(|id| names.get(&id).cloned());
-        }
-        Ok(())
-    }
+    let lost = order.missing().next();
+    lost.map_or_else(|| Ok(order.finish()), |place| Err(lost_to_a_race(&new[place])))
 }
 
-fn lost_to_a_race(new: &NewJob) -> QueueError {
-    QueueError::BadJob {
+async fn add_once(to: &impl Statements, new: &[&NewJob]) -> Result<Vec<AddedJob>, QueueError> {
+    let identifiers: Vec<&str> = new.iter().map(|job| job.identifier.as_str()).collect();
+    let payloads: Vec<Option<&str>> = new.iter().map(|job| job.payload.as_deref()).collect();
+    let queue_names: Vec<Option<&str>> = new.iter().map(|job| job.queue_name.as_deref()).collect();
+    let times: Vec<Option<SystemTime>> = new.iter().map(|job| job.run_at).collect();
+    let max_attempts: Vec<Option<i16>> = new.iter().map(|job| job.max_attempts).collect();
+    let keys: Vec<Option<&str>> = new.iter().map(|job| job.job_key.as_deref()).collect();
+    let priorities: Vec<Option<i16>> = new.iter().map(|job| job.priority).collect();
+    let flags = |job: &&NewJob| (!job.flags.is_empty()).then(|| serde_json::json!(job.flags).to_string());
+    let flags: Vec<Option<String>> = new.iter().map(flags).collect();
+    let modes: Vec<&str> = new.iter().map(|job| job.job_key_mode.as_str()).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
+        (&identifiers, Type::TEXT_ARRAY),
+        (&payloads, Type::TEXT_ARRAY),
+        (&queue_names, Type::TEXT_ARRAY),
+        (&times, Type::TIMESTAMPTZ_ARRAY),
+        (&max_attempts, Type::INT2_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&priorities, Type::INT2_ARRAY),
+        (&flags, Type::TEXT_ARRAY),
+        (&modes, Type::TEXT_ARRAY),
+    ];
+    let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+    let rows = to.rows(WHAT, SQL, &parameters).await?;
+    let jobs = rows.iter().map(|row| Job::from_row(row).map_err(read)).collect::<Result<Vec<Job>, QueueError>>()?;
+    name(to, jobs).await
+}
+
+/// Looks up what the ids of queues and tasks stand for. The statement itself does not see those that it made.
+async fn name(to: &impl Statements, jobs: Vec<Job>) -> Result<Vec<AddedJob>, QueueError> {
+    const WHAT: &str = "look up the names of queues and tasks";
+    let distinct = |ids: HashSet<i32>| Vec::from_iter(ids);
+    let queues = distinct(jobs.iter().filter_map(|job| job.job_queue_id).collect());
+    let tasks = distinct(jobs.iter().map(|job| job.task_id).collect());
+    let mut names: HashMap<(bool, i32), String> = HashMap::new();
+    for row in to.rows(WHAT, NAMES, &[(&queues, Type::INT4_ARRAY), (&tasks, Type::INT4_ARRAY)]).await? {
+        let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let of_queue = row.try_get(0).map_err(read)?;
+        names.insert((of_queue, row.try_get(1).map_err(read)?), row.try_get(2).map_err(read)?);
+    }
+    let named = jobs.into_iter().map(|mut job| {
+        job.queue_name = job.job_queue_id.and_then(|id| names.get(&(true, id)).cloned());
+        AddedJob { task: names.get(&(false, job.task_id)).cloned().unwrap_or_default(), job }
+    });
+    Ok(named.collect())
+}
+
+/// What is wrong with the jobs, in a sentence that says which one it is.
+fn check(new: &[NewJob]) -> Result<(), QueueError> {
+    let refuse = |reason: String| Err(QueueError::BadJob { reason });
+    check_size(new.iter().map(NewJob::size))?;
+    let mut keys: HashMap<&str, usize> = HashMap::new();
+    for (place, job) in (1..).zip(new) {
+        if let Err(reason) = job.check() {
+            return refuse(format!("number {place} of {} (task {:.60}): {reason}", new.len(), job.identifier));
+        }
+        if let Some(key) = &job.job_key
+            && let Some(first) = keys.insert(key, place)
+        {
+            return refuse(format!(
+                "numbers {first} and {place} of {} have the same key {key:?}: leave one of them out, or add them one after \
+                 the other",
+                new.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_size(sizes: impl ExactSizeIterator<Item = usize>) -> Result<(), QueueError> {
+    let jobs = sizes.len();
+    let size = sizes.fold(0_usize, |sum, size| sum.saturating_add(size).saturating_add(PER_JOB));
+    if size <= LARGEST_CALL {
+        return Ok(());
+    }
+    Err(QueueError::BadJob {
         reason: format!(
-            "the job under the key {:?} was taken by a worker each time that it was about to be changed ({TRIES} times); \
-             add it again",
-            new.job_key.as_deref().unwrap_or_default()
+            "{jobs} jobs with {} MB together are more than one call can add, which is about {} MB: add them in several calls",
+            size >> 20,
+            LARGEST_CALL >> 20
         ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_statement_can_hold_is_refused_with_the_way_out() {
+        assert!(check_size([60 << 20; 14].into_iter()).is_ok());
+        let refused = check_size([60 << 20; 16].into_iter()).unwrap_err().to_string();
+        assert!(refused.contains("16 jobs with 960 MB") && refused.contains("several calls"), "{refused}");
     }
 }

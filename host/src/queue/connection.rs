@@ -195,6 +195,18 @@ impl Session {
         self.client.query(&statement, &values).await.map_err(|error| QueueError::statement(what, &error))
     }
 
+    /// As [`Session::query`], for a statement that gives no rows: how many it touched.
+    pub(super) async fn execute(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<u64, QueueError> {
+        let statement = self.prepare(what, sql, parameters.iter().map(|(_, kind)| kind.clone()).collect()).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.execute(&statement, &values).await.map_err(|error| QueueError::statement(what, &error))
+    }
+
     async fn prepare(&self, what: &'static str, sql: &'static str, kinds: Vec<Type>) -> Result<Statement, QueueError> {
         let text = self.database.render(sql);
         self.client.prepare_typed_cached(&text, &kinds).await.map_err(|error| QueueError::statement(what, &error))

@@ -61,6 +61,11 @@ impl QueueError {
     /// Whether the same request may succeed later: the server is away, starts or stops, or two transactions were in each
     /// other's way. Otherwise the request itself is at fault, and repeating it is of no use.
     pub fn is_temporary(&self) -> bool {
+        let class = self.code().and_then(|code| code.code().get(..2));
+        if let Self::Connect { .. } = self {
+            // 28 and 3D: the server is there, and knows neither this role and password nor this database.
+            return !matches!(class, Some("28" | "3D"));
+        }
         if self.connection_lost() {
             return true;
         }

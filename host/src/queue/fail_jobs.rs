@@ -24,7 +24,7 @@ pub struct FailedJob {
     pub message: String,
     /// The job is not tried again, whatever attempts it has left.
     pub permanent: bool,
-    /// JSON text that takes the place of the job's payload, if there is any.
+    /// What the payload becomes, as JSON text; `None`: it stays.
     pub payload: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 ids, $3 messages, $4 whether for good, $5 payloads, null where the job keeps its own. The wait grows with e to the power of the attempts, up to the tenth:
+/// $1 owner, $2 ids, $3 messages, $4 whether for good, $5 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
 /// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
 const SQL: &str = "
 with

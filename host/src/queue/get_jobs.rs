@@ -1,11 +1,11 @@
 //! Claims jobs: finds them, marks them and their queues with the owner's id, and counts the attempt.
 
 use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
+    sync::{LazyLock, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{Job, QueueError, Session};
 
@@ -15,7 +15,17 @@ const WHAT: &str = "claim jobs";
 /// rows are wanted, so that it walks along the indexes instead of sorting all that is waiting.
 const MOST: usize = 1000;
 
-/// $1 owner, $2 ids of tasks, $3 how many.
+/// Which of the jobs that wait are not to be claimed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conditions<'a> {
+    /// Jobs with any of these flags stay.
+    pub forbidden_flags: &'a [String],
+    /// What the time is; `None`: what the database's clock says. Locks have the database's time in any case, because
+    /// other programs judge their age by it.
+    pub now: Option<SystemTime>,
+}
+
+/// $1 owner, $2 ids of tasks, $3 how many, then what the [`Conditions`] need: see [`form`].
 ///
 /// * `free`: jobs without a queue, which have an index of their own and never look at queues.
 /// * `edge`: where the last of them stands, if they are as many as wanted. Jobs in queues matter only up to there, which
@@ -39,8 +49,8 @@ with
       from @schema@._private_jobs as job
       where job.is_available = true
         and job.job_queue_id is null
-        and job.run_at <= now()
-        and job.task_id = any ($2)
+        and job.run_at <= @now@
+        and job.task_id = any ($2)@allowed@
       order by job.priority, job.run_at
       limit 1000
       for update skip locked
@@ -64,8 +74,8 @@ with
           from @schema@._private_jobs as job
           where job.is_available = true
             and job.priority < coalesce((select priority::int4 from edge), 32768)
-            and job.run_at <= now()
-            and job.task_id = any ($2)
+            and job.run_at <= @now@
+            and job.task_id = any ($2)@allowed@
             and exists (select from @schema@._private_job_queues)
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -77,7 +87,7 @@ with
           where job.is_available = true
             and job.priority = (select priority from edge)
             and job.run_at <= (select run_at from edge)
-            and job.task_id = any ($2)
+            and job.task_id = any ($2)@allowed@
             and exists (select from @schema@._private_job_queues)
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -100,8 +110,8 @@ with
       order by job_queue_id, priority, run_at, id
     ) as head on head.id = job.id and head.job_queue_id = job.job_queue_id
     where job.is_available = true
-      and job.run_at <= now()
-      and job.task_id = any ($2)
+      and job.run_at <= @now@
+      and job.task_id = any ($2)@allowed@
     for update of job skip locked
   ),
   chosen as materialized (
@@ -133,6 +143,17 @@ select marked_job.*, (select count(*) from queued) as queued
 from (values (1)) as always (one)
 left join marked_job on true";
 
+/// The statement for these conditions. A condition that is not needed is not in it, because some of the walks above read
+/// nothing but an index as long as none asks for a column beside it.
+fn form(conditions: Conditions<'_>) -> &'static str {
+    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
+        let allowed = "\n        and (job.flags ?| $4) is not true";
+        [("", "now()"), (allowed, "now()"), ("", "$4"), (allowed, "$5")]
+            .map(|(allowed, now)| SQL.replace("@allowed@", allowed).replace("@now@", now))
+    });
+    &FORMS[usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())]
+}
+
 /// What one run of the statement gave.
 struct Claimed {
     jobs: Vec<Job>,
@@ -146,17 +167,23 @@ impl Session {
     ///
     /// Fewer than `limit` means that there are no more at the moment, with one exception: where a long backlog of busy
     /// queues stands at the front, what is behind it is looked for less often.
-    pub async fn get_jobs(&self, owner: &str, task_ids: &[i32], limit: usize) -> Result<Vec<Job>, QueueError> {
+    pub async fn get_jobs(
+        &self,
+        owner: &str,
+        task_ids: &[i32],
+        limit: usize,
+        conditions: Conditions<'_>,
+    ) -> Result<Vec<Job>, QueueError> {
         let limit = limit.min(MOST);
         if limit == 0 || task_ids.is_empty() {
             return Ok(Vec::new());
         }
-        let Claimed { mut jobs, queued } = self.claim(owner, task_ids, limit).await?;
+        let Claimed { mut jobs, queued } = self.claim(owner, task_ids, limit, conditions).await?;
         if jobs.len() < limit && queued > from_queues(&jobs) && self.worth_another_look() {
             // Some of the rows looked at were of one queue, or were lost to another claimer, and stand before jobs of
             // other queues. The queues claimed just now are not in the way any more.
             let asked = Instant::now();
-            match self.claim(owner, task_ids, limit - jobs.len()).await {
+            match self.claim(owner, task_ids, limit - jobs.len(), conditions).await {
                 Ok(more) => {
                     if more.jobs.is_empty() {
                         self.rest_after(asked.elapsed());
@@ -172,10 +199,27 @@ impl Session {
         Ok(jobs)
     }
 
-    async fn claim(&self, owner: &str, task_ids: &[i32], limit: usize) -> Result<Claimed, QueueError> {
+    async fn claim(
+        &self,
+        owner: &str,
+        task_ids: &[i32],
+        limit: usize,
+        conditions: Conditions<'_>,
+    ) -> Result<Claimed, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows =
-            self.query(WHAT, SQL, &[(&owner, Type::TEXT), (&task_ids, Type::INT4_ARRAY), (&limit, Type::INT8)]).await?;
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(5);
+        parameters.extend([
+            (&owner as &(dyn ToSql + Sync), Type::TEXT),
+            (&task_ids, Type::INT4_ARRAY),
+            (&limit, Type::INT8),
+        ]);
+        if !conditions.forbidden_flags.is_empty() {
+            parameters.push((&conditions.forbidden_flags, Type::TEXT_ARRAY));
+        }
+        if let Some(now) = &conditions.now {
+            parameters.push((now, Type::TIMESTAMPTZ));
+        }
+        let rows = self.query(WHAT, form(conditions), &parameters).await?;
         let mut claimed = Claimed { jobs: Vec::with_capacity(rows.len()), queued: 0 };
         for row in rows {
             let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::{Database, QueueError, connection::Connection};
 use crate::events::{Event, Events};
@@ -41,6 +42,7 @@ pub async fn listen(
     let mut listener = Listener { database, notifications, events, failures: 0 };
     // Nothing is lost by leaving at any point: the connection ends with the future that holds it.
     let _ = stop.run_until_cancelled(listener.keep_listening()).await;
+    listener.events.emit(Event::ListenReleased);
 }
 
 struct Listener {
@@ -63,8 +65,12 @@ impl From<mpsc::error::SendError<Notification>> for Unheard {
 impl Listener {
     async fn keep_listening(&mut self) -> Result<(), Unheard> {
         loop {
+            let attempts = self.failures.unsigned_abs().saturating_add(1);
+            self.events.emit(Event::ListenConnecting { attempts });
             let error = self.listen_once().await?;
             self.failures = self.failures.saturating_add(1);
+            let attempts = self.failures.unsigned_abs();
+            self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
             let retry_in = wait_before(self.failures, rand::random());
             let repeated = self.failures > 1;
             self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
@@ -110,12 +116,15 @@ impl Listener {
     }
 
     async fn pass_on(&self, message: AsyncMessage) -> Result<(), Unheard> {
-        if let AsyncMessage::Notification(notification) = message
-            && let Some(told) = read(notification.channel(), notification.payload())
-        {
-            self.notifications.send(told).await?;
+        let AsyncMessage::Notification(notification) = message else { return Ok(()) };
+        self.events.emit_if_heard(Level::TRACE, || Event::Notified {
+            channel: notification.channel().to_owned(),
+            payload: notification.payload().to_owned(),
+        });
+        match read(notification.channel(), notification.payload()) {
+            Some(told) => Ok(self.notifications.send(told).await?),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -6,24 +6,45 @@ mod connection;
 mod error;
 
 mod job;
+mod job_rules;
 mod new_job;
+mod request_order;
+mod stored_job;
 
+mod add_job;
 mod add_jobs;
+mod adding;
+mod administer_jobs;
+mod cleanup;
 mod complete_jobs;
+mod cron;
 mod fail_jobs;
 mod force_unlock;
 mod get_jobs;
+mod known_crontabs;
+mod list_jobs;
 mod listen;
+mod lock_age;
 mod return_jobs;
 mod task_ids;
 
+pub use adding::{AddedJob, add_job, add_jobs};
+pub use administer_jobs::{Reschedule, UnlockedWorker};
+pub use cleanup::{CleanedUp, CleanupTask};
 pub use complete_jobs::CompletedJob;
 pub use connection::{Database, DatabaseSettings, Session};
+pub use cron::CronJob;
 pub use error::QueueError;
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
+pub use get_jobs::Conditions;
 pub use job::Job;
+pub use known_crontabs::KnownCrontab;
+pub use list_jobs::{JobCount, JobFilter, JobOrder, LockHolder};
 pub use listen::{Notification, listen};
+pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
+pub use stored_job::{JobState, StoredJob};
 
 pub(crate) use connection::quote_identifier;
+pub(crate) use error::reason_of;

@@ -1,13 +1,35 @@
 //! A job that is to be added.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::QueueError;
 
 /// A job that is to be added. What is `None` gets the database's default.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use taskbay::queue::{JobKeyMode, NewJob};
+///
+/// #[derive(serde::Serialize)]
+/// struct SendEmail {
+///     to: String,
+/// }
+///
+/// let mail = SendEmail { to: "ada@example.com".to_owned() };
+/// let job = NewJob::with_payload("send_email", &mail)?
+///     .queue("mail")
+///     .run_at(SystemTime::now() + Duration::from_secs(60))
+///     .key("welcome-ada")
+///     .key_mode(JobKeyMode::PreserveRunAt);
+/// assert_eq!(job.payload.as_deref(), Some(r#"{"to":"ada@example.com"}"#));
+/// # Ok::<(), taskbay::queue::QueueError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewJob {
     /// The name of the task.
@@ -74,10 +96,78 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Ra
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
+impl FromStr for JobKeyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let modes = [Self::Replace, Self::PreserveRunAt, Self::UnsafeDedupe];
+        modes.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
+            format!("{text:?} is not a mode for job keys: it is one of replace, preserve_run_at and unsafe_dedupe")
+        })
+    }
+}
+
 impl NewJob {
     /// A job of the task named `identifier`, with defaults for the rest.
     pub fn new(identifier: impl Into<String>) -> Self {
         Self { identifier: identifier.into(), ..Self::default() }
+    }
+
+    /// The same, with a payload. It fails if the payload cannot be written as JSON.
+    pub fn with_payload<P>(identifier: impl Into<String>, payload: &P) -> Result<Self, QueueError>
+    where
+        P: Serialize + ?Sized,
+    {
+        let identifier = identifier.into();
+        match serde_json::to_string(payload) {
+            Ok(json) => Ok(Self { payload: Some(json), ..Self::new(identifier) }),
+            Err(error) => Err(QueueError::BadJob {
+                reason: format!("the payload for task {identifier} cannot be written as JSON: {error}"),
+            }),
+        }
+    }
+
+    /// Jobs of one queue run one after another.
+    #[must_use]
+    pub fn queue(self, name: impl Into<String>) -> Self {
+        Self { queue_name: Some(name.into()), ..self }
+    }
+
+    /// Not before this time.
+    #[must_use]
+    pub fn run_at(self, time: SystemTime) -> Self {
+        Self { run_at: Some(time), ..self }
+    }
+
+    /// How often it is tried at most, at least once; 25 times without.
+    #[must_use]
+    pub fn max_attempts(self, attempts: i16) -> Self {
+        Self { max_attempts: Some(attempts), ..self }
+    }
+
+    /// At most one job waits under a key, of 1 to 512 characters.
+    #[must_use]
+    pub fn key(self, key: impl Into<String>) -> Self {
+        Self { job_key: Some(key.into()), ..self }
+    }
+
+    /// What happens to the job that waits under the key already.
+    #[must_use]
+    pub fn key_mode(self, mode: JobKeyMode) -> Self {
+        Self { job_key_mode: mode, ..self }
+    }
+
+    /// Lower is sooner; 0 without.
+    #[must_use]
+    pub fn priority(self, priority: i16) -> Self {
+        Self { priority: Some(priority), ..self }
+    }
+
+    /// One more flag, by which workers can leave the job to others.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
     }
 
     /// Reads the JSON object that a plugin sends (`taskbay_abi::ADD_JOB_SPEC`). The payload is taken over byte for byte.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::known_file::KnownFile;
+use super::{known_file::KnownFile, listing::Kind};
 use crate::plugin::{Image, TaskSpec};
 
 /// Which other file has the same plugin name, as `x.so` and `libx.so` do, in a sentence.
 pub(super) fn of_name(files: &BTreeMap<String, KnownFile>, file: &str, plugin: &str) -> Option<String> {
     let (other, _) = files.iter().find(|(other, known)| {
         let in_force = known.serving.is_some() || (known.build.is_some() && known.refused.is_none());
-        *other != file && Image::plugin_name(other) == plugin && in_force
+        *other != file && known.kind == Kind::Plugin && Image::plugin_name(other) == plugin && in_force
     })?;
     Some(format!(
         "would be plugin {plugin}, which {other} is already: remove one of them, or rename it to another plugin"
@@ -19,7 +19,10 @@ pub(super) fn of_name(files: &BTreeMap<String, KnownFile>, file: &str, plugin: &
 /// Which task of a build another file has, in a sentence.
 pub(super) fn of_tasks(files: &BTreeMap<String, KnownFile>, file: &str, tasks: &[TaskSpec]) -> Option<String> {
     tasks.iter().find_map(|task| {
-        let has_it = |known: &KnownFile| known.tasks().iter().any(|theirs| theirs.name == task.name);
+        // A plugin goes before an executable.
+        let has_it = |known: &KnownFile| {
+            known.kind == Kind::Plugin && known.tasks().iter().any(|theirs| theirs.name == task.name)
+        };
         let (other, _) = files.iter().find(|(other, known)| *other != file && has_it(known))?;
         Some(format!(
             "has the task {}, which {other} has already: rename the task in one of them, or remove one of the files",

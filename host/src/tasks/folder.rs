@@ -6,15 +6,17 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, Mode, OFlags, ResolveFlags};
 use thiserror::Error;
+
+use super::listing::{Candidate, Kind, Listing};
+use crate::plugin::FileKey;
 
 /// Why a folder cannot serve as tasks folder. Each message says what is wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -34,6 +36,10 @@ pub enum FolderError {
 pub(super) enum FileError {
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    #[error(
+        "may not be executed by the user that taskbay runs as: chmod a+x it, or is its file system mounted noexec?"
+    )]
+    Unrunnable,
     #[error("is a link to {0}, which does not exist")]
     DeadLink(String),
     #[error("is not a file: put the compiled plugin itself here")]
@@ -49,19 +55,6 @@ pub(super) enum FileError {
 
 /// Files are read into memory, and one with a hole may claim any size.
 const LARGEST: u64 = 1 << 30;
-
-/// Longer than the tick of any file system's clock that plugins lie on.
-const TICK: Duration = Duration::from_millis(50);
-
-/// What tells, without reading it, that a file is the one that was read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileKey {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
 
 /// The folder, opened.
 #[derive(Debug)]
@@ -104,24 +97,18 @@ impl Folder {
         }
     }
 
-    /// The names of all files that could be plugins, sorted.
-    pub(super) fn list(&self) -> Result<Vec<String>, FolderError> {
-        let unreadable =
-            |error: io::Error| FolderError::Unreadable { folder: self.path.clone(), reason: error.to_string() };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(unreadable)? {
-            if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string()
-                && is_candidate(&name)
-            {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+    /// What is in it, and in the folders below it.
+    pub(super) fn list(&self) -> Result<Listing, FolderError> {
+        Listing::of(&self.path)
+    }
+
+    /// Where a file of it is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Opens a file, which may be a link.
-    pub(super) fn open_file(&self, name: &str) -> Result<OpenFile, FileError> {
+    pub(super) fn open_file(&self, name: &str, candidate: &Candidate) -> Result<OpenFile, FileError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let opened = rustix::fs::openat2(self.fd.as_fd(), name, flags, Mode::empty(), inside);
@@ -147,7 +134,14 @@ impl Folder {
         if metadata.len() > LARGEST {
             return Err(FileError::TooLarge(metadata.len()));
         }
-        let warning = unsafe_file(&metadata).or(around);
+        if candidate.kind == Kind::Executable
+            && rustix::fs::access(format!("/proc/self/fd/{}", file.as_raw_fd()), Access::EXEC_OK).is_err()
+        {
+            return Err(FileError::Unrunnable);
+        }
+        let in_folder =
+            || candidate.lax_folder.as_ref().map(|reason| format!("it is in a folder that is not: {reason}"));
+        let warning = unsafe_file(&metadata).or(around).or_else(in_folder);
         match warning {
             Some(reason) if self.strict => Err(FileError::Unsafe(reason)),
             warning => Ok(OpenFile { key: FileKey::of(&metadata), file, warning, outside }),
@@ -187,33 +181,6 @@ impl OpenFile {
     }
 }
 
-impl FileKey {
-    /// Whether a change after this moment would show. File systems count time in ticks, and what is written twice within
-    /// one may look the same.
-    pub(super) fn tells(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, nanoseconds) = self.modified.max(self.changed);
-        let written = Duration::from_secs(seconds.max(0).unsigned_abs())
-            + Duration::from_nanos(nanoseconds.max(0).unsigned_abs());
-        now.saturating_sub(written) > TICK
-    }
-
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
-/// Whether a file of this name is meant to be loaded: hidden files are what copying tools write first.
-pub(super) fn is_candidate(name: &str) -> bool {
-    name.ends_with(".so") && !name.starts_with('.') && name.len() > ".so".len()
-}
-
 fn explain(error: rustix::io::Errno) -> String {
     match error {
         rustix::io::Errno::ACCESS => "permission denied; let this user read it (chmod a+r)".to_owned(),
@@ -227,7 +194,7 @@ fn is_trusted(owner: u32) -> bool {
 }
 
 /// Why a file could be another user's doing.
-fn unsafe_file(metadata: &fs::Metadata) -> Option<String> {
+pub(super) fn unsafe_file(metadata: &fs::Metadata) -> Option<String> {
     if !is_trusted(metadata.uid()) {
         return Some(format!(
             "it belongs to user {}; chown it to the user that taskbay runs as, or to root",
@@ -245,34 +212,23 @@ fn unsafe_file(metadata: &fs::Metadata) -> Option<String> {
 
 /// Why others could put something into a folder, or put another folder in its place.
 fn unsafe_folder(real: &Path) -> Option<String> {
-    for (depth, folder) in real.ancestors().enumerate() {
-        let Ok(metadata) = fs::metadata(folder) else { continue };
-        let shown = folder.display();
-        if !is_trusted(metadata.uid()) {
-            return Some(format!(
-                "{shown} belongs to user {}; chown it to the user that taskbay runs as, or to root",
-                metadata.uid()
-            ));
-        }
+    real.ancestors().enumerate().find_map(|(depth, folder)| {
+        let metadata = fs::metadata(folder).ok()?;
         // In a sticky folder such as /tmp nobody can replace what belongs to another; but anybody can add to it.
         let sticky = depth > 0 && metadata.mode() & 0o1000 != 0;
-        if metadata.mode() & 0o022 != 0 && !sticky {
-            return Some(format!("others may write to {shown} (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777));
-        }
-    }
-    None
+        lax_folder(folder, &metadata).filter(|_| !sticky || !is_trusted(metadata.uid()))
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::is_candidate;
-
-    #[test]
-    fn hidden_and_unfinished_files_are_no_candidates() {
-        assert!(is_candidate("libx.so") && is_candidate("x.so"));
-        for name in [".libx.so.new", ".libx.so", ".so", "..data", "libx.so.tmp", "libx.so.1", "README.md", "libx.dylib"]
-        {
-            assert!(!is_candidate(name), "{name}");
-        }
+/// Why others could put something into this very folder.
+pub(super) fn lax_folder(folder: &Path, metadata: &fs::Metadata) -> Option<String> {
+    let shown = folder.display();
+    if !is_trusted(metadata.uid()) {
+        return Some(format!(
+            "{shown} belongs to user {}; chown it to the user that taskbay runs as, or to root",
+            metadata.uid()
+        ));
     }
+    (metadata.mode() & 0o022 != 0)
+        .then(|| format!("others may write to {shown} (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777))
 }

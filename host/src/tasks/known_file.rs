@@ -10,9 +10,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     artifact::{self, Unfit},
-    folder::{FileError, FileKey, Folder, OpenFile},
+    folder::{FileError, Folder, OpenFile},
+    listing::{Candidate, Kind, identifier},
+    program::{self, Unrunnable},
 };
-use crate::plugin::{Availability, BuildId, Generation, Image, TaskSpec};
+use crate::plugin::{Availability, BuildId, ExecutableFile, FileKey, Generation, Image, TaskSpec};
 
 /// A file that looks unfinished is looked at again after this long, and each time after twice as long …
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -22,6 +24,7 @@ const UNFINISHED_FOR: Duration = Duration::from_secs(5);
 /// What is known of a file.
 #[derive(Debug, Default)]
 pub(super) struct KnownFile {
+    pub(super) kind: Kind,
     /// The state that was last dealt with, if a change of it would show.
     pub(super) key: Option<FileKey>,
     /// The build that is being launched, served or refused.
@@ -81,10 +84,15 @@ impl KnownFile {
     }
 
     /// The image of a file whose contents are new, and what is lax about its permissions; the error is why it is refused.
-    pub(super) fn read(&mut self, folder: &Folder, name: &str) -> Result<Option<(Image, Option<String>)>, String> {
+    pub(super) fn read(
+        &mut self,
+        folder: &Folder,
+        name: &str,
+        candidate: &Candidate,
+    ) -> Result<Option<(Image, Option<String>)>, String> {
         // Whatever comes of it, one retry is one look.
         let retry = std::mem::take(&mut self.retry);
-        let mut file = match folder.open_file(name) {
+        let mut file = match folder.open_file(name, candidate) {
             Ok(file) => file,
             // Cargo, for one, removes the target of a link before it makes it again.
             Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(None, error.to_string()),
@@ -125,6 +133,73 @@ impl KnownFile {
         Image::seal(name, artifact.build, &bytes[..artifact.loadable])
             .map(|image| Some((image, file.warning)))
             .map_err(|error| format!("cannot be copied into memory: {error}"))
+    }
+
+    /// The same for an executable. Nothing in a script tells where it ends, so what was written lately is left alone for as
+    /// long as `settle`.
+    pub(super) fn read_executable(
+        &mut self,
+        folder: &Folder,
+        name: &str,
+        candidate: &Candidate,
+        settle: Duration,
+    ) -> Result<Option<(ExecutableFile, Option<String>)>, String> {
+        let retry = std::mem::take(&mut self.retry);
+        let mut file = match folder.open_file(name, candidate) {
+            Ok(file) => file,
+            Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(None, error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        self.outside = file.outside;
+        let unchanged = self.key == Some(file.key) && !retry && !self.is_in_doubt();
+        if unchanged || !self.has_settled(file.key, settle) {
+            return Ok(None);
+        }
+        let bytes = match file.read() {
+            Ok(bytes) => bytes,
+            Err(error @ FileError::Changing) => return self.wait_for_writer(Some(file.key), error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let build = artifact::hash(&bytes);
+        if self.is_dealt_with(build, retry) {
+            if let Some(serving) = &self.serving {
+                serving.generation.verify_again(file.key);
+            }
+            self.dealt_with(&file, build);
+            return Ok(None);
+        }
+        match program::verify(&bytes) {
+            Ok(()) => {}
+            Err(unfit @ (Unrunnable::Empty | Unrunnable::Truncated { .. })) => {
+                self.wait_for_writer::<()>(Some(file.key), unfit.to_string())
+                    .inspect_err(|_| self.dealt_with(&file, build))?;
+                return Ok(None);
+            }
+            Err(unfit) => {
+                self.dealt_with(&file, build);
+                return Err(unfit.to_string());
+            }
+        }
+        self.dealt_with(&file, build);
+        let (identifier, path) = (identifier(name).to_owned(), folder.path_of(name));
+        Ok(Some((ExecutableFile { identifier, path, build, key: file.key }, file.warning)))
+    }
+
+    /// Whether the executable that serves was found changed when a job was to begin.
+    fn is_in_doubt(&self) -> bool {
+        let availability = self.serving.as_ref().map(|serving| serving.generation.availability());
+        self.kind == Kind::Executable && availability.is_some_and(|now| *now.borrow() == Availability::Restarting)
+    }
+
+    /// Whether a state has lasted, by the file's own clock or by ours; else it is to be looked at again.
+    fn has_settled(&mut self, key: FileKey, settle: Duration) -> bool {
+        let since = self.unfinished.filter(|before| before.key == Some(key)).map(|before| before.since);
+        if key.untouched_for() >= settle || since.is_some_and(|since| since.elapsed() >= settle) {
+            return true;
+        }
+        let since = since.unwrap_or_else(Instant::now);
+        self.unfinished = Some(Unfinished { key: Some(key), since, wait: FIRST_LOOK, next_look: since + settle });
+        false
     }
 
     /// Whether a build is already launched, served or refused: the file was touched, or written again with the same
@@ -170,8 +245,9 @@ impl KnownFile {
         news
     }
 
-    /// When it is to be looked at again, if it looked unfinished.
+    /// When it is to be looked at again, if it looked unfinished or is in doubt.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.unfinished.map(|unfinished| unfinished.next_look)
+        let look = self.unfinished.map(|unfinished| unfinished.next_look);
+        look.or_else(|| self.is_in_doubt().then(Instant::now))
     }
 }

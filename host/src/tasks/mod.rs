@@ -6,14 +6,19 @@
 
 mod artifact;
 mod conflicts;
+mod executables;
 mod folder;
 mod inspect;
 mod known_file;
+mod launches;
+mod listing;
+mod program;
 mod reload;
 mod task_map;
 mod watcher;
 
 pub use folder::FolderError;
-pub use inspect::{FileReport, inspect_file, inspect_folder};
+pub use inspect::{FileReport, Verdict, inspect_file, inspect_folder};
+pub use listing::Kind;
 pub use reload::{Rejection, TasksFolder};
-pub use task_map::{LiveTaskMap, Task, TaskMap};
+pub use task_map::{DeclaredSchedule, LiveTaskMap, Task, TaskMap};

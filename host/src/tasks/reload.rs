@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,15 +18,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveTaskMap, conflicts,
+    LiveTaskMap,
     folder::{Folder, FolderError},
     known_file::{KnownFile, Serving},
+    launches::Launched,
+    listing::{Candidate, Kind, Skipped},
     watcher::Watcher,
 };
 use crate::{
     config::{FolderSettings, PluginLookup},
     events::{Event, PluginBuild},
-    plugin::{BuildId, Generation, HostServices, Image, LaunchError},
+    plugin::{Generation, HostServices},
 };
 
 /// So many builds are started at once.
@@ -43,33 +46,32 @@ pub struct Rejection {
 /// The tasks folder, from its first listing to the end of its last build.
 #[derive(Debug)]
 pub struct TasksFolder {
-    settings: FolderSettings,
-    plugins: PluginLookup,
-    services: HostServices,
+    pub(super) settings: FolderSettings,
+    pub(super) plugins: PluginLookup,
+    pub(super) services: HostServices,
     map: Arc<LiveTaskMap>,
-    files: BTreeMap<String, KnownFile>,
-    launches: JoinSet<Launched>,
+    pub(super) files: BTreeMap<String, KnownFile>,
+    pub(super) launches: JoinSet<Launched>,
     /// Which file each of them is for.
-    launching: HashMap<task::Id, String>,
-    launch_slots: Arc<Semaphore>,
+    pub(super) launching: HashMap<task::Id, String>,
+    pub(super) launch_slots: Arc<Semaphore>,
     /// Builds that were launched and wait for the others to end, since they claim tasks that another build has now.
-    held: Vec<(String, Arc<Generation>, Duration)>,
+    pub(super) held: Vec<(String, Arc<Generation>, Duration)>,
     /// Replaced and removed builds that finish their jobs.
     retiring: JoinSet<()>,
     /// A build crashed, came back, or was quarantined.
-    availability: Arc<Notify>,
+    pub(super) availability: Arc<Notify>,
     /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
-    outgoing: Vec<Arc<Generation>>,
+    pub(super) outgoing: Vec<Arc<Generation>>,
     news: Vec<Event>,
     missing_since: Option<Instant>,
     warned: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Launched {
-    build: BuildId,
-    took: Duration,
-    result: Result<Arc<Generation>, LaunchError>,
+    /// What lies in the folder but is no plugin and no task, as it was said.
+    pub(super) skipped: BTreeMap<String, Skipped>,
+    /// Which executables' tasks are another file's, as it was said.
+    pub(super) shadowed: BTreeMap<String, (String, String)>,
+    /// The folders below the folder.
+    folders: Vec<PathBuf>,
 }
 
 impl TasksFolder {
@@ -90,6 +92,9 @@ impl TasksFolder {
             news: Vec::new(),
             missing_since: None,
             warned: BTreeSet::new(),
+            skipped: BTreeMap::new(),
+            shadowed: BTreeMap::new(),
+            folders: Vec::new(),
         }
     }
 
@@ -109,8 +114,14 @@ impl TasksFolder {
             let _ = self.scan(false);
         }
         let tasks = self.map.load().identifiers().len();
-        let plugins = self.files.values().filter(|file| file.serving.is_some()).count();
-        self.services.events.emit(Event::FolderReady { folder: self.settings.path.clone(), plugins, tasks });
+        let count = |kind| self.files.values().filter(|file| file.serving.is_some() && file.kind == kind).count();
+        let (plugins, executables) = (count(Kind::Plugin), count(Kind::Executable));
+        self.services.events.emit(Event::FolderReady {
+            folder: self.settings.path.clone(),
+            plugins,
+            executables,
+            tasks,
+        });
         let refused = |(file, known): (&String, &KnownFile)| {
             known.refused.as_ref().map(|reason| Rejection { file: file.clone(), reason: reason.clone() })
         };
@@ -144,9 +155,11 @@ impl TasksFolder {
                     watcher.arm();
                     // A folder that cannot be listed was announced; it is looked at again.
                     let _ = self.scan(forced);
+                    // What changed in a folder between its listing and its first watch.
+                    let again = watcher.follow(&self.folders);
                     let usual =
                         if self.files.values().any(|file| file.outside) { rescan.min(LINKED_RESCAN) } else { rescan };
-                    due = Instant::now() + watcher.rescan(usual);
+                    due = Instant::now() + if again { Duration::ZERO } else { watcher.rescan(usual) };
                 }
                 None => self.publish(),
             }
@@ -174,21 +187,26 @@ impl TasksFolder {
 
     /// Lists the folder and begins to launch what is new.
     fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
-        let (names, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
+        let (listing, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
             .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)))
             .inspect_err(|error| self.folder_is_missing(error))?;
         if self.missing_since.take().is_some() {
             self.services.events.emit(Event::FolderBack { folder: self.settings.path.clone() });
         }
         self.warn(&self.settings.path.display().to_string(), warning);
-        self.let_go(&names);
-        for name in &names {
+        self.let_go(&listing.files);
+        self.skip(listing.skipped);
+        self.folders = listing.folders;
+        for (name, candidate) in &listing.files {
             let known = self.files.entry(name.clone()).or_default();
-            known.gone_since = None;
+            (known.kind, known.gone_since) = (candidate.kind, None);
             if forced {
                 known.retry |= known.refused.take().is_some() || known.is_quarantined();
             }
-            self.look_at(&folder, name);
+            match candidate.kind {
+                Kind::Plugin => self.look_at(&folder, name, candidate),
+                Kind::Executable => self.look_at_executable(&folder, name, candidate),
+            }
         }
         self.publish();
         Ok(())
@@ -196,11 +214,11 @@ impl TasksFolder {
 
     /// Removes what is no longer listed. Some tools remove a file before they write its successor, so a missing file gets
     /// as long as events do to settle, unless another one came: then it was renamed.
-    fn let_go(&mut self, names: &[String]) {
-        let renamed = names.iter().any(|name| !self.files.contains_key(name));
+    fn let_go(&mut self, listed: &BTreeMap<String, Candidate>) {
+        let renamed = listed.keys().any(|name| !self.files.contains_key(name));
         let mut gone = Vec::new();
         for (name, known) in &mut self.files {
-            if names.binary_search(name).is_err() {
+            if !listed.contains_key(name) {
                 let since = *known.gone_since.get_or_insert_with(Instant::now);
                 if renamed || known.serving.is_none() || since.elapsed() >= self.settings.settle {
                     gone.push(name.clone());
@@ -227,9 +245,9 @@ impl TasksFolder {
         }
     }
 
-    fn look_at(&mut self, folder: &Folder, name: &str) {
+    fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let known = self.files.get_mut(name).expect("looked-at files are known");
-        match known.read(folder, name) {
+        match known.read(folder, name, candidate) {
             Ok(None) => {}
             Ok(Some((image, warning))) => {
                 self.warn(name, warning);
@@ -239,76 +257,7 @@ impl TasksFolder {
         }
     }
 
-    fn launch(&mut self, name: &str, image: Arc<Image>) {
-        if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
-            return self.refuse(name, reason, true);
-        }
-        let settings = self.plugins.get(&image.plugin).clone();
-        let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
-        let handle = self.launches.spawn(async move {
-            let _slot = slots.acquire_owned().await;
-            let began = Instant::now();
-            let build = image.build;
-            let result = Generation::launch(image, &settings, &services).await;
-            Launched { build, took: began.elapsed(), result }
-        });
-        self.launching.insert(handle.id(), name.to_owned());
-    }
-
-    fn take_launched(&mut self, launched: Result<(task::Id, Launched), task::JoinError>) {
-        let id = launched.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
-        let file = self.launching.remove(&id).expect("each launch is for a file");
-        match launched {
-            Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
-            Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
-                self.refuse(&file, error.to_string(), false);
-            }
-            // The build was replaced or removed meanwhile; or the launch panicked, and the file is left until it changes.
-            Ok(_) | Err(_) => {}
-        }
-        self.admit();
-        self.publish();
-    }
-
-    /// Whether a build is still what its file holds.
-    fn is_wanted(&self, file: &str, build: BuildId) -> bool {
-        self.files.get(file).is_some_and(|known| known.build == Some(build))
-    }
-
-    /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while
-    /// launches go on, since the other may be about to be replaced by a build without it, and is refused after that.
-    fn admit(&mut self) {
-        self.held.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        let (wanted, outdated): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.held).into_iter().partition(|(file, one, _)| self.is_wanted(file, one.build()));
-        self.held = wanted;
-        self.outgoing.extend(outdated.into_iter().map(|(_, generation, _)| generation));
-        while let Some(next) = self.held.iter().position(|(file, generation, _)| self.fits(file, generation)) {
-            let (file, generation, took) = self.held.remove(next);
-            self.serve(&file, generation, took);
-        }
-        if self.launches.is_empty() {
-            for (file, generation, _) in std::mem::take(&mut self.held) {
-                let reason = conflicts::of_tasks(&self.files, &file, generation.tasks()).unwrap_or_default();
-                self.outgoing.push(generation);
-                self.refuse(&file, reason, true);
-            }
-        }
-    }
-
-    /// Whether nothing speaks against a build: neither a task that another file has, nor one that a file before it in the
-    /// order of names, which is still being launched, may turn out to claim.
-    fn fits(&self, file: &str, generation: &Generation) -> bool {
-        let has = |name: &String| {
-            let serving = self.files.get(file).and_then(|known| known.serving.as_ref());
-            serving.is_some_and(|serving| serving.generation.tasks().iter().any(|task| task.name == *name))
-        };
-        let claims_more = || generation.tasks().iter().any(|task| !has(&task.name));
-        let first = !self.launching.values().any(|other| other.as_str() < file);
-        conflicts::of_tasks(&self.files, file, generation.tasks()).is_none() && (first || !claims_more())
-    }
-
-    fn serve(&mut self, file: &str, generation: Arc<Generation>, took: Duration) {
+    pub(super) fn serve(&mut self, file: &str, generation: Arc<Generation>, took: Duration) {
         let serving = Serving::new(Arc::clone(&generation), Arc::clone(&self.availability));
         let known = self.files.get_mut(file).expect("wanted files are known");
         let replaced = known.serving.replace(serving).map(|serving| serving.generation);
@@ -320,6 +269,7 @@ impl TasksFolder {
             replaced: replaced.as_ref().map(|generation| generation.build()),
             took,
         });
+        self.news.extend(self.map.hidden_in(&generation, file));
         if let Some(replaced) = replaced {
             self.outgoing.push(replaced);
             self.retry_conflicts();
@@ -327,8 +277,14 @@ impl TasksFolder {
     }
 
     fn remove(&mut self, name: &str) {
-        let Some(known) = self.files.remove(name) else { return };
-        if let Some(Serving { generation, .. }) = known.serving {
+        self.withdraw(name);
+        self.files.remove(name);
+    }
+
+    /// Takes what a file serves out of service.
+    pub(super) fn withdraw(&mut self, name: &str) {
+        let Some(known) = self.files.get_mut(name) else { return };
+        if let Some(Serving { generation, .. }) = known.serving.take() {
             self.news.push(Event::PluginRemoved {
                 build: describe(&generation),
                 file: name.to_owned(),
@@ -347,7 +303,7 @@ impl TasksFolder {
     }
 
     /// Says once why a file is refused; what was serving under its name serves on.
-    fn refuse(&mut self, name: &str, reason: String, conflict: bool) {
+    pub(super) fn refuse(&mut self, name: &str, reason: String, conflict: bool) {
         let Some(known) = self.files.get_mut(name) else { return };
         if known.refuse(&reason, conflict) {
             let serving = known.serving.as_ref().map(|serving| serving.generation.build());
@@ -357,12 +313,15 @@ impl TasksFolder {
 
     /// Puts what the files have come to in force: first the map, since an old build takes jobs until the new one does; then
     /// it can be told, and the old builds can go.
-    fn publish(&mut self) {
-        let serving = self.files.values().filter_map(|file| file.serving.as_ref());
-        let published = self.map.put_in_force(serving.map(|serving| &serving.generation));
-        for event in self.news.drain(..).chain(published) {
+    pub(super) fn publish(&mut self) {
+        let of_kind = |kind| self.files.iter().filter(move |(_, known)| known.kind == kind);
+        let in_order = of_kind(Kind::Plugin).chain(of_kind(Kind::Executable));
+        let serving = in_order.filter_map(|(name, known)| Some((name.as_str(), &known.serving.as_ref()?.generation)));
+        let in_force = self.map.put_in_force(serving);
+        for event in self.news.drain(..).chain(in_force.published) {
             self.services.events.emit(event);
         }
+        self.tell_shadowed(in_force.shadowed);
         for generation in self.outgoing.drain(..) {
             self.retiring.spawn(async move { generation.retire().await });
         }
@@ -381,7 +340,7 @@ impl TasksFolder {
         looks.min()
     }
 
-    fn warn(&mut self, what: &str, warning: Option<String>) {
+    pub(super) fn warn(&mut self, what: &str, warning: Option<String>) {
         if let Some(reason) = warning
             && self.warned.insert(what.to_owned())
         {

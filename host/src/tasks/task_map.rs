@@ -1,7 +1,7 @@
 //! Which build runs which task: immutable, and swapped whole.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    events::Event,
+    events::{Event, PluginBuild},
     plugin::{Availability, Generation, TaskSpec},
 };
 
@@ -58,21 +58,67 @@ impl TaskMap {
     }
 }
 
+/// Stands for a file's name. No file has it, since it is none.
+const THIS_PROGRAM: &str = "";
+
+/// What came of putting files in force.
+#[derive(Debug)]
+pub(super) struct InForce {
+    /// The event that tells of it, if that changed the map.
+    pub(super) published: Option<Event>,
+    /// Which files get no jobs of which task, and the file that does.
+    pub(super) shadowed: BTreeMap<String, (String, String)>,
+}
+
 /// The current task map, shared by the one who publishes it and those who work by it.
 #[derive(Debug)]
 pub struct LiveTaskMap {
     current: ArcSwap<TaskMap>,
     epoch: watch::Sender<u64>,
+    schedules: watch::Sender<Vec<DeclaredSchedule>>,
     publishing: Mutex<()>,
+    /// Tasks that are part of this program: whatever is published, they are in it, before those of the same name.
+    built_in: Option<Arc<Generation>>,
+}
+
+/// A schedule that a build declares beside a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredSchedule {
+    pub plugin: String,
+    pub task: String,
+    /// A line as in a crontab, without the task's name.
+    pub schedule: String,
 }
 
 impl Default for LiveTaskMap {
     fn default() -> Self {
-        Self { current: ArcSwap::default(), epoch: watch::Sender::new(0), publishing: Mutex::new(()) }
+        Self {
+            current: ArcSwap::default(),
+            epoch: watch::Sender::new(0),
+            schedules: watch::Sender::new(Vec::new()),
+            publishing: Mutex::new(()),
+            built_in: None,
+        }
     }
 }
 
 impl LiveTaskMap {
+    /// A map in which the tasks of this build are, and stay, whatever else is put in force.
+    pub fn with_built_in(generation: Arc<Generation>) -> Self {
+        let map = Self { built_in: Some(generation), ..Self::default() };
+        map.put_in_force(std::iter::empty());
+        map
+    }
+
+    /// Says which tasks of a file's build are not run, because this program has tasks of the same names.
+    pub(super) fn hidden_in(&self, generation: &Generation, file: &str) -> Option<Event> {
+        let own = self.built_in.as_ref()?.tasks();
+        let hidden = generation.tasks().iter().filter(|task| own.iter().any(|own| own.name == task.name));
+        let tasks: Vec<String> = hidden.map(|task| task.name.clone()).collect();
+        let build = PluginBuild { plugin: generation.plugin().to_owned(), build: generation.build() };
+        (!tasks.is_empty()).then(|| Event::TasksHidden { build, file: file.to_owned(), tasks })
+    }
+
     /// The map as of now.
     pub fn load(&self) -> Arc<TaskMap> {
         self.current.load_full()
@@ -87,14 +133,36 @@ impl LiveTaskMap {
         map
     }
 
-    /// Replaces the map by the tasks of these builds, as far as they take jobs now, and says what that changed, if anything.
-    pub(super) fn put_in_force<'a>(&self, generations: impl Iterator<Item = &'a Arc<Generation>>) -> Option<Event> {
-        let mut tasks = BTreeMap::new();
-        for generation in generations.filter(|one| *one.availability().borrow() == Availability::Serving) {
+    /// Replaces the map by the tasks of these files' builds, as far as they take jobs now, and says what that changed, if
+    /// anything. A task goes to the first that has it, even while that takes no jobs; to this program before any file.
+    pub(super) fn put_in_force<'a>(&'a self, files: impl Iterator<Item = (&'a str, &'a Arc<Generation>)>) -> InForce {
+        let files: Vec<_> = self.built_in.iter().map(|own| (THIS_PROGRAM, own)).chain(files).collect();
+        self.declare(&files);
+        let mut owners: BTreeMap<&str, (&str, &Arc<Generation>, u32)> = BTreeMap::new();
+        let mut shadowed = BTreeMap::new();
+        for (file, generation) in files {
             for (index, task) in (0..).zip(generation.tasks()) {
-                tasks.insert(task.name.clone(), Task { generation: Arc::clone(generation), index });
+                match owners.entry(&task.name) {
+                    Entry::Vacant(free) => drop(free.insert((file, generation, index))),
+                    // That this program has the task was said when the file came.
+                    Entry::Occupied(owned) if owned.get().0 == THIS_PROGRAM => {}
+                    Entry::Occupied(owned) => {
+                        shadowed.insert(file.to_owned(), (task.name.clone(), owned.get().0.to_owned()));
+                    }
+                }
             }
         }
+        let serves = |one: &Arc<Generation>| *one.availability().borrow() == Availability::Serving;
+        let tasks = owners
+            .into_iter()
+            .filter(|(_, (_, generation, _))| serves(generation))
+            .map(|(name, (_, generation, index))| (name.to_owned(), Task { generation: Arc::clone(generation), index }))
+            .collect();
+        InForce { published: self.replace(tasks), shadowed }
+    }
+
+    /// Publishes a map unless it is the one that is in force.
+    fn replace(&self, tasks: BTreeMap<String, Task>) -> Option<Event> {
         let before = self.load();
         let same = before.identifiers().len() == tasks.len()
             && before.iter().zip(&tasks).all(|((old_name, old), (name, new))| {
@@ -107,6 +175,30 @@ impl LiveTaskMap {
         let removed = before.identifiers().filter(|name| !tasks.contains_key(*name)).map(str::to_owned).collect();
         let map = self.publish(tasks);
         Some(Event::TaskMapPublished { epoch: map.epoch(), tasks: map.identifiers().len(), added, removed })
+    }
+
+    /// What is declared beside the tasks holds while a crashed plugin starts again, too: its jobs wait for it.
+    fn declare(&self, files: &[(&str, &Arc<Generation>)]) {
+        let mut declared = Vec::new();
+        for (_, generation) in files {
+            for task in generation.tasks() {
+                declared.extend(task.schedules.iter().map(|schedule| DeclaredSchedule {
+                    plugin: generation.plugin().to_owned(),
+                    task: task.name.clone(),
+                    schedule: schedule.clone(),
+                }));
+            }
+        }
+        self.schedules.send_if_modified(|before| {
+            let changed = *before != declared;
+            *before = declared;
+            changed
+        });
+    }
+
+    /// Follows the schedules that the builds in force declare.
+    pub fn schedules(&self) -> watch::Receiver<Vec<DeclaredSchedule>> {
+        self.schedules.subscribe()
     }
 
     /// Hears of each replacement.

@@ -1,8 +1,10 @@
 //! Says that something in the tasks folder may have changed. It never says what: the listing of the folder is the truth.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::folder::is_candidate;
+use super::listing::is_plugin_path;
 use crate::events::{Event as HostEvent, Events};
 
 /// While the folder cannot be watched, it is listed this often.
@@ -26,13 +28,16 @@ const BLIND_RESCAN: Duration = Duration::from_secs(1);
 enum Hint {
     /// Something happens; more may come.
     Dirty,
-    /// The folder itself was removed, renamed or made. What was watched may be gone, and its inode's number reused.
+    /// The folder itself or one below it was removed, renamed or made. What was watched may be gone, and its inode's number reused.
     Folder,
     /// A file was completed: renamed into place, or closed by its writer.
     Complete,
 }
 
-/// Watches the folder, and its parent for the case that the folder itself is replaced.
+/// The folders below the tasks folder that are watched, shared with whoever gets the system's events.
+type Below = Arc<Mutex<BTreeSet<PathBuf>>>;
+
+/// Watches the folder and those below it, and its parent for the case that the folder itself is replaced.
 #[derive(Debug)]
 pub(super) struct Watcher {
     folder: PathBuf,
@@ -40,6 +45,7 @@ pub(super) struct Watcher {
     hints: mpsc::UnboundedReceiver<Hint>,
     /// `None` when the system cannot watch any more folders.
     system: Option<RecommendedWatcher>,
+    below: Below,
     /// Which folder is watched: its path may lead to another one by now.
     watched: Option<(u64, u64)>,
     settle: Duration,
@@ -56,9 +62,18 @@ impl Watcher {
         // Events name the files below the absolute path of what is watched, so the comparison is with that.
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let (_, hints) = mpsc::unbounded_channel();
-        let (unsettled_until, announced) = (None, false);
-        let mut watcher =
-            Self { folder, events, hints, system: None, watched: None, settle, settle_cap, unsettled_until, announced };
+        let mut watcher = Self {
+            folder,
+            events,
+            hints,
+            system: None,
+            below: Below::default(),
+            watched: None,
+            settle,
+            settle_cap,
+            unsettled_until: None,
+            announced: false,
+        };
         watcher.arm();
         watcher
     }
@@ -69,23 +84,57 @@ impl Watcher {
         if now == self.watched && now.is_some() {
             return;
         }
-        if let Err(error) = self.watch() {
-            self.system = None;
-            if !std::mem::replace(&mut self.announced, true) {
-                self.events.emit(HostEvent::WatchFailed { folder: self.folder.clone(), reason: explain(&error) });
-            }
-            return;
+        match self.watch() {
+            Ok(()) => self.watched = now,
+            Err(error) => self.fail(&error),
         }
-        self.watched = now;
+    }
+
+    /// Watches exactly these folders below the folder, which are sorted, and says whether that are more than before.
+    pub(super) fn follow(&mut self, folders: &[PathBuf]) -> bool {
+        let Some(system) = self.system.as_mut().filter(|_| self.watched.is_some()) else { return false };
+        let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+        below.retain(|folder| {
+            let stays = folders.binary_search(folder).is_ok();
+            if !stays {
+                // Most have gone, and their watch with them.
+                let _ = system.unwatch(folder);
+            }
+            stays
+        });
+        let mut more = false;
+        let mut failed = None;
+        for folder in folders.iter().filter(|folder| !below.contains(*folder)).collect::<Vec<_>>() {
+            match system.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => more |= below.insert(folder.clone()),
+                // Removed meanwhile, of which the folder above it tells.
+                Err(_) if !folder.exists() => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        drop(below);
+        if let Some(error) = failed {
+            self.fail(&error);
+        }
+        more
+    }
+
+    fn fail(&mut self, error: &notify::Error) {
+        (self.system, self.watched) = (None, None);
+        if !std::mem::replace(&mut self.announced, true) {
+            self.events.emit(HostEvent::WatchFailed { folder: self.folder.clone(), reason: explain(error) });
+        }
     }
 
     /// Begins anew each time: a system watcher keeps what it knows of a folder that has gone, by its path.
     fn watch(&mut self) -> notify::Result<()> {
         (self.system, self.watched) = (None, None);
         let (sender, hints) = mpsc::unbounded_channel();
-        let folder = self.folder.clone();
+        let (folder, below) = (self.folder.clone(), Below::default());
+        self.below = Arc::clone(&below);
         let mut system = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if let Some(hint) = hint(&folder, &event) {
+            let is_watched = |path: &PathBuf| below.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+            if let Some(hint) = hint(&folder, is_watched, &event) {
                 // Nobody listens any more when the host is stopping.
                 let _ = sender.send(hint);
             }
@@ -144,7 +193,7 @@ impl Watcher {
     }
 }
 
-fn hint(folder: &Path, event: &notify::Result<Event>) -> Option<Hint> {
+fn hint(folder: &Path, is_watched: impl Fn(&PathBuf) -> bool, event: &notify::Result<Event>) -> Option<Hint> {
     // Lost events and errors of the watcher are reasons to look, too.
     let Ok(event) = event else { return Some(Hint::Dirty) };
     // Reading the folder is what this host does itself.
@@ -153,12 +202,12 @@ fn hint(folder: &Path, event: &notify::Result<Event>) -> Option<Hint> {
     {
         return None;
     }
-    let in_folder = |path: &PathBuf| path == folder || path.parent() == Some(folder);
+    let in_folder = |path: &PathBuf| path.starts_with(folder);
     if !event.need_rescan() && !event.paths.is_empty() && !event.paths.iter().any(in_folder) {
         return None;
     }
-    if event.paths.iter().any(|path| path == folder)
-        && matches!(event.kind, EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
+    if matches!(event.kind, EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
+        && event.paths.iter().any(|path| path == folder || is_watched(path))
     {
         return Some(Hint::Folder);
     }
@@ -167,8 +216,12 @@ fn hint(folder: &Path, event: &notify::Result<Event>) -> Option<Hint> {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
     );
-    let is_plugin = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_candidate);
-    Some(if complete && event.paths.last().is_some_and(is_plugin) { Hint::Complete } else { Hint::Dirty })
+    // Of other files, only a while without changes tells that they are complete.
+    Some(if complete && event.paths.last().is_some_and(|path| is_plugin_path(path)) {
+        Hint::Complete
+    } else {
+        Hint::Dirty
+    })
 }
 
 fn explain(error: &notify::Error) -> String {
@@ -191,7 +244,8 @@ mod tests {
     use super::*;
 
     fn hint_of(kind: EventKind, path: &str) -> Option<Hint> {
-        hint(Path::new("/a/tasks"), &Ok(Event::new(kind).add_path(path.into())))
+        let is_watched = |path: &PathBuf| path.ends_with("mail");
+        hint(Path::new("/a/tasks"), is_watched, &Ok(Event::new(kind).add_path(path.into())))
     }
 
     #[test]
@@ -222,10 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn a_watched_folder_below_is_watched_anew_when_it_moves_and_a_new_one_is_looked_into() {
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+        assert_eq!(hint_of(renamed, "/a/tasks/mail"), Some(Hint::Folder));
+        assert_eq!(hint_of(EventKind::Remove(RemoveKind::Folder), "/a/tasks/mail"), Some(Hint::Folder));
+        assert_eq!(hint_of(EventKind::Create(CreateKind::Folder), "/a/tasks/other"), Some(Hint::Dirty));
+        assert_eq!(hint_of(EventKind::Create(CreateKind::File), "/a/tasks/mail/send.sh"), Some(Hint::Dirty));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        assert_eq!(hint_of(closed, "/a/tasks/mail/libx.so"), Some(Hint::Complete));
+        assert_eq!(hint_of(closed, "/a/tasks/mail/send.sh"), Some(Hint::Dirty));
+    }
+
+    #[test]
     fn lost_events_and_errors_are_reasons_to_look() {
         let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        assert_eq!(hint(Path::new("/a/tasks"), &Ok(overflow)), Some(Hint::Dirty));
-        assert_eq!(hint(Path::new("/a/tasks"), &Err(notify::Error::generic("any"))), Some(Hint::Dirty));
+        let hint = |event| hint(Path::new("/a/tasks"), |_| false, &event);
+        assert_eq!(hint(Ok(overflow)), Some(Hint::Dirty));
+        assert_eq!(hint(Err(notify::Error::generic("any"))), Some(Hint::Dirty));
     }
 
     #[test]

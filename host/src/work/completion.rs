@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::Level;
 
 use super::{
     backoff::Backoff,
@@ -10,7 +11,7 @@ use super::{
     pool::{Mode, Pool},
 };
 use crate::{
-    events::Event,
+    events::{Event, Events},
     queue::{CompletedJob, FailedJob, QueueError, ReturnedJob, Session},
 };
 
@@ -111,16 +112,36 @@ impl Completer {
         if batch.frees_a_queue || self.pool.mode == Mode::Once {
             self.pool.nudge.notify_one();
         }
-        for Verdict { run: job, took, kind, .. } in verdicts.drain(..) {
-            self.pool.events.emit(match kind {
-                VerdictKind::Complete => Event::JobDone { job, took },
-                VerdictKind::Fail { message, permanent, .. } => {
-                    let retry = !permanent && job.attempt < job.max_attempts;
-                    Event::JobFailed { job, message, retry, took }
-                }
-                VerdictKind::Return { reason } => Event::JobReturned { id: job.id, task: job.task, reason },
-            });
+        for verdict in verdicts.drain(..) {
+            announce(verdict, &self.pool.events);
         }
+    }
+}
+
+/// Says how a job ended.
+fn announce(Verdict { run: job, took, kind, .. }: Verdict, events: &Events) {
+    // Nothing is copied for events that nobody hears.
+    let again = events.is_heard(Level::TRACE).then(|| job.clone());
+    let error = match kind {
+        VerdictKind::Complete => {
+            events.emit(Event::JobDone { job, took });
+            None
+        }
+        VerdictKind::Fail { message, permanent, .. } => {
+            let retry = !permanent && job.attempt < job.max_attempts;
+            let error = again.is_some().then(|| message.clone());
+            events.emit(Event::JobFailed { job, message, retry, took });
+            if let (false, Some(job), Some(message)) = (retry, &again, &error) {
+                events.emit(Event::JobFailedForGood { job: job.clone(), message: message.clone() });
+            }
+            error
+        }
+        VerdictKind::Return { reason } => {
+            return events.emit(Event::JobReturned { id: job.id, task: job.task, reason });
+        }
+    };
+    if let Some(job) = again {
+        events.emit(Event::JobCompleted { job, error });
     }
 }
 

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Level;
 
-use super::{completion::Completions, items, pool::Pool};
+use super::{completion::Completions, pool::Pool};
 use crate::{
     events::{Event, JobRun},
-    plugin::{BuildId, FailureKind, JobInput, Outcome},
+    plugin::{BuildId, FailedItems, FailureKind, JobInput, Outcome},
     queue::Job,
     tasks::Task,
 };
@@ -37,10 +39,11 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) enum VerdictKind {
     Complete,
-    /// `permanent` ends the job even if it has attempts left; `payload` replaces that of the job.
+    /// `permanent` ends the job even if it has attempts left.
     Fail {
         message: String,
         permanent: bool,
+        /// What the payload becomes, if it is to be another one.
         payload: Option<String>,
     },
     Return {
@@ -77,26 +80,44 @@ impl Execution {
                 return (VerdictKind::Return { reason: "the host is stopping" }, self.describe(None));
             }
             let run = self.describe(Some(&task));
-            self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.map });
+            self.pool.events.emit_if_heard(Level::DEBUG, || Event::JobStarted { job: run.clone(), map: self.map });
             match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
                 Outcome::Done => return (VerdictKind::Complete, run),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
                     return (VerdictKind::Fail { message, permanent, payload: None }, run);
                 }
-                Outcome::Items(results) => {
-                    let verdict = items::verdict(&results, &self.job.payload, self.is_last_attempt(&task));
-                    return (verdict.unwrap_or_else(|reason| self.done_regardless(&run, reason)), run);
+                Outcome::PartlyFailed { items, message } => {
+                    let kind = self.partly_failed(&items, message, self.is_last_attempt(&task), &run);
+                    return (kind, run);
                 }
                 Outcome::NotStarted => tried = Some(task),
             }
         }
     }
 
-    /// What cannot be told apart by items counts as done, as it does in graphile-worker.
-    fn done_regardless(&self, run: &JobRun, reason: String) -> VerdictKind {
-        self.pool.events.emit(Event::ItemResultsIgnored { job: run.clone(), reason });
-        VerdictKind::Complete
+    /// The next attempt gets the items that failed and no others, as they were stored.
+    fn partly_failed(&self, failed: &FailedItems, message: String, last: bool, run: &JobRun) -> VerdictKind {
+        let payload = &self.job.payload;
+        match serde_json::from_str::<Vec<&RawValue>>(payload) {
+            Ok(items) if items.len() == failed.items() => {
+                let (left, again) = failed.left(last);
+                let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
+                let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
+                VerdictKind::Fail { message, permanent: !again, payload }
+            }
+            // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
+            Err(error) if payload.trim_start().starts_with('[') => {
+                let message =
+                    format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
+                VerdictKind::Fail { message, permanent: last, payload: None }
+            }
+            // As graphile-worker does: results that stand for nothing in the payload are no results.
+            Ok(_) | Err(_) => {
+                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items(), message });
+                VerdictKind::Complete
+            }
+        }
     }
 
     /// The task may allow fewer attempts than the job was added with.
@@ -111,11 +132,12 @@ impl Execution {
 
     fn describe(&self, task: Option<&Task>) -> JobRun {
         JobRun {
+            worker: Arc::clone(&self.pool.id),
             id: self.job.id,
             task: Arc::clone(&self.task),
             attempt: self.job.attempts,
             max_attempts: self.job.max_attempts,
-            plugin: task.map_or_else(|| Arc::from(""), |task| Arc::from(task.generation.plugin())),
+            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
             build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
         }
     }

@@ -8,11 +8,13 @@
 
 mod backoff;
 mod completion;
+mod conditions;
 mod execution;
 mod fetcher;
-mod items;
+mod locks;
 mod plugin_jobs;
 mod pool;
 
-pub use plugin_jobs::PluginJobs;
+pub use conditions::{Ask, ForbiddenFlags, TimeSource};
+pub use plugin_jobs::{JobAdder, PluginJobs};
 pub use pool::{Mode, Pool, Stop};

@@ -11,8 +11,9 @@ use std::{
 use rand::Rng;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Level;
 
-use super::{completion::Completer, fetcher::Fetcher};
+use super::{completion::Completer, fetcher::Fetcher, locks::look_after_locks};
 use crate::{
     config::WorkerSettings,
     events::{Event, Events},
@@ -47,6 +48,8 @@ pub struct Stop {
 pub struct Pool {
     /// What `locked_by` says.
     pub(super) owner: String,
+    /// The same, to be shared with each job's events.
+    pub(super) id: Arc<str>,
     pub(super) mode: Mode,
     pub(super) settings: WorkerSettings,
     pub(super) database: Database,
@@ -75,8 +78,11 @@ impl Pool {
     ) -> Arc<Self> {
         let random: [u8; 9] = rand::rng().random();
         let owner = random.iter().fold(String::from("taskbay-"), |id, byte| format!("{id}{byte:02x}"));
+        let id: Arc<str> = Arc::from(owner.as_str());
+        events.emit_if_heard(Level::TRACE, || Event::PoolCreated { pool: Arc::clone(&id) });
         Arc::new(Self {
             owner,
+            id,
             mode,
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             settings,
@@ -90,11 +96,28 @@ impl Pool {
         })
     }
 
+    /// What `locked_by` says of the jobs that it holds.
+    pub fn id(&self) -> Arc<str> {
+        Arc::clone(&self.id)
+    }
+
+    /// The same, borrowed.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Looks for jobs now.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
     /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that it claimed
     /// has been completed, failed or given back in the database.
     pub async fn run(self: Arc<Self>, mut notifications: mpsc::Receiver<Notification>) {
         let (completions, completer) = Completer::start(Arc::clone(&self));
         let executions = TaskTracker::new();
+        let settled = CancellationToken::new();
+        let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
 
         self.events.emit(Event::WorkerReady { owner: self.owner.clone(), concurrency: self.settings.concurrency });
         {
@@ -112,6 +135,7 @@ impl Pool {
             }
         }
 
+        self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped { worker: self.id() });
         executions.close();
         drop(completions);
         if self.mode == Mode::Continuous {
@@ -119,6 +143,20 @@ impl Pool {
         }
         self.wait_for_running(&executions).await;
         self.wait_for_completer(completer).await;
+        settled.cancel();
+        let _ = locks.await;
+        self.say_that_it_ended();
+    }
+
+    fn say_that_it_ended(&self) {
+        if !self.events.is_heard(Level::TRACE) {
+            return;
+        }
+        self.events.emit(Event::WorkerReleased { worker: self.id() });
+        if self.mode == Mode::Continuous {
+            self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
+        }
+        self.events.emit(Event::PoolReleased { pool: self.id() });
     }
 
     fn heard(&self, notification: &Notification) {
@@ -126,6 +164,7 @@ impl Pool {
             Notification::JobsAdded(count) if *count == 0 => {}
             // Jobs may have been added while nobody listened.
             Notification::JobsAdded(_) | Notification::Connected => self.nudge.notify_one(),
+            // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }
     }

@@ -64,9 +64,10 @@ pub const STATUS_PANIC: u32 = 2;
 pub const STATUS_CANCELLED: u32 = 3;
 /// The task failed and trying again is pointless: the job fails for good.
 pub const STATUS_DISCARD: u32 = 4;
-/// The job's payload is an array whose items ended each in its own way, as [`Outcome::detail`] says in the form of
-/// [`ITEM_RESULTS`]: what failed is tried again later, without the rest.
-pub const STATUS_ITEMS: u32 = 5;
+/// The payload is an array, and some of its items failed; the job is tried again later with these alone. The outcome's
+/// detail is a JSON object: `items`, how many the task saw, and `failed`, an array of objects with the `index` of an item
+/// that failed, from 0 and in ascending order, and, if trying it again is pointless, `"discard": true`.
+pub const STATUS_PARTLY_FAILED: u32 = 5;
 
 /// [`VTable::cancel`]: tell the task, which may end as it likes.
 pub const CANCEL_ASK: u32 = 0;
@@ -203,7 +204,7 @@ pub struct TaskDef {
     pub name: Str<'static>,
     /// One line for people, from the task's documentation; may be absent.
     pub description: Str<'static>,
-    /// When jobs of the task are added by themselves: lines as in a crontab, without the task's name; may be absent.
+    /// When the host adds a job of it by itself: lines as in a crontab, without the task's name; may be absent.
     pub schedules: Str<'static>,
 }
 
@@ -313,14 +314,6 @@ pub struct Host {
 /// strings).
 pub const ADD_JOB_SPEC: [&str; 9] =
     ["identifier", "payload", "queue_name", "run_at", "max_attempts", "job_key", "job_key_mode", "priority", "flags"];
-
-/// The fields of the JSON object that is the `detail` of [`STATUS_ITEMS`]: `items`, the number of results, of which there is
-/// one for each item of the payload, and `failed`, an array with an object for each item that failed, in ascending order of
-/// `index`. Its fields are `index` (from 0) and, both optional, `message` (string) and `discard` (whether trying the item
-/// again is pointless). The detail has at most [`MAX_ITEM_RESULTS`] bytes.
-pub const ITEM_RESULTS: [&str; 2] = ["items", "failed"];
-/// The most bytes that a host takes as the `detail` of [`STATUS_ITEMS`].
-pub const MAX_ITEM_RESULTS: usize = 32 << 20;
 
 // SAFETY: function pointers, and a context that the host allows on any thread.
 unsafe impl Sync for Host {}

@@ -1,5 +1,6 @@
 //! The options of `#[task(…)]`.
 
+use crate::schedule;
 use proc_macro2::Span;
 use syn::{
     Ident, LitInt, LitStr, Token,
@@ -7,14 +8,13 @@ use syn::{
     spanned::Spanned,
 };
 
-use crate::schedule;
-
 /// What `#[task(…)]` says.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) max_attempts: Option<u32>,
+    /// In the order in which they stand there.
     pub(crate) schedules: Vec<String>,
 }
 
@@ -26,7 +26,8 @@ impl Parse for Options {
         let mut seen = Vec::new();
         while !input.is_empty() {
             let option: Ident = input.parse()?;
-            if seen.contains(&option) && option != "schedule" {
+            // A task may have several schedules.
+            if option != "schedule" && seen.contains(&option) {
                 return Err(syn::Error::new(option.span(), format!("`{option}` is given twice")));
             }
             if !NAMES.iter().any(|name| option == name) {

@@ -59,12 +59,11 @@ fn task(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
     };
     let timeout_ms = options.timeout_ms.unwrap_or(0);
     let max_attempts = options.max_attempts.unwrap_or(0);
-    let schedules = match options.schedules.as_slice() {
-        [] => quote!(::core::option::Option::None),
-        lines => {
-            let lines = lines.join("\n");
-            quote!(::core::option::Option::Some(#lines))
-        }
+    let schedules = if options.schedules.is_empty() {
+        quote!(::core::option::Option::None)
+    } else {
+        let lines = options.schedules.join("\n");
+        quote!(::core::option::Option::Some(#lines))
     };
     let run = run(&function.sig, &parameters);
     let fits = match &parameters.context {
@@ -121,7 +120,7 @@ fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
             ::taskbay_plugin::private::Work::from_async(async move {
                 #reads
                 let __result = #ident(#(#arguments),*).await;
-                ::taskbay_plugin::private::TaskReturn::into_completed(__result)
+                ::taskbay_plugin::private::TaskReturn::into_result(__result)
             })
         }
     } else {
@@ -129,7 +128,7 @@ fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
             ::taskbay_plugin::private::Work::from_plain(move || {
                 #reads
                 let __result = #ident(#(#arguments),*);
-                ::taskbay_plugin::private::TaskReturn::into_completed(__result)
+                ::taskbay_plugin::private::TaskReturn::into_result(__result)
             })
         }
     }

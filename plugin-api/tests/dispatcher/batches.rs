@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskbay_abi::{STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_ITEMS, STATUS_PANIC};
+use taskbay_abi::{STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED};
 use taskbay_plugin::{prelude::*, private::plugin_header};
 
 use crate::fake_host::{Ended, FakeHost};
@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<u8, TaskError> {
 }
 
 #[task]
-fn plain(texts: Vec<String>) -> BatchResult {
+fn plain(texts: Vec<String>) -> Vec<Result<u8, TaskError>> {
     texts.iter().map(|text| read(text)).collect()
 }
 
@@ -27,21 +27,21 @@ async fn later(ctx: Context, texts: Vec<String>) -> BatchResult {
         info!(job = ctx.id(), "reading");
         read(&text)
     };
-    BatchResult::concurrently(2, texts.into_iter().map(item)).await
+    Ok(concurrently(2, texts.into_iter().map(item)).await)
 }
 
 #[task]
-async fn perhaps(texts: Vec<String>) -> Result<BatchResult, TaskError> {
+async fn perhaps(texts: Vec<String>) -> BatchResult {
     let first = texts.first().ok_or_else(|| TaskError::discard("nothing to do"))?;
     if first == "panic" {
         panic!("no luck");
     }
     let _: u8 = first.parse().or_fail("the first")?;
-    Ok(texts.iter().map(|text| read(text)).collect())
+    Ok(texts.iter().map(|text| read(text).map(drop)).collect())
 }
 
 #[task]
-fn own_error(texts: Vec<String>) -> Result<BatchResult, std::num::ParseIntError> {
+fn own_error(texts: Vec<String>) -> Result<Vec<Result<(), &'static str>>, std::num::ParseIntError> {
     let limit: u8 = texts[0].parse()?;
     Ok(texts.iter().map(|text| if text.len() > limit.into() { Err("too long") } else { Ok(()) }).collect())
 }
@@ -49,33 +49,35 @@ fn own_error(texts: Vec<String>) -> Result<BatchResult, std::num::ParseIntError>
 #[task]
 async fn endless(numbers: Vec<u8>) -> BatchResult {
     let item = |_| std::future::pending::<TaskResult>();
-    BatchResult::concurrently(5, numbers.into_iter().map(item)).await
+    Ok(concurrently(5, numbers.into_iter().map(item)).await)
 }
 
-fn items(detail: &str) -> Ended {
-    Ended { status: STATUS_ITEMS, message: String::new(), detail: detail.to_owned() }
+fn ended(status: u32, message: &str, detail: &str) -> Ended {
+    Ended { status, message: message.to_owned(), detail: detail.to_owned() }
 }
 
 #[test]
 fn each_item_that_failed_is_told_with_its_place_and_reason() {
     let host = FakeHost::serving(plugin_header!(plain, later, perhaps, own_error));
-    let detail = r#"{"items":4,"failed":[{"index":1,"message":"invalid digit found in string"},{"index":3,"message":"empty","discard":true}]}"#;
+    let message = "2 of 4 items failed:\nitem 1: invalid digit found in string\nitem 3 (for good): empty";
+    let detail = r#"{"items":4,"failed":[{"index":1},{"index":3,"discard":true}]}"#;
     for task in ["plain", "later", "perhaps"] {
-        assert_eq!(host.run(task, r#"["1", "x", "3", ""]"#), items(detail), "{task}");
+        let told = host.run(task, r#"["1", "x", "3", ""]"#);
+        assert_eq!(told, ended(STATUS_PARTLY_FAILED, message, detail), "{task}");
     }
     assert_eq!(host.line("reading").fields["job"], 42);
-    assert_eq!(
-        host.run("own_error", r#"["1", "22"]"#),
-        items(r#"{"items":2,"failed":[{"index":1,"message":"too long"}]}"#)
-    );
-    assert_eq!(host.run("plain", r#"["1", "2"]"#), items(r#"{"items":2,"failed":[]}"#));
-    assert_eq!(host.run("later", "[]"), items(r#"{"items":0,"failed":[]}"#));
+    let told = host.run("own_error", r#"["1", "22"]"#);
+    let detail = r#"{"items":2,"failed":[{"index":1}]}"#;
+    assert_eq!(told, ended(STATUS_PARTLY_FAILED, "1 of 2 items failed:\nitem 1: too long", detail));
+    for (task, payload) in [("plain", r#"["1", "2"]"#), ("later", "[]")] {
+        assert_eq!(host.run(task, payload), ended(STATUS_OK, "", ""));
+    }
 }
 
 #[test]
 fn a_job_can_fail_as_a_whole() {
     let host = FakeHost::serving(plugin_header!(plain, later, perhaps, own_error));
-    let failed = |status, message: &str| Ended { status, message: message.to_owned(), detail: String::new() };
+    let failed = |status, message: &str| ended(status, message, "");
     assert_eq!(host.run("perhaps", r#"["x", "1"]"#), failed(STATUS_ERROR, "the first: invalid digit found in string"));
     assert_eq!(host.run("perhaps", "[]"), failed(STATUS_DISCARD, "nothing to do"));
     assert_eq!(host.run("own_error", r#"["x"]"#), failed(STATUS_ERROR, "invalid digit found in string"));

@@ -69,45 +69,15 @@ async fn adds_many(ctx: Context, tasks: Vec<String>) -> TaskResult {
     bail!("added {ids:?}");
 }
 
-/// An item that is `bad` fails, and one that is `hopeless` fails for good.
-fn handle(item: &RawJson) -> TaskResult {
-    if item.get().contains("hopeless") {
-        return Err(TaskError::discard(format_args!("never: {item}")));
-    }
-    if item.get().contains("bad") {
-        bail!("not now: {item}");
-    }
-    Ok(())
-}
-
+/// Fails for each item in which the word `bad` is.
 #[task]
-fn batch(items: Vec<Box<RawJson>>) -> BatchResult {
-    items.iter().map(|item| handle(item)).collect()
-}
-
-#[task]
-async fn batch_later(ctx: Context, items: Vec<Box<RawJson>>) -> Result<BatchResult, TaskError> {
-    if items.iter().any(|item| item.get().contains("disaster")) {
-        bail!("nothing works today");
-    }
-    let later = async |item: Box<RawJson>| {
+async fn batch_of_anything(items: Vec<Box<RawJson>>) -> BatchResult {
+    let look = async |item: Box<RawJson>| {
         sleep(Duration::from_millis(1)).await;
-        info!(id = ctx.id(), "handling");
-        handle(&item)
+        if item.get().contains("bad") { Err(TaskError::new("bad")) } else { Ok(()) }
     };
-    Ok(BatchResult::concurrently(2, items.into_iter().map(later)).await)
+    Ok(concurrently(2, items.into_iter().map(look)).await)
 }
-
-/// Returns a result too many.
-#[task]
-fn batch_and_one(items: Json) -> BatchResult {
-    let count = items.as_array().map_or(0, Vec::len);
-    (0..=count).map(|number| if number == 0 { Err("lost") } else { Ok(()) }).collect()
-}
-
-/// Takes an array, and has nothing to say about its items.
-#[task]
-async fn takes_all(_items: Vec<Box<RawJson>>) {}
 
 plugin!(
     greet,
@@ -119,8 +89,5 @@ plugin!(
     notices,
     adds,
     adds_many,
-    batch,
-    batch_later,
-    batch_and_one,
-    takes_all,
+    batch_of_anything,
 );

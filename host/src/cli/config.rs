@@ -1,0 +1,114 @@
+//! `taskbay config`: which settings are in force, and where each comes from.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::{
+    CliError, Ending, database,
+    options::{DatabaseOptions, WorkerOptions, variable},
+    print,
+};
+use crate::config::{self, EffectiveSetting, Layer, Origin, Purpose};
+
+/// Print the settings that are in force, and where each comes from
+///
+/// Takes the flags of `taskbay run` and prints what it would go by: as a settings file, with the flag, the variable or the
+/// line of the file behind each setting. Passwords are not shown.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskbay config
+  taskbay config -j 20 --json
+  taskbay config --example > taskbay.toml           every setting with its meaning and default, commented out")]
+pub(super) struct Config {
+    /// The folder with the compiled plugins [default: tasks]
+    #[arg(value_name = "TASKS_DIR")]
+    folder: Option<PathBuf>,
+    /// As `taskbay run --watch` and `taskbay dev` have them
+    #[arg(short, long)]
+    watch: bool,
+    /// Print JSON: a list with one object per setting
+    #[arg(long)]
+    json: bool,
+    /// Print a settings file with every setting at its default, commented out
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    example: bool,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    database: DatabaseOptions,
+}
+
+impl Config {
+    pub(super) fn add_to(&self, layer: &mut Layer) {
+        set_folder(layer, self.folder.as_ref());
+        self.worker.add_to(layer);
+        self.database.add_to(layer);
+    }
+
+    pub(super) async fn execute(self, layer: Layer) -> Result<Ending, CliError> {
+        if self.example {
+            print(&config::example_file())?;
+            return Ok(Ending::Success);
+        }
+        let configured = config::is_configured(&layer, variable);
+        let database = if configured {
+            database::settings(&layer, None)?
+        } else {
+            // Everything but the address can be told without one.
+            let somewhere = Layer { connection: Some("postgres://localhost".to_owned()), ..layer.clone() };
+            database::settings(&somewhere, None)?
+        };
+        let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
+        let settings = layer.clone().into_settings(database, purpose);
+        let list = config::effective_settings(&layer, &settings, configured, variable);
+        print(&if self.json { to_json(&list) } else { to_toml(&list) })?;
+        config::check(&layer, &settings)?;
+        Ok(Ending::Success)
+    }
+}
+
+/// Sets the tasks folder to the one that was named on the command line.
+pub(super) fn set_folder(layer: &mut Layer, folder: Option<&PathBuf>) {
+    if let Some(folder) = folder {
+        layer.tasks_directory = Some(folder.clone());
+        layer.note("tasks.directory", Origin::Flag("TASKS_DIR".to_owned()));
+    }
+}
+
+fn to_toml(list: &[EffectiveSetting]) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    let line = |setting: &EffectiveSetting| match &setting.value {
+        Some(value) => format!("{} = {value}", setting.key),
+        None => format!("# {}: {}", setting.key, setting.without),
+    };
+    let width =
+        list.iter().map(|setting| line(setting).chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
+    for setting in list {
+        if setting.section != section {
+            let _ = writeln!(text, "{}[{}]", if section.is_empty() { "" } else { "\n" }, setting.section);
+            section = &setting.section;
+        }
+        let _ = writeln!(text, "{:width$}  # {}", line(setting), setting.origin);
+    }
+    text
+}
+
+fn to_json(list: &[EffectiveSetting]) -> String {
+    let object = |setting: &EffectiveSetting| {
+        let (source, place, line) = match &setting.origin {
+            Origin::Flag(name) => ("flag", Some(name.clone()), None),
+            Origin::Variable(name) => ("variable", Some(name.clone()), None),
+            Origin::File { path, line } => ("file", Some(path.display().to_string()), Some(*line)),
+            Origin::Default => ("default", None, None),
+        };
+        let value = setting.value.as_ref().map_or(Json::Null, config::Value::to_json);
+        json!({
+            "section": setting.section, "key": setting.key, "value": value, "source": source, "place": place, "line": line,
+        })
+    };
+    format!("{:#}\n", Json::Array(list.iter().map(object).collect()))
+}

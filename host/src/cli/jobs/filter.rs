@@ -1,0 +1,110 @@
+//! Which jobs a command is about: by their ids, or by what they have in common.
+
+use std::{
+    io::{IsTerminal, stderr, stdin},
+    time::SystemTime,
+};
+
+use clap::Args;
+
+use super::super::{CliError, moment};
+use crate::queue::{JobFilter, JobState};
+
+/// What jobs have in common. Several values of one option: any of them. Several options: all of them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which jobs")]
+pub(super) struct FilterOptions {
+    /// Jobs of this task; may be given several times, as the other options here
+    #[arg(long = "task", value_name = "NAME")]
+    tasks: Vec<String>,
+    /// Jobs in this queue
+    #[arg(long = "queue", value_name = "NAME")]
+    queues: Vec<String>,
+    /// The job under this key
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+    /// Jobs in this state: ready, scheduled, running, retrying or failed
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    states: Vec<JobState>,
+    /// Jobs that failed for good: the same as --state failed
+    #[arg(long, visible_alias = "all-failed")]
+    failed: bool,
+    /// Jobs that this worker holds
+    #[arg(long = "locked-by", value_name = "WORKER")]
+    workers: Vec<String>,
+    /// Jobs that have this flag
+    #[arg(long = "flag", value_name = "NAME")]
+    flags: Vec<String>,
+    /// Jobs that were added before this time, such as 2030-01-31T12:00:00Z, or longer ago than this, such as 2d
+    #[arg(long, visible_alias = "older-than", value_name = "TIME", value_parser = moment::parse_past)]
+    before: Option<SystemTime>,
+    /// Jobs that were added since
+    #[arg(long, visible_alias = "newer-than", value_name = "TIME", value_parser = moment::parse_past)]
+    after: Option<SystemTime>,
+}
+
+/// The jobs that a command changes.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The jobs' ids
+    #[arg(value_name = "ID")]
+    pub(super) ids: Vec<i64>,
+    #[command(flatten)]
+    filter: FilterOptions,
+    /// Do not ask before many jobs are changed
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl FilterOptions {
+    pub(super) fn to_filter(&self) -> JobFilter {
+        let mut states = self.states.clone();
+        if self.failed {
+            states.push(JobState::Failed);
+        }
+        JobFilter {
+            ids: Vec::new(),
+            tasks: self.tasks.clone(),
+            queues: self.queues.clone(),
+            keys: self.keys.clone(),
+            states,
+            workers: self.workers.clone(),
+            flags: self.flags.clone(),
+            created_before: self.before,
+            created_after: self.after,
+        }
+    }
+}
+
+impl Target {
+    /// What to look for where no ids are given; `None` where they are.
+    pub(super) fn filter(&self) -> Result<Option<JobFilter>, CliError> {
+        let filter = self.filter.to_filter();
+        match (self.ids.is_empty(), filter.is_empty()) {
+            (true, true) => Err(CliError::Usage(
+                "say which jobs: by their ids, as `taskbay jobs list` shows them, or by options such as --failed or --task"
+                    .to_owned(),
+            )),
+            (false, false) => Err(CliError::Usage(
+                "give either the ids of jobs, or options such as --task that say which jobs are meant".to_owned(),
+            )),
+            (false, true) => Ok(None),
+            (true, false) => Ok(Some(filter)),
+        }
+    }
+
+    /// Asks whether to go on with as many jobs as were found.
+    pub(super) fn confirm(&self, what: &str, jobs: usize) -> Result<bool, CliError> {
+        if self.yes || jobs == 0 {
+            return Ok(true);
+        }
+        let plural = if jobs == 1 { "" } else { "s" };
+        if !(stdin().is_terminal() && stderr().is_terminal()) {
+            return Err(CliError::Usage(format!("{jobs} job{plural} would be changed: add --yes to {what} them")));
+        }
+        eprint!("{} {jobs} job{plural}? [y/N] ", super::capital(what));
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).map_err(CliError::system("read the answer"))?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}

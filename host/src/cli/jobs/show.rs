@@ -1,0 +1,119 @@
+//! `taskbay jobs show`: everything that is known of a job.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::{
+    super::{
+        CliError, Ending,
+        database::{Connected, explain},
+        logging::printable,
+        moment::{relative, written},
+        options::DatabaseOptions,
+        print,
+    },
+    json::{JsonJob, indent},
+    print_json,
+};
+use crate::{
+    config::Layer,
+    queue::{JobFilter, JobOrder, StoredJob},
+};
+
+/// Show everything of a job: its payload, its last error, who holds it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskbay jobs show 42
+  taskbay jobs show --key nightly
+  taskbay jobs show 42 --payload | jq .to")]
+pub(super) struct Show {
+    /// The job's id
+    #[arg(required_unless_present = "key")]
+    id: Option<i64>,
+    /// The key that the job is under
+    #[arg(long, conflicts_with = "id")]
+    key: Option<String>,
+    /// Print the payload alone, as it is stored
+    #[arg(long, conflicts_with = "json")]
+    payload: bool,
+    /// Print JSON: one object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) database: DatabaseOptions,
+}
+
+impl Show {
+    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+        let connected = Connected::find(&settings).await?;
+        let (database, session) = connected.open().await?;
+        let filter = JobFilter {
+            ids: self.id.into_iter().collect(),
+            keys: self.key.clone().into_iter().collect(),
+            ..JobFilter::default()
+        };
+        let found = session.list_jobs(&filter, JobOrder::Oldest, 1).await.map_err(explain(&database))?;
+        let Some(job) = found.first() else {
+            let name = match (self.id, &self.key) {
+                (Some(id), _) => format!("job {id} does not exist in {}; it may be done already", database.name()),
+                (None, key) => format!("there is no job under the key {:?}", key.as_deref().unwrap_or_default()),
+            };
+            eprintln!("{name}");
+            return Ok(Ending::Refusals);
+        };
+        if self.json {
+            print_json(&JsonJob::of(job))?;
+        } else if self.payload {
+            print(&format!("{}\n", job.payload))?;
+        } else {
+            print(&describe(job))?;
+        }
+        Ok(Ending::Success)
+    }
+}
+
+fn describe(job: &StoredJob) -> String {
+    let when = |time| format!("{} ({})", written(time), relative(time));
+    let held = match (&job.locked_by, job.locked_at) {
+        (Some(worker), Some(since)) => format!("{worker}, since {}", when(since)),
+        (None, Some(since)) => format!("somebody, since {}", when(since)),
+        _ => String::new(),
+    };
+    let lines = [
+        ("job", job.id.to_string()),
+        (
+            "task",
+            if job.task_identifier.is_empty() {
+                "? (its name was deleted)".into()
+            } else {
+                job.task_identifier.clone()
+            },
+        ),
+        ("state", job.state.to_string()),
+        ("tried", format!("{} of {} times", job.attempts, job.max_attempts)),
+        ("runs at", when(job.run_at)),
+        ("priority", job.priority.to_string()),
+        ("queue", job.queue_name.clone().unwrap_or_default()),
+        ("key", job.key.clone().unwrap_or_default()),
+        ("flags", job.flags.as_deref().map(flag_names).unwrap_or_default()),
+        ("held by", held),
+        ("added", when(job.created_at)),
+        ("changed", format!("{}, revision {}", when(job.updated_at), job.revision)),
+    ];
+    let mut text = String::new();
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(text, "{name:<9} {}", printable(value));
+    }
+    if let Some(error) = &job.last_error {
+        let _ = writeln!(text, "\nlast error:\n{}", printable(error));
+    }
+    let _ = writeln!(text, "\npayload:\n{}", printable(&indent(&job.payload)));
+    text
+}
+
+fn flag_names(flags: &str) -> String {
+    let flags: serde_json::Map<String, serde_json::Value> = serde_json::from_str(flags).unwrap_or_default();
+    flags.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,62 @@
+//! Settings that are right one by one and do not go together.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Layer, SETTINGS, Settings};
+
+/// The connections that working jobs keeps busy: one claims, one stores what became of jobs, and one is for what plugins ask.
+const SMALLEST_POOL: usize = 3;
+
+/// Two settings of which only one can be right.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Contradiction(String);
+
+/// Sees whether the settings can be worked with. `layer` is where they come from.
+pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
+    let (shortest, longest) = settings.worker.reset_locked;
+    in_order(
+        layer,
+        settings,
+        "worker.min_reset_locked_interval",
+        shortest,
+        "worker.max_reset_locked_interval",
+        longest,
+    )?;
+    let folder = &settings.folder;
+    in_order(layer, settings, "tasks.settle", folder.settle, "tasks.settle_cap", folder.settle_cap)?;
+    if settings.database.max_pool_size < SMALLEST_POOL {
+        return Err(Contradiction(format!(
+            "{} is too small to work jobs with: they need {SMALLEST_POOL} connections, one to claim jobs, one to store what \
+             became of them, and one for jobs that plugins add ({} needs no more)",
+            named(layer, settings, "database.max_pool_size"),
+            named(layer, settings, "worker.concurrency"),
+        )));
+    }
+    Ok(())
+}
+
+fn in_order(
+    layer: &Layer,
+    settings: &Settings,
+    less: &str,
+    shorter: Duration,
+    more: &str,
+    longer: Duration,
+) -> Result<(), Contradiction> {
+    if shorter <= longer {
+        return Ok(());
+    }
+    let (less, more) = (named(layer, settings, less), named(layer, settings, more));
+    Err(Contradiction(format!("{less} is more than {more}: make the first less, or the second more")))
+}
+
+/// `worker.concurrency = 10 (taskbay.toml, line 3)`
+fn named(layer: &Layer, settings: &Settings, path: &str) -> String {
+    let value =
+        SETTINGS.iter().find(|setting| setting.path() == path).and_then(|setting| (setting.effective)(settings));
+    let value = value.map_or_else(String::new, |value| format!(" = {value}"));
+    format!("{path}{value} ({})", layer.origin(path))
+}

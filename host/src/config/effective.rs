@@ -1,0 +1,131 @@
+//! The settings that are in force, each with its value and where that comes from.
+
+use serde_json::{Map, Value as Json};
+use tokio_postgres::config::{Config, Host, SslMode};
+
+use super::{Layer, Origin, PLUGIN_SETTINGS, PluginLookup, SETTINGS, Settings, Value, setting::path_of, table::URL};
+
+/// A setting, as it is in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveSetting {
+    /// Between brackets in the file.
+    pub section: String,
+    pub key: &'static str,
+    /// `None`: not set, and there is no default; `without` says what that means.
+    pub value: Option<Value>,
+    pub without: &'static str,
+    pub origin: Origin,
+}
+
+/// All settings that are in force. The database's address is told without its password. `database_known` says whether the
+/// settings name a database at all.
+pub fn effective_settings(
+    layer: &Layer,
+    settings: &Settings,
+    database_known: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Vec<EffectiveSetting> {
+    let mut list = Vec::new();
+    for setting in SETTINGS {
+        let path = setting.path();
+        let (value, origin) = if path == URL {
+            let url = database_known.then(|| Value::Text(address(&settings.database.config)));
+            (url, url_origin(layer, variable_set(&variable)))
+        } else {
+            ((setting.effective)(settings), layer.origin(&path))
+        };
+        // What is given in parts is told as one address.
+        let part = setting.section == "database" && setting.flags.is_empty();
+        if !part {
+            let section = setting.section.to_owned();
+            list.push(EffectiveSetting { section, key: setting.key, value, without: setting.without, origin });
+        }
+    }
+    let PluginLookup { defaults, by_name } = &settings.plugins;
+    let default = "default".to_owned();
+    for (name, settings) in std::iter::once((&default, defaults)).chain(by_name) {
+        for setting in PLUGIN_SETTINGS {
+            let section = path_of("plugins", name);
+            // A flag or variable, then the plugin's own section, then that of all.
+            let places = [setting.path(), path_of(&section, setting.key), path_of("plugins.default", setting.key)];
+            let origin = places.iter().map(|path| layer.origin(path)).find(|origin| *origin != Origin::Default);
+            list.push(EffectiveSetting {
+                section,
+                key: setting.key,
+                value: (setting.effective)(settings).map(without_secrets),
+                without: setting.without,
+                origin: origin.unwrap_or_default(),
+            });
+        }
+    }
+    list
+}
+
+/// What a plugin is told may hold passwords, too; they are recognized by their names.
+fn without_secrets(value: Value) -> Value {
+    match value {
+        Value::Table(mut table) => {
+            hide(&mut table);
+            Value::Table(table)
+        }
+        value => value,
+    }
+}
+
+fn hide(table: &mut Map<String, Json>) {
+    for (key, value) in table.iter_mut() {
+        let key = key.to_lowercase();
+        match value {
+            Json::Object(inner) => hide(inner),
+            value if ["password", "secret", "token", "credential"].iter().any(|word| key.contains(word)) => {
+                *value = Json::from("***");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn variable_set(variable: impl Fn(&str) -> Option<String>) -> impl Fn(&str) -> bool {
+    move |name| variable(name).is_some_and(|value| !value.is_empty())
+}
+
+/// In the order in which `database_settings` decides.
+fn url_origin(layer: &Layer, set: impl Fn(&str) -> bool) -> Origin {
+    if layer.connection.is_some() {
+        layer.origin(URL)
+    } else if set("PGDATABASE") {
+        Origin::Variable("PGDATABASE".to_owned())
+    } else if layer.file_connection.is_some() {
+        layer.origin(URL)
+    } else if set("PGHOST") {
+        Origin::Variable("PGHOST".to_owned())
+    } else {
+        Origin::Default
+    }
+}
+
+/// As `postgres://…`, put together from what was understood rather than copied, so that no secret can be in it.
+fn address(config: &Config) -> String {
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(place, host)| {
+            let host = match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(folder) => folder.display().to_string().replace('/', "%2F"),
+            };
+            let ports = config.get_ports();
+            let port = ports.get(place).or_else(|| ports.first()).copied().unwrap_or(5432);
+            format!("{host}:{port}")
+        })
+        .collect();
+    let user = config.get_user().unwrap_or_default();
+    let password = if config.get_password().is_some() { ":***" } else { "" };
+    let sslmode = match config.get_ssl_mode() {
+        SslMode::Disable => "?sslmode=disable",
+        SslMode::Require => "?sslmode=require",
+        _ => "",
+    };
+    format!("postgres://{user}{password}@{}/{}{sslmode}", hosts.join(","), config.get_dbname().unwrap_or(user))
+}

@@ -1,0 +1,126 @@
+//! The ways to add jobs: through the pool of connections, or on a connection or in a transaction of the caller's own.
+
+use std::ops::Deref;
+
+use tokio_postgres::{
+    GenericClient, Row,
+    types::{ToSql, Type},
+};
+
+use super::{Database, Job, NewJob, QueueError, Session, quote_identifier};
+
+/// A job as it was stored, with the name of its task. It has the fields of [`Job`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddedJob {
+    /// The task's name. That which was asked for, unless a job under the same key was to stay as it is.
+    pub task: String,
+    pub job: Job,
+}
+
+impl Deref for AddedJob {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.job
+    }
+}
+
+/// Adds a job, or changes the one under its key, on a connection or in a transaction of the caller's own: nobody sees the
+/// job before the transaction is committed, and if it is rolled back, there is no job.
+///
+/// Whatever the database would refuse is refused before it is asked, so that the transaction goes on.
+///
+/// ```no_run
+/// use taskbay::queue::{self, NewJob};
+///
+/// # async fn example(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let transaction = client.transaction().await?;
+/// transaction.execute("insert into accounts (name) values ($1)", &[&"ada"]).await?;
+/// let welcome = NewJob::with_payload("send_welcome", &serde_json::json!({"name": "ada"}))?;
+/// queue::add_job(&transaction, "graphile_worker", &welcome).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn add_job<C: GenericClient + Sync>(client: &C, schema: &str, new: &NewJob) -> Result<AddedJob, QueueError> {
+    super::add_job::run(&Within { client, schema }, new).await
+}
+
+/// Adds many jobs with one statement, on a connection or in a transaction of the caller's own, and returns them in the order
+/// of `new`. See [`Database::add_jobs`].
+pub async fn add_jobs<C: GenericClient + Sync>(
+    client: &C,
+    schema: &str,
+    new: &[NewJob],
+) -> Result<Vec<AddedJob>, QueueError> {
+    super::add_jobs::run(&Within { client, schema }, new).await
+}
+
+impl Database {
+    /// Adds a job, or changes the one under its key, and returns it as it is stored.
+    pub async fn add_job(&self, new: &NewJob) -> Result<AddedJob, QueueError> {
+        super::add_job::run(&self.session().await?, new).await
+    }
+
+    /// Adds many jobs with one statement: all of them or, on an error, none. Returns them in the order of `new`; a hundred
+    /// thousand at once are fine.
+    ///
+    /// Two jobs of one call may not have the same key. Where a worker takes the job under a key in the very moment in which
+    /// it is about to be changed, that job is added again by itself.
+    pub async fn add_jobs(&self, new: &[NewJob]) -> Result<Vec<AddedJob>, QueueError> {
+        super::add_jobs::run(&self.session().await?, new).await
+    }
+}
+
+impl Session {
+    /// Adds a job, or changes the one under its key, and returns it as it is stored.
+    pub async fn add_job(&self, new: &NewJob) -> Result<Job, QueueError> {
+        super::add_job::run(self, new).await.map(|added| added.job)
+    }
+
+    /// As [`Database::add_jobs`].
+    pub async fn add_jobs(&self, new: &[NewJob]) -> Result<Vec<Job>, QueueError> {
+        let added = super::add_jobs::run(self, new).await?;
+        Ok(added.into_iter().map(|added| added.job).collect())
+    }
+}
+
+/// What runs the statements that add jobs.
+pub(super) trait Statements: Sync {
+    /// `what` completes the sentence "could not …".
+    fn rows(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = Result<Vec<Row>, QueueError>> + Send;
+}
+
+impl Statements for Session {
+    async fn rows(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        self.query(what, sql, parameters).await
+    }
+}
+
+/// A connection or transaction of somebody else, in which nothing is prepared that would stay.
+struct Within<'a, C> {
+    client: &'a C,
+    schema: &'a str,
+}
+
+impl<C: GenericClient + Sync> Statements for Within<'_, C> {
+    async fn rows(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        let sql = sql.replace("@schema@", &quote_identifier(self.schema));
+        self.client.query_typed(&sql, parameters).await.map_err(|error| QueueError::statement(what, &error))
+    }
+}

@@ -1,0 +1,91 @@
+//! From a verified plugin file to a build in service: launches run beside the reloader's loop, and a build that claims what
+//! another one has waits for them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task;
+
+use super::{TasksFolder, conflicts};
+use crate::plugin::{BuildId, Generation, Image, LaunchError};
+
+/// How a launch ended.
+#[derive(Debug)]
+pub(super) struct Launched {
+    build: BuildId,
+    took: Duration,
+    result: Result<Arc<Generation>, LaunchError>,
+}
+
+impl TasksFolder {
+    pub(super) fn launch(&mut self, name: &str, image: Arc<Image>) {
+        if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
+            return self.refuse(name, reason, true);
+        }
+        let settings = self.plugins.get(&image.plugin).clone();
+        let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
+        let handle = self.launches.spawn(async move {
+            let _slot = slots.acquire_owned().await;
+            let began = Instant::now();
+            let build = image.build;
+            let result = Generation::launch(image, &settings, &services).await;
+            Launched { build, took: began.elapsed(), result }
+        });
+        self.launching.insert(handle.id(), name.to_owned());
+    }
+
+    pub(super) fn take_launched(&mut self, launched: Result<(task::Id, Launched), task::JoinError>) {
+        let id = launched.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
+        let file = self.launching.remove(&id).expect("each launch is for a file");
+        match launched {
+            Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
+            Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
+                self.refuse(&file, error.to_string(), false);
+            }
+            // The build was replaced or removed meanwhile; or the launch panicked, and the file is left until it changes.
+            Ok(_) | Err(_) => {}
+        }
+        self.admit();
+        self.publish();
+    }
+
+    /// Whether a build is still what its file holds.
+    fn is_wanted(&self, file: &str, build: BuildId) -> bool {
+        self.files.get(file).is_some_and(|known| known.build == Some(build))
+    }
+
+    /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while
+    /// launches go on, since the other may be about to be replaced by a build without it, and is refused after that.
+    fn admit(&mut self) {
+        self.held.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let (wanted, outdated): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|(file, one, _)| self.is_wanted(file, one.build()));
+        self.held = wanted;
+        self.outgoing.extend(outdated.into_iter().map(|(_, generation, _)| generation));
+        while let Some(next) = self.held.iter().position(|(file, generation, _)| self.fits(file, generation)) {
+            let (file, generation, took) = self.held.remove(next);
+            self.serve(&file, generation, took);
+        }
+        if self.launches.is_empty() {
+            for (file, generation, _) in std::mem::take(&mut self.held) {
+                let reason = conflicts::of_tasks(&self.files, &file, generation.tasks()).unwrap_or_default();
+                self.outgoing.push(generation);
+                self.refuse(&file, reason, true);
+            }
+        }
+    }
+
+    /// Whether nothing speaks against a build: neither a task that another file has, nor one that a file before it in the
+    /// order of names, which is still being launched, may turn out to claim.
+    fn fits(&self, file: &str, generation: &Generation) -> bool {
+        let has = |name: &String| {
+            let serving = self.files.get(file).and_then(|known| known.serving.as_ref());
+            serving.is_some_and(|serving| serving.generation.tasks().iter().any(|task| task.name == *name))
+        };
+        let claims_more = || generation.tasks().iter().any(|task| !has(&task.name));
+        let first = !self.launching.values().any(|other| other.as_str() < file);
+        conflicts::of_tasks(&self.files, file, generation.tasks()).is_none() && (first || !claims_more())
+    }
+}

@@ -1,0 +1,89 @@
+//! What a pool leaves to others, and by which clock it goes.
+
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
+
+/// Jobs with any of these flags are left to others.
+///
+/// ```
+/// use taskbay::work::ForbiddenFlags;
+///
+/// let never = ForbiddenFlags::from(vec!["gpu".to_owned()]);
+/// // Asked before each claim: what is overloaded at this moment.
+/// let at_times = ForbiddenFlags::asked(|| async { vec!["api:example.com".to_owned()] });
+/// # let _ = (never, at_times);
+/// ```
+#[derive(Clone)]
+pub enum ForbiddenFlags {
+    /// Always the same.
+    Fixed(Vec<String>),
+    /// Asked for before each claim.
+    Asked(Arc<Ask>),
+}
+
+/// Gives the flags that are forbidden at this moment.
+pub type Ask = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync;
+
+impl ForbiddenFlags {
+    /// Flags that may be others each time. Nothing is claimed while the answer is awaited.
+    pub fn asked<F, A>(ask: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Vec<String>> + Send + 'static,
+    {
+        Self::Asked(Arc::new(move || Box::pin(ask())))
+    }
+
+    pub(super) async fn at_this_moment(&self) -> Cow<'_, [String]> {
+        match self {
+            Self::Fixed(flags) => Cow::Borrowed(flags),
+            Self::Asked(ask) => Cow::Owned(ask().await),
+        }
+    }
+}
+
+impl Default for ForbiddenFlags {
+    fn default() -> Self {
+        Self::Fixed(Vec::new())
+    }
+}
+
+impl From<Vec<String>> for ForbiddenFlags {
+    fn from(flags: Vec<String>) -> Self {
+        Self::Fixed(flags)
+    }
+}
+
+impl fmt::Debug for ForbiddenFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(flags) => flags.fmt(f),
+            Self::Asked(_) => f.write_str("asked for before each claim"),
+        }
+    }
+}
+
+/// This process's clock: the system's, unless a test or a simulation holds another one.
+#[derive(Clone)]
+pub struct TimeSource(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl TimeSource {
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl Default for TimeSource {
+    fn default() -> Self {
+        Self::new(SystemTime::now)
+    }
+}
+
+impl fmt::Debug for TimeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TimeSource")
+    }
+}
