@@ -140,6 +140,9 @@ fn check_tells_of_each_file_and_fails_if_one_is_bad() {
     let said = stdout(&output);
     assert!(output.status.success() && said.contains("send_email  Sends one e-mail."), "{said}");
 
+    let said = stdout(&Taskbay::command("check").arg(plugin("daily-digest")).output());
+    assert!(said.contains("schedule: 0 4 * * * ?fill=1d&tz=Europe/Berlin\n"), "{said}");
+
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let output = Taskbay::command("check").arg(&good).arg(&text).arg("missing.so").arg("--json").output();
     assert_eq!(output.status.code(), Some(1));

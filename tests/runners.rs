@@ -84,6 +84,17 @@ impl AddJob for Jobs {
             Ok(100 + jobs.len() as i64)
         })
     }
+
+    fn add_jobs(&self, specs: String) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>> + Send + '_>> {
+        Box::pin(async move {
+            let specs: Vec<serde_json::Value> = serde_json::from_str(&specs).map_err(|error| error.to_string())?;
+            let mut ids = Vec::new();
+            for spec in specs {
+                ids.push(self.add_job(spec.to_string()).await?);
+            }
+            Ok(ids)
+        })
+    }
 }
 
 /// A generation under test with what it says and asks.

@@ -119,8 +119,7 @@ unsafe extern "C" fn deliver(request: u64, outcome: &Outcome<'_>) {
         // SAFETY: the host lends the outcome for this call.
         let (message, detail) = unsafe { (text(outcome.message), text(outcome.detail)) };
         let added = if outcome.status == STATUS_OK {
-            let id = detail.ok().flatten().and_then(|detail| detail.trim().parse().ok());
-            id.ok_or_else(|| "the host did not tell the id of the new job".to_owned())
+            detail.ok().flatten().ok_or_else(|| "the host did not tell the id of the new job".to_owned())
         } else {
             Err(message.ok().flatten().unwrap_or_else(|| "the host gave no reason".to_owned()))
         };

@@ -12,9 +12,10 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use crate::{
-    NewJob,
+    NewJob, NewJobs,
     current::Scoped,
     job::{Call, Stop, time},
+    new_job::OnHost,
 };
 
 /// The job that a task runs for, and the plugin's state. Cheap to clone.
@@ -151,8 +152,28 @@ impl<S> Context<S> {
     ///     Ok(())
     /// }
     /// ```
-    pub fn add_job<P: Serialize + ?Sized>(&self, task: impl Into<String>, payload: &P) -> NewJob {
-        NewJob::new(&self.call.link, self.call.number, task, payload)
+    pub fn add_job<P: Serialize + ?Sized>(&self, task: impl Into<String>, payload: &P) -> NewJob<OnHost> {
+        NewJob::new(task, payload).by(self.host())
+    }
+
+    /// Adds many jobs in one statement: all of them or, on an error, none. No two of them may have the same key.
+    ///
+    /// ```
+    /// # use taskbay_plugin::prelude::*;
+    /// #[task]
+    /// async fn welcome_all(ctx: Context, addresses: Vec<String>) -> TaskResult {
+    ///     let mails = addresses.iter().map(|to| NewJob::new("send_email", &json!({ "to": to })).priority(10));
+    ///     let ids = ctx.add_jobs(mails).await?;
+    ///     info!(added = ids.len(), "welcomed");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn add_jobs<By>(&self, jobs: impl IntoIterator<Item = NewJob<By>>) -> NewJobs {
+        NewJobs::new(self.host(), jobs)
+    }
+
+    fn host(&self) -> OnHost {
+        OnHost::new(&self.call.link, self.call.number)
     }
 
     /// Runs a future beside the task, as `tokio::spawn` does, with its log lines attributed to this job.

@@ -35,8 +35,15 @@ pub struct TaskError {
 
 /// What a batch task returns: a result for each item of the payload, in the order of the payload, or one error for all.
 ///
-/// Of a job whose payload is an array, only the items that failed are tried again. An item that fails by
-/// [`TaskError::discard`] is not; if no other is left, the job fails for good.
+/// Of a job whose payload is an array, only the items that failed are tried again: the job's payload shrinks to them, its
+/// attempts and waiting times are those of any job, and its `last_error` names them.
+///
+/// * An item that fails by [`TaskError::discard`] is named and not tried again. If no other is left, the job fails for good.
+///   A job that has failed for good, for this reason or for want of attempts, keeps all items that failed in its last
+///   attempt.
+/// * There is one result for each item. If there are more or fewer, or if the payload is no array, the host cannot tell
+///   which belongs to which: it writes a warning and takes the job for done.
+/// * A panic, a timeout or a crash fails the job as a whole.
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
@@ -88,9 +95,12 @@ impl TaskError {
             return Ok(());
         }
         let mut message = format!("{} of {items} items failed:", failures.len());
-        for (index, error) in &failures {
+        for (index, error) in failures.iter().take(NAMED_ITEMS) {
             let for_good = if error.discard { " (for good)" } else { "" };
-            message.push_str(&format!("\nitem {index}{for_good}: {error}"));
+            message.push_str(&format!("\nitem {index}{for_good}: {}", in_one_line(&error.message)));
+        }
+        if let Some(more @ 1..) = failures.len().checked_sub(NAMED_ITEMS) {
+            message.push_str(&format!("\n… and {more} more"));
         }
         let failed = failures.iter().map(|(index, error)| (*index, error.discard)).collect();
         Err(Self { message, discard: false, items: Some(Box::new(FailedItems { items, failed })) })
@@ -113,6 +123,19 @@ impl TaskError {
             Err(error) => Self::new(with_causes(&*error)),
         }
     }
+}
+
+/// So many failed items are named in the error of their job.
+const NAMED_ITEMS: usize = 100;
+/// So much is kept of what each has to say, in characters.
+const LONGEST_REASON: usize = 500;
+
+fn in_one_line(text: &str) -> String {
+    let mut line: String = text.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST_REASON).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 impl fmt::Display for TaskError {
@@ -238,6 +261,17 @@ mod tests {
         let error = Err::<(), _>(boxed).or_fail("cannot book").unwrap_err();
         assert!(error.is_discard());
         assert_eq!(error.to_string(), "cannot book: no such account");
+    }
+
+    #[test]
+    fn the_message_of_a_batch_stays_readable_however_many_items_fail() {
+        let failed = |text: &str| Err(TaskError::new(text));
+        let error = TaskError::of_items([Ok(()), failed("no\nroute")].into_iter()).unwrap_err();
+        assert_eq!(error.to_string(), "1 of 2 items failed:\nitem 1: no route");
+        let many: Vec<TaskResult> = (0..10_000).map(|_| failed(&"ä".repeat(5_000))).collect();
+        let text = TaskError::of_items(many.into_iter()).unwrap_err().to_string();
+        assert!(text.len() < 110_000 && text.lines().count() == 102, "{}", text.len());
+        assert!(text.ends_with("\n… and 9900 more"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) trait HostLink: fmt::Debug + Send + Sync {
     fn finish(&self, call: u64, ended: &Ended);
     /// Writes a line to the host's log.
     fn log(&self, call: u64, line: &Line<'_>);
-    /// Asks for a job to be added; the answer comes from any thread, also before this returns.
+    /// Asks for a job or an array of jobs to be added; the answer comes from any thread, also before this returns.
     fn add_job(&self, call: u64, spec: &str, answer: Answer);
     /// The least important level that anybody listens to, by the numbers of `taskbay_abi`.
     fn max_level(&self) -> u32;

@@ -55,8 +55,49 @@
 //! * [`TaskError::discard`] fails it for good.
 //! * A panic fails it like an error, with the message and the place of the panic.
 //!
+//! * A list of results, [`BatchResult`], fails the items of the payload one by one; see below.
+//!
 //! A job may run more than once: if the machine dies before the end of a job is stored, another one runs it again. Write
 //! tasks so that this does no harm.
+//!
+//! # Batches
+//!
+//! A task whose payload is an array may give a result for each item, and then only those that failed are tried again:
+//!
+//! ```
+//! use taskbay_plugin::prelude::*;
+//! # #[derive(Deserialize)]
+//! # struct Mail { to: String }
+//! # async fn send(mail: &Mail) -> TaskResult { Ok(()) }
+//!
+//! #[task]
+//! async fn send_digests(mails: Vec<Mail>) -> BatchResult {
+//!     Ok(concurrently(10, mails.iter().map(send)).await)
+//! }
+//! ```
+//!
+//! Jobs with one key gather their items: whoever adds `[{"to": …}]` with `job_key` while such a job waits appends to its
+//! array. [`BatchResult`] has the rules.
+//!
+//! # Schedules
+//!
+//! `#[task(schedule = "0 4 * * *")]` has the host add a job every day at four o'clock (UTC), once for all hosts that have the
+//! plugin. The text is a line of a crontab without the task's name, with options and a payload if need be:
+//!
+//! ```
+//! # use taskbay_plugin::prelude::*;
+//! #[task(schedule = "0 4 * * * ?fill=1d&tz=Europe/Berlin {\"full\": true}", schedule = "30 * * * * ?id=hourly")]
+//! async fn clean_up(options: Json) -> TaskResult {
+//!     info!(full = options["full"] == true, "cleaning up");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The payload of such a job has a field `_cron` besides: when it was due, and whether that was made up for later.
+//!
+//! # Adding jobs
+//!
+//! [`Context::add_job`] adds one, [`Context::add_jobs`] adds many in one statement: all or none.
 //!
 //! # Cancellation
 //!
@@ -129,6 +170,7 @@
 // The macros write `::taskbay_plugin`, also in the tests of this crate.
 extern crate self as taskbay_plugin;
 
+mod batch;
 mod border;
 mod calls;
 mod context;
@@ -155,9 +197,10 @@ pub use taskbay_plugin_macros::{Deserialize, Serialize, plugin, task};
 pub use {serde, serde_json, tokio, tracing};
 
 pub use crate::{
+    batch::concurrently,
     context::Context,
     error::{BatchResult, BoxError, OrFail, TaskError, TaskResult},
-    new_job::{KeyMode, NewJob},
+    new_job::{KeyMode, NewJob, NewJobs, OnHost, Unsent},
     setup::Setup,
 };
 
@@ -165,8 +208,8 @@ pub use crate::{
 pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{
-        BatchResult, Context, Deserialize, Json, KeyMode, OrFail, RawJson, Serialize, Setup, TaskError, TaskResult,
-        bail, json, plugin, task,
+        BatchResult, Context, Deserialize, Json, KeyMode, NewJob, OrFail, RawJson, Serialize, Setup, TaskError,
+        TaskResult, bail, concurrently, json, plugin, task,
     };
     #[doc(no_inline)]
     pub use tracing::{debug, error, info, trace, warn};

@@ -79,6 +79,40 @@ struct PayloadWithoutDeserialize;
 /// ```
 struct ReturnsANumber;
 
+/// A batch of something that is no result.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// fn charge(accounts: Vec<u32>) -> Vec<u32> {
+///     accounts.into_iter().map(|account| account + 1).collect()
+/// }
+/// # fn main() {}
+/// ```
+struct BatchOfNumbers;
+
+/// A batch whose first failure would be the end of it.
+///
+/// ```compile_fail,E0277
+/// use taskbay_plugin::prelude::*;
+/// #[task]
+/// fn charge(accounts: Vec<u32>) -> BatchResult {
+///     accounts.into_iter().map(|_| TaskResult::Ok(())).collect()
+/// }
+/// # fn main() {}
+/// ```
+struct BatchThatStops;
+
+/// A schedule that never is.
+///
+/// ```compile_fail
+/// use taskbay_plugin::prelude::*;
+/// #[task(schedule = "0 25 * * *")]
+/// async fn charge() {}
+/// # fn main() {}
+/// ```
+struct ScheduleAtNoHour;
+
 /// The same without the mistake compiles, which is what makes the tests above mean something.
 ///
 /// ```
@@ -86,11 +120,15 @@ struct ReturnsANumber;
 /// #[derive(Deserialize)]
 /// struct Charge;
 /// #[task]
-/// async fn charge(ctx: Context<u32>, charge: Charge) -> Result<u32, std::fmt::Error> { Ok(7) }
-/// #[task(name = "charge-again")]
+/// async fn charge(ctx: Context<u32>, charge: Charge) -> Result<(), std::fmt::Error> { Ok(()) }
+/// #[task(name = "charge-again", schedule = "0 23 * * *")]
 /// async fn charge_again(ctx: Context) {}
+/// #[task]
+/// fn charge_all(accounts: Vec<u32>) -> BatchResult {
+///     Ok(accounts.into_iter().map(|_| Ok(())).collect())
+/// }
 /// fn open(_: &Setup) -> Result<u32, TaskError> { Ok(7) }
-/// plugin! { state: open, tasks: [charge, charge_again] }
+/// plugin! { state: open, tasks: [charge, charge_again, charge_all] }
 /// # fn main() {}
 /// ```
 struct NoMistake;

@@ -12,21 +12,42 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::{TaskError, host_link::HostLink, job::micros};
 
-/// A job that is about to be added: made by [`Context::add_job`](crate::Context::add_job).
+/// A job that is about to be added.
 ///
-/// `.await` adds it from an async task, [`wait`](NewJob::wait) from a plain one. Either gives the new job's id.
-#[must_use = "a job is added only by `.await` or `.wait()`"]
-pub struct NewJob {
-    link: Arc<dyn HostLink>,
-    call: u64,
+/// One that [`Context::add_job`](crate::Context::add_job) made is added by `.await` from an async task and by
+/// [`wait`](NewJob::wait) from a plain one; either gives the new job's id. One that [`NewJob::new`] made is for
+/// [`Context::add_jobs`](crate::Context::add_jobs).
+#[must_use = "a job is added only by `.await`, `.wait()` or `add_jobs`"]
+pub struct NewJob<By = Unsent> {
+    by: By,
     spec: Spec,
     payload: Result<Box<RawValue>, serde_json::Error>,
+}
+
+/// Several jobs that are about to be added, made by [`Context::add_jobs`](crate::Context::add_jobs).
+///
+/// `.await` adds them from an async task, [`wait`](NewJobs::wait) from a plain one. Either gives their ids, in their order.
+#[must_use = "jobs are added only by `.await` or `.wait()`"]
+pub struct NewJobs {
+    by: OnHost,
+    jobs: Vec<NewJob>,
+}
+
+/// Marks a [`NewJob`] that knows no host yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsent;
+
+/// Marks a [`NewJob`] that can be added, and leads to the host.
+#[derive(Clone)]
+pub struct OnHost {
+    link: Arc<dyn HostLink>,
+    call: u64,
 }
 
 /// What happens to a job with the same key that is still waiting.
@@ -63,14 +84,16 @@ struct Spec {
 }
 
 impl NewJob {
-    pub(crate) fn new<P: Serialize + ?Sized>(
-        link: &Arc<dyn HostLink>,
-        call: u64,
-        task: impl Into<String>,
-        payload: &P,
-    ) -> Self {
+    /// A job for [`Context::add_jobs`](crate::Context::add_jobs).
+    pub fn new<P: Serialize + ?Sized>(task: impl Into<String>, payload: &P) -> Self {
         let spec = Spec { identifier: task.into(), ..Spec::default() };
-        Self { link: Arc::clone(link), call, spec, payload: serde_json::value::to_raw_value(payload) }
+        Self { by: Unsent, spec, payload: serde_json::value::to_raw_value(payload) }
+    }
+}
+
+impl<By> NewJob<By> {
+    pub(crate) fn by<Other>(self, by: Other) -> NewJob<Other> {
+        NewJob { by, spec: self.spec, payload: self.payload }
     }
 
     /// The jobs of one queue run one after the other.
@@ -124,6 +147,17 @@ impl NewJob {
         self
     }
 
+    fn into_spec(self) -> Result<Spec, TaskError> {
+        let Self { mut spec, payload, .. } = self;
+        let payload = payload.map_err(|error| {
+            TaskError::new(format!("cannot write the payload of the new job `{}` as JSON: {error}", spec.identifier))
+        })?;
+        spec.payload = Some(payload);
+        Ok(spec)
+    }
+}
+
+impl NewJob<OnHost> {
     /// Adds the job and waits, for plain tasks.
     ///
     /// # Errors
@@ -134,54 +168,116 @@ impl NewJob {
     ///
     /// In an async task, which it would block: write `.await` there.
     pub fn wait(self) -> Result<i64, TaskError> {
-        let (task, pending) = self.send()?;
-        pending.wait().unwrap_or_else(no_answer).map_err(|reason| refused(&task, &reason))
-    }
-
-    async fn add(self) -> Result<i64, TaskError> {
-        let (task, pending) = self.send()?;
-        pending.answer().await.unwrap_or_else(no_answer).map_err(|reason| refused(&task, &reason))
+        let (what, pending) = self.send()?;
+        read(&what, pending.wait())
     }
 
     fn send(self) -> Result<(String, Pending), TaskError> {
-        let Self { link, call, mut spec, payload } = self;
-        let written = payload.and_then(|payload| {
-            spec.payload = Some(payload);
-            serde_json::to_string(&spec)
-        });
-        let text = written.map_err(|error| {
-            TaskError::new(format!("cannot write the payload of the new job `{}` as JSON: {error}", spec.identifier))
-        })?;
-        let (pending, answer) = Pending::new();
-        link.add_job(call, &text, answer);
-        Ok((spec.identifier, pending))
+        let by = self.by.clone();
+        let spec = self.into_spec()?;
+        let what = format!("a job for `{}`", spec.identifier);
+        Ok((what, by.request(&spec)?))
     }
 }
 
-impl IntoFuture for NewJob {
+impl NewJobs {
+    pub(crate) fn new<By>(by: OnHost, jobs: impl IntoIterator<Item = NewJob<By>>) -> Self {
+        Self { by, jobs: jobs.into_iter().map(|job| job.by(Unsent)).collect() }
+    }
+
+    /// Adds the jobs and waits, for plain tasks.
+    ///
+    /// # Errors
+    ///
+    /// When a payload cannot be written as JSON, or the host could not add the jobs; then none of them is added.
+    ///
+    /// # Panics
+    ///
+    /// In an async task, which it would block: write `.await` there.
+    pub fn wait(self) -> Result<Vec<i64>, TaskError> {
+        if self.jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (what, pending) = self.send()?;
+        read(&what, pending.wait())
+    }
+
+    fn send(self) -> Result<(String, Pending), TaskError> {
+        let what = format!("{} jobs", self.jobs.len());
+        let specs = self.jobs.into_iter().map(NewJob::into_spec).collect::<Result<Vec<Spec>, TaskError>>()?;
+        Ok((what, self.by.request(&specs)?))
+    }
+}
+
+impl OnHost {
+    pub(crate) fn new(link: &Arc<dyn HostLink>, call: u64) -> Self {
+        Self { link: Arc::clone(link), call }
+    }
+
+    fn request(&self, spec: &impl Serialize) -> Result<Pending, TaskError> {
+        let text = serde_json::to_string(spec)?;
+        let (pending, answer) = Pending::new();
+        self.link.add_job(self.call, &text, answer);
+        Ok(pending)
+    }
+}
+
+impl fmt::Debug for OnHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnHost").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for NewJobs {
+    type Output = Result<Vec<i64>, TaskError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            if self.jobs.is_empty() {
+                return Ok(Vec::new());
+            }
+            let (what, pending) = self.send()?;
+            read(&what, pending.answer().await)
+        })
+    }
+}
+
+impl fmt::Debug for NewJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.jobs).finish()
+    }
+}
+
+impl IntoFuture for NewJob<OnHost> {
     type Output = Result<i64, TaskError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.add())
+        Box::pin(async move {
+            let (what, pending) = self.send()?;
+            read(&what, pending.answer().await)
+        })
     }
 }
 
-impl fmt::Debug for NewJob {
+impl<By> fmt::Debug for NewJob<By> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewJob").field("task", &self.spec.identifier).finish_non_exhaustive()
     }
 }
 
-fn refused(task: &str, reason: &str) -> TaskError {
-    TaskError::new(format!("cannot add a job for `{task}`: {reason}"))
+/// Reads the host's answer: an id, or an array of them.
+fn read<T: DeserializeOwned>(what: &str, answer: Result<Added, oneshot::error::RecvError>) -> Result<T, TaskError> {
+    let added = answer.unwrap_or_else(|_| Err("the host did not answer".to_owned()));
+    let told = added.and_then(|detail| {
+        serde_json::from_str(&detail).map_err(|_| format!("the host answered {detail:.40} instead of an id"))
+    });
+    told.map_err(|reason| TaskError::new(format!("cannot add {what}: {reason}")))
 }
 
-fn no_answer(_: oneshot::error::RecvError) -> Result<i64, String> {
-    Err("the host did not answer".to_owned())
-}
-
-type Added = Result<i64, String>;
+/// The ids as JSON, or why there are none.
+type Added = Result<String, String>;
 
 /// Requests that the host has not answered. Numbers cross the border instead of pointers, so that an answer which comes
 /// late or twice finds nothing here and does no harm.

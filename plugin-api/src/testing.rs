@@ -16,6 +16,19 @@
 //! block_on(welcome(job.context(), "Ada".to_owned())).unwrap();
 //! assert_eq!(job.added()[0]["payload"]["subject"], "Hello Ada");
 //! ```
+//!
+//! A batch task gives the results of its items:
+//!
+//! ```
+//! # use taskbay_plugin::prelude::*;
+//! #[task]
+//! fn check(numbers: Vec<i64>) -> BatchResult {
+//!     Ok(numbers.into_iter().map(|number| u8::try_from(number).map(drop).or_fail("no byte")).collect())
+//! }
+//!
+//! let results = check(vec![7, 700, -7]).unwrap();
+//! assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
+//! ```
 
 use std::{
     future::Future,
@@ -30,6 +43,7 @@ use crate::{
     host_link::{Ended, HostLink, Line},
     job::{Call, Job, Stop, micros},
     new_job::Answer,
+    private::Task,
 };
 
 /// A job that exists only in a test. It is the first attempt of the job 1, added now.
@@ -103,6 +117,21 @@ impl<S> TestJob<S> {
     }
 }
 
+/// The schedules that a task declares.
+///
+/// ```
+/// use taskbay_plugin::{prelude::*, testing};
+///
+/// #[task(schedule = "0 4 * * *")]
+/// async fn clean_up() {}
+///
+/// assert_eq!(testing::schedules::<clean_up>(), ["0 4 * * *"]);
+/// ```
+#[must_use]
+pub fn schedules<T: Task>() -> Vec<&'static str> {
+    T::SCHEDULES.map(|lines| lines.lines().collect()).unwrap_or_default()
+}
+
 /// A setup with these settings, for testing a `state:` function.
 #[must_use]
 pub fn setup(settings: &Json) -> Setup {
@@ -125,10 +154,19 @@ impl HostLink for TestHost {
     fn log(&self, _: u64, _: &Line<'_>) {}
 
     fn add_job(&self, _: u64, spec: &str, answer: Answer) {
-        let added = serde_json::from_str(spec).map_err(|error| error.to_string()).map(|spec| {
+        let added = serde_json::from_str(spec).map_err(|error| error.to_string()).map(|spec: Json| {
             let mut jobs = self.added.lock().unwrap_or_else(PoisonError::into_inner);
-            jobs.push(spec);
-            i64::try_from(jobs.len()).unwrap_or(i64::MAX)
+            let before = jobs.len();
+            match spec {
+                Json::Array(specs) => {
+                    jobs.extend(specs);
+                    Json::from_iter(before + 1..=jobs.len()).to_string()
+                }
+                spec => {
+                    jobs.push(spec);
+                    jobs.len().to_string()
+                }
+            }
         });
         answer.deliver(added);
     }

@@ -174,6 +174,26 @@ async fn a_job_fails_for_good_by_request_or_by_its_last_attempt() {
 }
 
 #[tokio::test]
+async fn a_failure_replaces_the_payload_only_where_one_is_given_and_only_of_a_held_job() {
+    let bench = Bench::new().await;
+    for payload in ["[1,2]", "[3,  4]"] {
+        let new = NewJob { payload: Some(payload.to_owned()), ..NewJob::new("t") };
+        bench.session.add_job(&new).await.unwrap();
+    }
+    let jobs = bench.session.get_jobs("w", &[bench.task], 2, Conditions::default()).await.unwrap();
+    let with = |job: &Job, payload: &str| FailedJob { payload: Some(payload.to_owned()), ..failed(job, "no", false) };
+    let stored = "select string_agg(payload::text, ' ' order by id) from graphile_worker._private_jobs";
+    let failures = [with(&jobs[0], "[ 2 ]"), failed(&jobs[1], "no", false)];
+    assert_eq!(bench.session.fail_jobs("stranger", &failures).await.unwrap(), []);
+    assert_eq!(bench.text(stored).await, "[1,2] [3,  4]");
+    assert_eq!(bench.session.fail_jobs("w", &failures).await.unwrap().len(), 2);
+    assert_eq!(bench.text(stored).await, "[ 2 ] [3,  4]");
+    // The lock is gone by now, so that it cannot be replaced a second time.
+    assert_eq!(bench.session.fail_jobs("w", &[with(&jobs[1], "[]")]).await.unwrap(), []);
+    assert_eq!(bench.text(stored).await, "[ 2 ] [3,  4]");
+}
+
+#[tokio::test]
 async fn messages_that_postgres_cannot_store_are_stored_cleaned() {
     let bench = Bench::new().await;
     let stored = async |message: &str| {

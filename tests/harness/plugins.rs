@@ -10,8 +10,17 @@ use std::{
 };
 
 /// All plugins that tests use.
-const PLUGINS: [&str; 8] =
-    ["daily-digest", "hash-file", "import-csv", "ledger", "misbehaving", "send-email", "typed-plugin", "webhook"];
+const PLUGINS: [&str; 9] = [
+    "daily-digest",
+    "hash-file",
+    "import-csv",
+    "ledger",
+    "misbehaving",
+    "raw-plugin",
+    "send-email",
+    "typed-plugin",
+    "webhook",
+];
 
 /// What a build's label looks like in the compiled file; ten digits follow.
 const LABEL: &[u8] = b"taskbay-label:";

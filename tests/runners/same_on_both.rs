@@ -26,6 +26,8 @@ on_both_runners! {
     late_double_and_unknown_ends_do_no_harm,
     log_lines_carry_job_task_plugin_and_build,
     a_plugin_adds_jobs,
+    many_jobs_are_added_at_once,
+    schedules_are_part_of_the_manifest,
     a_cancelled_job_may_end_by_itself,
     a_job_that_ignores_being_asked_is_aborted,
     a_job_that_takes_too_long_is_failed,
@@ -56,7 +58,21 @@ async fn the_account_of_failed_items_is_believed_only_if_it_can_be_true(isolatio
         plugin.run("partly", r#"{"items":3,"failed":[{"index":1,"discard":true}]}"#).await,
         Outcome::PartlyFailed { items: failed_items, message: "some".to_owned() }
     );
-    for nonsense in [r#"{"items":1,"failed":[{"index":1}]}"#, "[]", &"x".repeat(33 << 20)] {
+    let many = (0..300_000).map(|index| format!("{{\"index\":{index}}}")).collect::<Vec<_>>().join(",");
+    match plugin.run("partly", &format!("{{\"items\":300000,\"failed\":[{many}]}}")).await {
+        Outcome::PartlyFailed { items, .. } => assert_eq!(items.left(false).0.len(), 300_000),
+        other => panic!("{other:?}"),
+    }
+    for nonsense in [
+        r#"{"items":1,"failed":[{"index":1}]}"#,
+        r#"{"items":2,"failed":[{"index":1},{"index":1}]}"#,
+        r#"{"items":2,"failed":[{"index":1},{"index":0}]}"#,
+        r#"{"items":2,"failed":[{"index":18446744073709551615}]}"#,
+        "[]",
+        "",
+        "nonsense",
+        &"x".repeat(33 << 20),
+    ] {
         let text = message(plugin.run("partly", nonsense).await, FailureKind::Error);
         assert!(text.starts_with("some (which ones"), "{text}");
     }
@@ -125,6 +141,27 @@ async fn a_plugin_adds_jobs(isolation: Isolation) {
         failed(FailureKind::Error, "1 the database said no nothing")
     );
     assert_eq!(*plugin.jobs.0.lock().unwrap(), [spec]);
+    plugin.generation.retire().await;
+}
+
+async fn many_jobs_are_added_at_once(isolation: Isolation) {
+    let plugin = Plugin::launch(isolation).await;
+    let specs = r#"[{"identifier":"one"},{"identifier":"two"}]"#;
+    assert_eq!(plugin.run("add-job", specs).await, failed(FailureKind::Error, "0 nothing [101,102]"));
+    assert_eq!(plugin.run("add-job", "[]").await, failed(FailureKind::Error, "0 nothing []"));
+    assert_eq!(
+        plugin.run("add-job", r#"[{"identifier":"refused"}]"#).await,
+        failed(FailureKind::Error, "1 the database said no nothing")
+    );
+    plugin.generation.retire().await;
+}
+
+async fn schedules_are_part_of_the_manifest(isolation: Isolation) {
+    let plugin = Plugin::launch(isolation).await;
+    let tasks = plugin.generation.tasks();
+    let schedules = &tasks[plugin.index("scheduled") as usize].schedules;
+    assert_eq!(*schedules, ["0 4 * * * ?fill=1d {\"full\": true}", "*/5 * * * * ?id=often"]);
+    assert!(tasks.iter().filter(|task| !task.schedules.is_empty()).count() == 1);
     plugin.generation.retire().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use taskbay_plugin::{NewJob, prelude::*, tracing};
+use taskbay_plugin::{OnHost, prelude::*, tracing};
 
 #[derive(Deserialize)]
 pub(crate) struct LogLines {
@@ -53,7 +53,7 @@ pub(crate) struct Add {
 }
 
 impl Add {
-    fn job(self, ctx: &Context) -> NewJob {
+    fn job(self, ctx: &Context) -> NewJob<OnHost> {
         let mut job = ctx.add_job(self.task, &self.payload);
         if let Some(key) = self.key {
             job = job.key(key);

@@ -96,6 +96,7 @@ fn tasks_to_json(manifest: &ManifestInfo) -> Value {
             "description": task.description,
             "timeout": task.timeout.map(|timeout| humantime::format_duration(timeout).to_string()),
             "max_attempts": task.max_attempts,
+            "schedules": task.schedules,
         })
     };
     manifest.tasks.iter().map(to_json).collect()
@@ -124,6 +125,7 @@ fn table(reports: &[FileReport]) -> String {
             Verdict::Loads(manifest) => manifest.tasks.iter().for_each(|task| {
                 let gap = if task.description.is_empty() { "" } else { "  " };
                 let _ = writeln!(text, "  {}{gap}{}", task.name, task.description);
+                task.schedules.iter().for_each(|schedule| text.push_str(&format!("    schedule: {schedule}\n")));
             }),
             Verdict::Refused(reason) | Verdict::Skipped(reason) => {
                 let _ = writeln!(text, "  {reason}");

@@ -102,9 +102,9 @@ pub(super) fn log(event: &Event) {
                 max_attempts = job.max_attempts, retry, took_ms = milliseconds(*took), "job failed{}: {message}", if *retry { "" } else { " for good" }
             );
         }
-        Event::ResultsIgnored { job, results } => {
+        Event::ResultsIgnored { job, results, message } => {
             warn!(
-                event = "results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, results,
+                event = "results_ignored", job = job.id, task = &*job.task, plugin = &*job.plugin, build = %job.build, results, failures = message,
                 "the task gave {results} results, but the payload is not an array of as many items: the job counts as done"
             );
         }

@@ -160,10 +160,12 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
-    /// A task gave results for items that its job's payload does not have: the job counts as done.
+    /// A task gave results for items that its job's payload does not have: the job counts as done, although `message` says
+    /// that some failed.
     ResultsIgnored {
         job: JobRun,
         results: usize,
+        message: String,
     },
     /// Follows [`Event::JobFailed`] where there is no other attempt.
     JobFailedForGood {

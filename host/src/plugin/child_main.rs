@@ -163,9 +163,9 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
         }
         kind::CANCEL => plugin.cancel(frame.call, frame.body.u32()?),
         kind::JOB_ADDED => {
-            let (id, reason) = (frame.body.u64()?.cast_signed(), frame.body.text()?);
+            let (ids, reason) = (frame.body.text()?, frame.body.text()?);
             if let Some(reply) = host.take_request(frame.call) {
-                reply.deliver(reason.map_or(Ok(id), Err));
+                reply.deliver(ids.ok_or(reason.unwrap_or_default()));
             }
         }
         kind::SHUT_DOWN => {
@@ -243,7 +243,7 @@ impl PluginHost for Host {
             put_text(body, Some(spec));
         });
         if !sent && let Some(reply) = self.take_request(request) {
-            reply.deliver(Err("the job's payload is larger than the 64 MiB that can be handed to the host"));
+            reply.deliver(Err("what is to be added is larger than the 64 MiB that can be handed to the host"));
         }
     }
 }

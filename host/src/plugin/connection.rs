@@ -23,7 +23,7 @@ use super::{
     HostServices, JobInput, LaunchError, ManifestInfo,
     calls::{Call, CallEnd, Calls},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, push, put_text},
-    host_calls::{AddJob, PluginLog},
+    host_calls::{AddJob, PluginLog, add},
     host_table::LogLine,
 };
 use crate::events::PluginBuild;
@@ -230,15 +230,15 @@ impl Connection {
         // Not awaited by anybody: it ends with the statement, whether or not the process lives to hear of it.
         tokio::spawn(async move {
             let added = match &connection.add_job {
-                Some(add_job) => add_job.add_job(spec).await,
+                Some(add_job) => add(&**add_job, spec).await,
                 None => Err("no jobs can be added while a plugin is only checked".to_owned()),
             };
-            let (id, reason) = match &added {
-                Ok(id) => (*id, None),
-                Err(reason) => (0, Some(reason.as_str())),
+            let (ids, reason) = match &added {
+                Ok(ids) => (Some(ids.as_str()), None),
+                Err(reason) => (None, Some(reason.as_str())),
             };
             let _ = connection.send(kind::JOB_ADDED, request, |body| {
-                body.extend_from_slice(&id.to_le_bytes());
+                put_text(body, ids);
                 put_text(body, reason);
             });
         });

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::JobInput;
 
 /// Moves whenever anything here does.
-pub(super) const PROTOCOL: u64 = 2;
+pub(super) const PROTOCOL: u64 = 3;
 /// The longest frame.
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
@@ -28,7 +28,7 @@ pub(super) mod kind {
     pub(in crate::plugin) const CANCEL: u8 = 3;
     /// To the child: `u64` milliseconds.
     pub(in crate::plugin) const SHUT_DOWN: u8 = 4;
-    /// To the child; its call is the request's: `u64` id and an absent text, or the reason.
+    /// To the child; its call is the request's: the ids as JSON and an absent text, or the other way round the reason.
     pub(in crate::plugin) const JOB_ADDED: u8 = 5;
     /// To the host: the plugin's code is about to be mapped.
     pub(in crate::plugin) const LOADING: u8 = 15;
@@ -42,7 +42,7 @@ pub(super) mod kind {
     pub(in crate::plugin) const ENDED: u8 = 19;
     /// To the host: a line for the log: `u32` level, target, message, fields.
     pub(in crate::plugin) const LOG: u8 = 20;
-    /// To the host: `u64` request and a job's description.
+    /// To the host: `u64` request and the description of a job or of several.
     pub(in crate::plugin) const ADD_JOB: u8 = 21;
 }
 

@@ -30,6 +30,23 @@ pub trait AddJob: std::fmt::Debug + Send + Sync + 'static {
     /// Adds the job that `spec` describes (the JSON object of [`taskbay_abi::ADD_JOB_SPEC`]) and returns its id, or says
     /// why it could not.
     fn add_job(&self, spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>>;
+
+    /// Adds the jobs of an array of such objects, all or none, and returns their ids in its order, or says why it could
+    /// not, as it does unless it is implemented.
+    fn add_jobs(&self, specs: String) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>> + Send + '_>> {
+        drop(specs);
+        Box::pin(std::future::ready(Err("jobs can only be added one by one here".to_owned())))
+    }
+}
+
+/// Adds what a plugin asks for, one job or an array of jobs, and gives the `detail` of the answer.
+pub(super) async fn add(jobs: &dyn AddJob, request: String) -> Result<String, String> {
+    if request.trim_start().starts_with('[') {
+        let ids = jobs.add_jobs(request).await?;
+        Ok(serde_json::Value::from(ids).to_string())
+    } else {
+        jobs.add_job(request).await.map(|id| id.to_string())
+    }
 }
 
 /// Writes the log lines of one build, with the target `plugin`.

@@ -18,7 +18,7 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
     fn finished(&self, call: u64, end: End<'_>);
     /// A line for the log.
     fn log(&self, call: u64, line: LogLine<'_>);
-    /// A job to be added.
+    /// A job, or an array of jobs, to be added.
     fn add_job(&self, call: u64, spec: &str, reply: AddJobReply);
 }
 
@@ -45,10 +45,9 @@ pub(super) struct LogLine<'a> {
 pub(super) struct AddJobReply(Option<Reply>);
 
 impl AddJobReply {
-    /// Gives the plugin the new job's id, or the reason why there is none.
-    pub(super) fn deliver(mut self, result: Result<i64, &str>) {
-        let id = result.map(|id| id.to_string());
-        self.send(id.as_ref().map(String::as_str).map_err(|reason| *reason));
+    /// Gives the plugin the new job's id or the array of them, or the reason why there is none.
+    pub(super) fn deliver(mut self, result: Result<&str, &str>) {
+        self.send(result);
     }
 
     fn send(&mut self, result: Result<&str, &str>) {

@@ -23,7 +23,7 @@ use tracing::warn;
 use super::{
     HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
     calls::{Call, CallEnd, Calls},
-    host_calls::{AddJob, PluginLog, max_level},
+    host_calls::{AddJob, PluginLog, add, max_level},
     host_table::{AddJobReply, End, LogLine, PluginHost},
     libc_calls::free_thread_keys,
     loader::{LoadedPlugin, MappedPlugin},
@@ -173,8 +173,8 @@ impl PluginHost for InProcessHost {
         let spec = spec.to_owned();
         // Not awaited by anybody: the task ends with the statement, or with the runtime, and then the reply says so.
         self.runtime.spawn(async move {
-            let added = jobs.add_job(spec).await;
-            reply.deliver(added.as_ref().map(|id| *id).map_err(String::as_str));
+            let added = add(&*jobs, spec).await;
+            reply.deliver(added.as_ref().map(String::as_str).map_err(String::as_str));
         });
     }
 }

@@ -83,10 +83,11 @@ impl FailedItems {
         self.items
     }
 
-    /// The items that are worth another attempt, or if there are none, all that failed; and whether the first is the case.
-    pub fn left(&self) -> (Vec<usize>, bool) {
-        let again: Vec<usize> = self.failed.iter().filter(|item| !item.discard).map(|item| item.index).collect();
-        if again.is_empty() { (self.failed.iter().map(|item| item.index).collect(), false) } else { (again, true) }
+    /// The items that are worth another attempt and, with `true`, that there is one. If none is worth it or this attempt was
+    /// the last, nothing is tried again by itself, and all that failed are left.
+    pub fn left(&self, last_attempt: bool) -> (Vec<usize>, bool) {
+        let again = !last_attempt && self.failed.iter().any(|item| !item.discard);
+        (self.failed.iter().filter(|item| !(again && item.discard)).map(|item| item.index).collect(), again)
     }
 }
 
@@ -126,13 +127,16 @@ mod tests {
             assert_eq!(FailedItems::from_detail(wrong), None, "{wrong}");
         }
         let right = FailedItems::from_detail(r#"{"items":3,"failed":[{"index":0},{"index":2,"discard":true}]}"#);
-        assert_eq!(right.map(|items| (items.items(), items.left())), Some((3, (vec![0], true))));
+        assert_eq!(right.map(|items| (items.items(), items.left(false))), Some((3, (vec![0], true))));
     }
 
     #[test]
     fn items_that_failed_for_good_are_left_only_where_no_other_is() {
         let failed = |index, discard| FailedItem { index, discard };
         let all = FailedItems::new(3, vec![failed(0, true), failed(2, true)]).unwrap();
-        assert_eq!(all.left(), (vec![0, 2], false));
+        assert_eq!(all.left(false), (vec![0, 2], false));
+        let some = FailedItems::new(3, vec![failed(0, true), failed(2, false)]).unwrap();
+        assert_eq!(some.left(false), (vec![2], true));
+        assert_eq!(some.left(true), (vec![0, 2], false), "nothing is lost where nothing is tried again");
     }
 }

@@ -277,7 +277,7 @@ fn read_task(header: &'static Header, index: usize) -> Result<TaskSpec, LaunchEr
         description: text(task.description, "task description")?,
         timeout: (task.timeout_ms > 0).then(|| Duration::from_millis(task.timeout_ms)),
         max_attempts: (task.max_attempts > 0).then_some(task.max_attempts),
-        schedules: text(task.schedules, "schedules")?.lines().map(str::to_owned).collect(),
+        schedules: lines(&text(task.schedules, "schedules")?),
     })
 }
 
@@ -285,6 +285,10 @@ fn text(text: Str<'static>, what: &str) -> Result<String, LaunchError> {
     // SAFETY: it comes from a header whose layout was checked, in a library that is never unmapped.
     let text = unsafe { text.text() }.map_err(|_| LaunchError::Header(format!("its {what} is not UTF-8")))?;
     Ok(text.unwrap_or_default().to_owned())
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn millis(duration: Duration) -> u64 {

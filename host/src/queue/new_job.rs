@@ -188,6 +188,20 @@ impl NewJob {
     }
 }
 
+impl NewJob {
+    /// Reads an array of such objects.
+    pub fn from_specs(json: &str) -> Result<Vec<Self>, QueueError> {
+        let specs: Vec<&RawValue> = serde_json::from_str(json)
+            .map_err(|error| QueueError::BadJob { reason: format!("the request is not as it should be: {error}") })?;
+        let read = |(place, spec): (usize, &&RawValue)| {
+            Self::from_spec(spec.get()).map_err(|error| QueueError::BadJob {
+                reason: format!("{} (job {} of {})", error.reason(), place + 1, specs.len()),
+            })
+        };
+        specs.iter().enumerate().map(read).collect()
+    }
+}
+
 fn from_microseconds(since_epoch: i64) -> Result<SystemTime, QueueError> {
     let distance = Duration::from_micros(since_epoch.unsigned_abs());
     let time = if since_epoch < 0 {
@@ -248,6 +262,14 @@ mod tests {
     fn tells_a_payload_of_null_from_none() {
         assert_eq!(NewJob::from_spec(r#"{"identifier":"t","payload":null}"#).unwrap().payload.as_deref(), Some("null"));
         assert_eq!(NewJob::from_spec(r#"{"identifier":"t"}"#).unwrap().payload, None);
+    }
+
+    #[test]
+    fn reads_many_in_their_order_or_says_which_is_wrong() {
+        let jobs = NewJob::from_specs(r#"[{"identifier":"b"},{"identifier":"a","payload":[1,  2]}]"#).unwrap();
+        assert_eq!(jobs, [NewJob::new("b"), NewJob { payload: Some("[1,  2]".to_owned()), ..NewJob::new("a") }]);
+        let error = NewJob::from_specs(r#"[{"identifier":"b"},{"identifier":7}]"#).unwrap_err().to_string();
+        assert!(error.contains("expected a string") && error.ends_with("(job 2 of 2)"), "{error}");
     }
 
     #[test]

@@ -98,16 +98,23 @@ impl Execution {
 
     /// The next attempt gets the items that failed and no others, as they were stored.
     fn partly_failed(&self, failed: &FailedItems, message: String, last: bool, run: &JobRun) -> VerdictKind {
-        match serde_json::from_str::<Vec<&RawValue>>(&self.job.payload) {
+        let payload = &self.job.payload;
+        match serde_json::from_str::<Vec<&RawValue>>(payload) {
             Ok(items) if items.len() == failed.items() => {
-                let (left, again) = failed.left();
+                let (left, again) = failed.left(last);
                 let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
-                let payload = Some(format!("[{}]", left.join(",")));
-                VerdictKind::Fail { message, permanent: last || !again, payload }
+                let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
+                VerdictKind::Fail { message, permanent: !again, payload }
+            }
+            // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
+            Err(error) if payload.trim_start().starts_with('[') => {
+                let message =
+                    format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
+                VerdictKind::Fail { message, permanent: last, payload: None }
             }
             // As graphile-worker does: results that stand for nothing in the payload are no results.
-            _ => {
-                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items() });
+            Ok(_) | Err(_) => {
+                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items(), message });
                 VerdictKind::Complete
             }
         }

@@ -55,7 +55,7 @@ fn due(new: &NewJob, now: SystemTime) -> Cow<'_, NewJob> {
     if new.run_at.is_some() { Cow::Borrowed(new) } else { Cow::Owned(new.clone().run_at(now)) }
 }
 
-/// Adds jobs on behalf of plugins, each in its own statement.
+/// Adds jobs on behalf of plugins, each request in its own statement.
 #[derive(Debug)]
 pub struct PluginJobs {
     jobs: JobAdder,
@@ -73,6 +73,14 @@ impl AddJob for PluginJobs {
             let job = NewJob::from_spec(&spec).map_err(|error| error.to_string())?;
             let added = self.jobs.add_job(&job).await.map_err(|error| error.to_string())?;
             Ok(added.id)
+        })
+    }
+
+    fn add_jobs(&self, specs: String) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>> + Send + '_>> {
+        Box::pin(async move {
+            let jobs = NewJob::from_specs(&specs).map_err(|error| error.to_string())?;
+            let added = self.jobs.add_jobs(&jobs).await.map_err(|error| error.to_string())?;
+            Ok(added.iter().map(|job| job.id).collect())
         })
     }
 }

@@ -302,8 +302,9 @@ pub struct Host {
         message: Str<'_>,
         fields: Str<'_>,
     ),
-    /// Adds a job. `spec` is the JSON object described at [`ADD_JOB_SPEC`]; `reply` is called once, from any thread, also
-    /// before this returns, with the new job's id as the outcome's `detail`.
+    /// Adds a job, or several: either all or none of them. `spec` is the JSON object described at [`ADD_JOB_SPEC`], or an
+    /// array of such objects. `reply` is called once, from any thread, also before this returns; the outcome's `detail` is
+    /// the new job's id or, for an array, the array of the ids in its order.
     pub add_job: unsafe extern "C" fn(context: *const HostContext, call: u64, spec: Str<'_>, reply: Reply),
 }
 

@@ -12,8 +12,9 @@ use proc_macro::TokenStream;
 ///
 /// The function may be `async` or plain; a plain one runs on a thread for blocking work. It takes, in this order and each
 /// optional, a `Context` (or `Context<State>`, for the state of its plugin) and a payload of any type that implements
-/// `Deserialize`. It returns `TaskResult`, another `Result` whose error is a standard error or text, or nothing. It stays
-/// callable as before, so that tests can call it.
+/// `Deserialize`. It returns `TaskResult`, another `Result` without a value whose error is a standard error or text,
+/// `BatchResult` for a payload that is worked item by item, or nothing. It stays callable as before, so that tests can call
+/// it.
 ///
 /// The first line of its documentation becomes the description of the task.
 ///
@@ -22,7 +23,7 @@ use proc_macro::TokenStream;
 /// | `name = "mail/send:now"` | the identifier that jobs name: up to 128 characters, no spaces | the function's name |
 /// | `timeout = "30s"` | how long a job may run, in `ms`, `s`, `m` and `h` | the host's settings decide |
 /// | `max_attempts = 5` | the job fails for good at this attempt, even if it was added with more | the job decides |
-/// | `schedule = "0 4 * * *"` | the host adds a job at these times, by UTC, for as long as it has the plugin; may be given several times | nobody does |
+/// | `schedule = "0 4 * * *"` | the host adds a job at these times, by UTC, for as long as it has the plugin; may be given several times, then each but one with another `?id=…` | nobody does |
 ///
 /// A schedule is a line of a crontab without the task's name: minute, hour, day of the month, month, day of the week, then
 /// options and a payload if it needs some: `"0 4 * * 1-5 ?tz=Europe/Berlin&fill=1d {\"full\": true}"`.

@@ -39,7 +39,7 @@ impl Parse for Options {
             } else if option == "timeout" {
                 options.timeout_ms = Some(timeout(input)?);
             } else if option == "schedule" {
-                options.schedules.push(schedule::read(input)?);
+                options.schedules.push(schedule::read(input, &options.schedules)?);
             } else {
                 options.max_attempts = Some(max_attempts(input)?);
             }

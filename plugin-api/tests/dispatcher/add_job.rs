@@ -113,3 +113,59 @@ fn everything_about_the_new_job_reaches_the_host() {
     assert!(spec.as_object().unwrap().keys().all(|field| known.contains(&field.as_str())));
     assert_eq!(spec.as_object().unwrap().len(), known.len());
 }
+
+#[task]
+async fn add_many(ctx: Context, tasks: Vec<String>) -> TaskResult {
+    let jobs = tasks.iter().map(|task| NewJob::new(task, &json!({ "of": task })).priority(3));
+    let ids = ctx.add_jobs(jobs).await?;
+    bail!("added {ids:?}")
+}
+
+#[task]
+fn add_many_plain(ctx: Context, tasks: Vec<String>) -> TaskResult {
+    let jobs: Vec<NewJob> = tasks.iter().map(|task| NewJob::new(task, &())).collect();
+    bail!("added {:?}", ctx.add_jobs(jobs).wait()?)
+}
+
+#[task]
+async fn add_many_impossible(ctx: Context) -> TaskResult {
+    let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+    ctx.add_jobs([ctx.add_job("good", &1), ctx.add_job("bad", &not_json)]).await?;
+    Ok(())
+}
+
+#[test]
+fn many_jobs_are_asked_for_at_once_and_their_ids_come_back_in_order() {
+    let host = FakeHost::serving(plugin_header!(add_many, add_many_plain, add_many_impossible));
+    host.answer_at_once(|_, reply| deliver(reply, STATUS_OK, None, Some("[12, 11]")));
+    assert_eq!(host.run("add_many", r#"["b", "a"]"#).message, "added [12, 11]");
+    let (spec, _) = host.request();
+    assert_eq!(
+        spec,
+        json!([
+            { "identifier": "b", "payload": { "of": "b" }, "priority": 3 },
+            { "identifier": "a", "payload": { "of": "a" }, "priority": 3 },
+        ])
+    );
+    assert_eq!(host.run("add_many_plain", r#"["b", "a"]"#).message, "added [12, 11]");
+    assert_eq!(
+        host.request().0,
+        json!([{ "identifier": "b", "payload": null }, { "identifier": "a", "payload": null }])
+    );
+    let message = host.run("add_many_impossible", "null").message;
+    assert!(message.starts_with("cannot write the payload of the new job `bad` as JSON"), "{message}");
+}
+
+#[test]
+fn no_jobs_are_added_without_asking_and_refusals_and_nonsense_are_errors() {
+    let host = FakeHost::serving(plugin_header!(add_many, add_many_plain));
+    for task in ["add_many", "add_many_plain"] {
+        // Nobody would answer.
+        assert_eq!(host.run(task, "[]").message, "added []");
+    }
+    host.answer_at_once(|_, reply| deliver(reply, STATUS_ERROR, Some("the database is gone"), None));
+    assert_eq!(host.run("add_many", r#"["b", "a"]"#).message, "cannot add 2 jobs: the database is gone");
+    host.answer_at_once(|_, reply| deliver(reply, STATUS_OK, None, Some("7")));
+    let message = host.run("add_many_plain", r#"["b", "a"]"#).message;
+    assert_eq!(message, "cannot add 2 jobs: the host answered 7 instead of an id");
+}

@@ -9,7 +9,13 @@ use crate::fake_host::{FakeHost, task_names};
 /// Sends one e-mail.
 ///
 /// The rest of this is for those who read the code.
-#[task(name = "mail/send:now", timeout = "1m 30s", max_attempts = 5)]
+#[task(
+    name = "mail/send:now",
+    timeout = "1m 30s",
+    max_attempts = 5,
+    schedule = "0 4 * * * ?fill=1d {\"full\": true}",
+    schedule = "*/5 * * * * ?id=often"
+)]
 async fn send(_ctx: Context) {}
 
 #[task]
@@ -50,6 +56,10 @@ fn the_header_tells_who_the_plugin_is_and_what_it_offers() {
     assert_eq!((tasks[0].timeout_ms, tasks[0].max_attempts), (90_000, 5));
     assert_eq!((tasks[1].timeout_ms, tasks[1].max_attempts), (0, 0));
     assert!(tasks.iter().all(|task| task.size as usize == size_of::<TaskDef>()));
+    // SAFETY: as above.
+    let schedules = unsafe { (tasks[0].schedules.text(), tasks[1].schedules.text()) };
+    let lines = "0 4 * * * ?fill=1d {\"full\": true}\n*/5 * * * * ?id=often";
+    assert_eq!(schedules, (Ok(Some(lines)), Ok(None)));
     // SAFETY: as above.
     let descriptions = unsafe { (tasks[0].description.text(), tasks[1].description.text()) };
     assert_eq!(descriptions, (Ok(Some("Sends one e-mail.")), Ok(None)));

@@ -35,6 +35,7 @@ struct Heard {
 pub(crate) struct Ended {
     pub(crate) status: u32,
     pub(crate) message: String,
+    pub(crate) detail: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +72,7 @@ impl FakeHost {
     /// Starts a plugin whose start-up must succeed.
     pub(crate) fn serving(plugin: &'static Header) -> &'static FakeHost {
         let host = Self::init(plugin, "{}");
-        assert_eq!(host.outcome(INIT_CALL), Ended { status: STATUS_OK, message: String::new() });
+        assert_eq!(host.outcome(INIT_CALL), Ended { status: STATUS_OK, message: String::new(), detail: String::new() });
         host
     }
 
@@ -204,8 +205,9 @@ pub(crate) fn deliver(reply: Reply, status: u32, message: Option<&str>, detail: 
 
 unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Outcome<'_>) {
     // SAFETY: the plugin lends the outcome for this call.
-    let message = unsafe { outcome.message.text() }.unwrap().unwrap_or_default().to_owned();
-    let ended = Ended { status: outcome.status, message };
+    let (message, detail) = unsafe { (outcome.message.text(), outcome.detail.text()) };
+    let text = |text: Result<Option<&str>, _>| text.unwrap().unwrap_or_default().to_owned();
+    let ended = Ended { status: outcome.status, message: text(message), detail: text(detail) };
     FakeHost::hear(context, |heard| heard.ended.entry(call).or_default().push(ended));
 }
 

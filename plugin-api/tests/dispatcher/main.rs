@@ -3,6 +3,7 @@
 mod fake_host;
 
 mod add_job;
+mod batches;
 mod cancellation;
 mod exports;
 mod log_lines;

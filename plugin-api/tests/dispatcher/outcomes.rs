@@ -6,7 +6,7 @@ use taskbay_plugin::{prelude::*, private::plugin_header};
 use crate::fake_host::{Ended, FakeHost, job};
 
 fn ended(status: u32, message: &str) -> Ended {
-    Ended { status, message: message.to_owned() }
+    Ended { status, message: message.to_owned(), detail: String::new() }
 }
 
 #[derive(Deserialize)]

@@ -49,6 +49,10 @@ fn setting(place: &'static [u8; 24]) -> String {
     String::from_utf8_lossy(&text).split('=').nth(1).unwrap_or("").trim_end_matches('.').to_owned()
 }
 
+const fn scheduled(name: &'static str, schedules: &'static str) -> TaskDef {
+    TaskDef { schedules: Str::new(schedules), ..task(name, 0) }
+}
+
 const fn task(name: &'static str, timeout_ms: u64) -> TaskDef {
     TaskDef {
         size: size_of::<TaskDef>() as u32,
@@ -60,7 +64,7 @@ const fn task(name: &'static str, timeout_ms: u64) -> TaskDef {
     }
 }
 
-static TASKS: [TaskDef; 23] = [
+static TASKS: [TaskDef; 24] = [
     task("ok", 0),
     task("error", 0),
     task("discard", 0),
@@ -84,6 +88,7 @@ static TASKS: [TaskDef; 23] = [
     task("pid", 0),
     task("environment", 0),
     task("partly", 0),
+    scheduled("scheduled", " 0 4 * * * ?fill=1d {\"full\": true}\n\n*/5 * * * * ?id=often\n"),
 ];
 
 #[unsafe(no_mangle)]

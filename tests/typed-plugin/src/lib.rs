@@ -61,4 +61,33 @@ async fn adds(ctx: Context) -> TaskResult {
     bail!("added {id}");
 }
 
-plugin!(greet, panics, panics_plain, fails, sleeps_for_ever, works_for_ever, notices, adds);
+/// Adds a job for each name in one statement.
+#[task]
+async fn adds_many(ctx: Context, tasks: Vec<String>) -> TaskResult {
+    let jobs = tasks.iter().map(|task| NewJob::new(task, &json!({ "of": task })).key(format!("key of {task}")));
+    let ids = ctx.add_jobs(jobs).await?;
+    bail!("added {ids:?}");
+}
+
+/// Fails for each item in which the word `bad` is.
+#[task]
+async fn batch_of_anything(items: Vec<Box<RawJson>>) -> BatchResult {
+    let look = async |item: Box<RawJson>| {
+        sleep(Duration::from_millis(1)).await;
+        if item.get().contains("bad") { Err(TaskError::new("bad")) } else { Ok(()) }
+    };
+    Ok(concurrently(2, items.into_iter().map(look)).await)
+}
+
+plugin!(
+    greet,
+    panics,
+    panics_plain,
+    fails,
+    sleeps_for_ever,
+    works_for_ever,
+    notices,
+    adds,
+    adds_many,
+    batch_of_anything,
+);
