@@ -185,6 +185,11 @@ fn plugins_names_every_file_with_what_is_odd_about_it() {
     let lenient = Taskbay::command("plugins").arg(path).settings("[tasks]\nstrict_permissions = false").output();
     let said = String::from_utf8_lossy(&lenient.stdout).into_owned();
     assert!(said.contains("warning: is loaded although it is not safe: others may write to it (mode 0777)"), "{said}");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
+    let lenient = Taskbay::command("plugins").arg(path).settings("[tasks]\nstrict_permissions = false").output();
+    let said = String::from_utf8_lossy(&lenient.stderr).into_owned();
+    assert!(said.contains("is not safe: others may write to") && said.contains("(mode 0777); chmod go-w it"), "{said}");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 
     let json = Taskbay::command("plugins").arg(path).arg("--json").output();
     let reports: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");

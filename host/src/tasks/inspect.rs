@@ -52,14 +52,15 @@ impl FileReport {
     }
 }
 
-/// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last.
+/// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last. The second value
+/// says what is lax about the folder itself.
 pub async fn inspect_folder(
     path: &Path,
     strict: bool,
     plugins: &PluginLookup,
     program: &Path,
-) -> Result<Vec<FileReport>, FolderError> {
-    let (folder, _) = Folder::open(path, strict)?;
+) -> Result<(Vec<FileReport>, Option<String>), FolderError> {
+    let (folder, lax) = Folder::open(path, strict)?;
     let listing = folder.list()?;
     let mut reports = Vec::new();
     for (name, candidate) in &listing.files {
@@ -83,7 +84,7 @@ pub async fn inspect_folder(
         warnings: Vec::new(),
         file,
     }));
-    Ok(reports)
+    Ok((reports, lax))
 }
 
 /// Looks at one file, wherever it is.
