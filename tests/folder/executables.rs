@@ -56,9 +56,14 @@ async fn every_operation_brings_the_new_script() {
 async fn the_permission_to_execute_makes_the_task() {
     let mut folder =
         Watched::start_with(|path| fs::write(path.join("task.sh"), script(1)).expect("write"), |_| {}).await;
+    // A copy of a plugin under another name, which compilers make executable as well.
+    install(&folder.path, "libmisbehaving.so.old", &build_labelled(1));
     let skipped = folder.next().await;
     let Event::FileSkipped { file, reason, unexpected: false } = &skipped else { panic!("it is skipped: {skipped:?}") };
     assert!(file == "task.sh" && reason.contains("chmod +x it"), "{skipped:?}");
+    let skipped = folder.next().await;
+    let Event::FileSkipped { file, reason, unexpected: true } = &skipped else { panic!("it is skipped: {skipped:?}") };
+    assert!(file == "libmisbehaving.so.old" && reason.contains("is a compiled library, not a program"), "{skipped:?}");
     folder.shell("chmod +x task.sh", &folder.path.clone());
     folder.loads("an executable", &script(1)).await;
     folder.shell("chmod -x task.sh", &folder.path.clone());
