@@ -80,3 +80,41 @@ async fn who_writes_into_a_running_script_is_named_as_the_cause() {
     let message = failed["message"].as_str().unwrap_or_default();
     assert!(message.contains("written to while it ran: replace it as a whole, with mv or install"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_written_in_place_under_load_is_run_as_a_whole_or_not() {
+    let place = Workplace::new().await;
+    let version = |version: u32| {
+        let head = format!("#!/bin/sh\necho \"$GRAPHILE_WORKER_JOB_ID {version}\" >> \"$NOTES/begun\"\n");
+        let tail = format!("echo \"$GRAPHILE_WORKER_JOB_ID {version}\" >> \"$NOTES/ended\"\n");
+        format!("{head}{}{tail}", "# nothing\n".repeat(200))
+    };
+    crate::harness::plugins::install(place.tasks.path(), "task.sh", version(0).as_bytes());
+    let host = place.ready(place.run().args(["-j", "8", "--poll-interval", "20ms"])).await;
+    let many = "select graphile_worker.add_job('task', '{}') from generate_series(1, 150)";
+    for round in 1..=8 {
+        place.database.execute(many).await;
+        host.nth_event(&["job_done"], 150 * (round - 1) + 30).await;
+        let mut file = loop {
+            match fs::OpenOptions::new().write(true).truncate(true).open(place.tasks.path().join("task.sh")) {
+                Ok(file) => break file,
+                // For the moment in which the system starts it.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => tokio::task::yield_now().await,
+                Err(error) => panic!("the script cannot be opened: {error}"),
+            }
+        };
+        let text = version(u32::try_from(round).expect("few"));
+        let (one, other) = text.as_bytes().split_at(text.len() / 2);
+        file.write_all(one).expect("write a half");
+        // A moment in which half a script is there to be read.
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        file.write_all(other).expect("write the other");
+        drop(file);
+        host.nth_event(&["plugin_loaded"], round + 1).await;
+    }
+    place.database.wait_until_no_jobs().await;
+    assert!(host.events("job_failed").is_empty());
+    let read = |name| place.read(name).lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(read("begun"), read("ended"));
+    assert_eq!(read("ended").len(), 8 * 150);
+}

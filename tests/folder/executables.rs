@@ -56,9 +56,14 @@ async fn every_operation_brings_the_new_script() {
 async fn the_permission_to_execute_makes_the_task() {
     let mut folder =
         Watched::start_with(|path| fs::write(path.join("task.sh"), script(1)).expect("write"), |_| {}).await;
+    // A copy of a plugin under another name, which compilers make executable as well.
+    install(&folder.path, "libmisbehaving.so.old", &build_labelled(1));
     let skipped = folder.next().await;
     let Event::FileSkipped { file, reason, unexpected: false } = &skipped else { panic!("it is skipped: {skipped:?}") };
     assert!(file == "task.sh" && reason.contains("chmod +x it"), "{skipped:?}");
+    let skipped = folder.next().await;
+    let Event::FileSkipped { file, reason, unexpected: true } = &skipped else { panic!("it is skipped: {skipped:?}") };
+    assert!(file == "libmisbehaving.so.old" && reason.contains("is a compiled library, not a program"), "{skipped:?}");
     folder.shell("chmod +x task.sh", &folder.path.clone());
     folder.loads("an executable", &script(1)).await;
     folder.shell("chmod -x task.sh", &folder.path.clone());
@@ -185,6 +190,11 @@ fn plugins_names_every_file_with_what_is_odd_about_it() {
     let lenient = Taskbay::command("plugins").arg(path).settings("[tasks]\nstrict_permissions = false").output();
     let said = String::from_utf8_lossy(&lenient.stdout).into_owned();
     assert!(said.contains("warning: is loaded although it is not safe: others may write to it (mode 0777)"), "{said}");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
+    let lenient = Taskbay::command("plugins").arg(path).settings("[tasks]\nstrict_permissions = false").output();
+    let said = String::from_utf8_lossy(&lenient.stderr).into_owned();
+    assert!(said.contains("is not safe: others may write to") && said.contains("(mode 0777); chmod go-w it"), "{said}");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 
     let json = Taskbay::command("plugins").arg(path).arg("--json").output();
     let reports: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");

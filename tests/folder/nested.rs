@@ -35,7 +35,7 @@ async fn tasks_are_named_by_their_folders_and_what_breaks_a_rule_is_named() {
         }
         for file in ["top.sh", "a/x.test.py", "a/b/y", "a/.hidden/no", "a/not this/no", "a/.no", "elsewhere/z"] {
             install(
-                &path.join(file).parent().expect("a folder").to_owned(),
+                path.join(file).parent().expect("a folder"),
                 Path::new(file).file_name().and_then(|name| name.to_str()).expect("a name"),
                 &script(file),
             );

@@ -42,7 +42,11 @@ impl Plugins {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let plugins = settings.plugins();
         let folder = settings.folder(Purpose::Production);
-        let reports = inspect_folder(&folder.path, folder.strict_permissions, &plugins, program()).await?;
+        let (reports, lax) = inspect_folder(&folder.path, folder.strict_permissions, &plugins, program()).await?;
+        if let Some(reason) = lax {
+            // Beside the results, which may be read by a machine.
+            eprintln!("warning: the tasks folder {} is not safe: {reason}", folder.path.display());
+        }
         show(&reports, self.json)
     }
 }

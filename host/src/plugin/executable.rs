@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    pin::pin,
     process::Stdio,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -15,11 +16,14 @@ use std::{
 use tokio::{
     process::{Child, Command},
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
-    Availability, BuildId, FileKey, JobInput, ManifestInfo, Outcome, TaskSpec, executable_run::Run, libc_calls, process,
+    Availability, BuildId, FileKey, JobInput, ManifestInfo, Outcome, TaskSpec,
+    executable_run::Run,
+    lease::{BeingWritten, Lease},
+    libc_calls, process,
 };
 use crate::events::{Events, PluginBuild};
 
@@ -29,6 +33,10 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 /// How long a file may be open for writing somewhere before its job goes back. Most writers are done in a moment.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 const FIRST_BUSY_WAIT: Duration = Duration::from_millis(5);
+
+/// By then, an interpreter has read its script. Shells go on reading while they run, but nobody is kept from writing for so
+/// long.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// An executable file that was verified.
 #[derive(Debug, Clone)]
@@ -66,15 +74,21 @@ impl Executable {
 
     /// Runs one job to its end.
     pub(super) async fn run(&self, job: &JobInput<'_>, run: Run<'_>) -> Outcome {
-        match self.start(job).await {
-            Ok(Some(child)) => {
-                let before = self.verified();
-                let outcome = run.outcome(child, job, &self.build, &self.events).await;
-                self.blame_writer(outcome, &before)
+        let (child, lease) = match self.start(job).await {
+            Ok(Some(started)) => started,
+            Ok(None) => return Outcome::NotStarted,
+            Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
+        };
+        let before = self.verified();
+        let mut outcome = pin!(run.outcome(child, job, &self.build, &self.events));
+        let outcome = match timeout(READ_WITHIN, &mut outcome).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                drop(lease);
+                outcome.await
             }
-            Ok(None) => Outcome::NotStarted,
-            Err(message) => Outcome::Failed { kind: super::FailureKind::Error, message },
-        }
+        };
+        self.blame_writer(outcome, &before)
     }
 
     /// The file was looked at again and holds the same as before, in this state.
@@ -83,22 +97,23 @@ impl Executable {
         self.change_availability(&Availability::Restarting, Availability::Serving);
     }
 
-    /// Starts the process, unless the file is not the verified one (any more).
-    async fn start(&self, job: &JobInput<'_>) -> Result<Option<Child>, String> {
+    /// Starts the process, unless the file is not the verified one (any more). While the lease is held, nobody writes to it.
+    async fn start(&self, job: &JobInput<'_>) -> Result<Option<(Child, Lease)>, String> {
         let (began, mut wait) = (Instant::now(), FIRST_BUSY_WAIT);
-        loop {
-            let Some(path) = self.runnable_path() else { break };
-            match process::spawn(command(&path, job)).await {
-                Ok(child) => return Ok(Some(child)),
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                    if began.elapsed() >= BUSY_FOR {
-                        break;
-                    }
-                    sleep(wait).await;
-                    wait *= 2;
+        while let Some((path, lease)) = self.verified_file() {
+            if let Ok(lease) = lease {
+                match process::spawn(command(&path, job)).await {
+                    Ok(child) => return Ok(Some((child, lease))),
+                    Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+                    Err(error) => return Err(format!("could not be started: {}", explain(&path, &error))),
                 }
-                Err(error) => return Err(format!("could not be started: {}", explain(&path, &error))),
             }
+            // Somebody has it open for writing; a process that is just being started may have inherited that.
+            if began.elapsed() >= BUSY_FOR {
+                break;
+            }
+            sleep(wait).await;
+            wait *= 2;
         }
         // No job is claimed for it until the folder was looked at.
         self.change_availability(&Availability::Serving, Availability::Restarting);
@@ -107,13 +122,15 @@ impl Executable {
 
     /// The path to run, if the verified contents are there. A link is followed here, not by whoever starts it, so that what
     /// was looked at is what runs.
-    fn runnable_path(&self) -> Option<PathBuf> {
+    fn verified_file(&self) -> Option<(PathBuf, Result<Lease, BeingWritten>)> {
         let path = if fs::symlink_metadata(&self.path).ok()?.is_symlink() {
             self.path.canonicalize().ok()?
         } else {
             self.path.clone()
         };
-        FileKey::of(&fs::metadata(&path).ok()?).has_contents_of(&self.verified()).then_some(path)
+        let lease = Lease::take(&path).ok()?;
+        let metadata = lease.as_ref().map_or_else(|_| fs::metadata(&path), |lease| lease.file().metadata()).ok()?;
+        FileKey::of(&metadata).has_contents_of(&self.verified()).then_some((path, lease))
     }
 
     fn verified(&self) -> FileKey {

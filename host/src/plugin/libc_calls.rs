@@ -1,6 +1,6 @@
 //! The things that a process can only ask of libc, each wrapped so that the callers need no `unsafe`.
 
-use std::{ffi::c_int, io, mem::MaybeUninit, ptr};
+use std::{ffi::c_int, fs::File, io, mem::MaybeUninit, os::fd::AsRawFd, ptr};
 
 use tokio::process::Command;
 
@@ -54,6 +54,26 @@ pub(super) fn end_with_this_process(command: &mut Command) {
     };
     // SAFETY: between fork and exec, it only makes system calls; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(bind) };
+}
+
+/// Has whoever opens the file for writing wait; the error is `EAGAIN` if somebody has it open so. The signal that tells of
+/// such a one is changed to one which does nothing, since by default it ends the process.
+pub(super) fn lease(file: &File) -> io::Result<()> {
+    /// The same on all processors that this host runs on; the libc crate has no name for it here.
+    const F_SETSIG: c_int = 10;
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, c_int::from(libc::F_RDLCK))] {
+        // SAFETY: the descriptor is open, and both commands take a number.
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Lets writers in again.
+pub(super) fn end_lease(file: &File) {
+    // SAFETY: as above. An error would mean that there is no lease (any more).
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, c_int::from(libc::F_UNLCK)) };
 }
 
 /// Ends this process without running destructors: those of a plugin's libraries are known to crash.

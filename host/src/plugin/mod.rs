@@ -24,6 +24,7 @@ mod restarts;
 // The runner of executable files.
 mod executable;
 mod executable_run;
+mod lease;
 // The runner in the host's process.
 mod in_process;
 // The runner for tasks that are part of this program.

@@ -24,8 +24,17 @@ impl TasksFolder {
                 self.serve(name, generation, began.elapsed());
             }
             Err(reason) => {
+                let is_library = known.is_library;
+                if is_library {
+                    known.refused = None;
+                }
                 self.withdraw(name);
-                self.refuse(name, reason, false);
+                if is_library {
+                    let file = name.to_owned();
+                    self.services.events.emit(Event::FileSkipped { file, reason, unexpected: true });
+                } else {
+                    self.refuse(name, reason, false);
+                }
             }
         }
     }

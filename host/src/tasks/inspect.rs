@@ -6,7 +6,7 @@ use super::{
     artifact,
     folder::{Folder, FolderError, unsafe_file},
     listing::{Kind, identifier, is_executable, is_plugin_path},
-    program,
+    program::{self, Unrunnable},
 };
 use crate::{
     config::PluginLookup,
@@ -52,14 +52,15 @@ impl FileReport {
     }
 }
 
-/// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last.
+/// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last. The second value
+/// says what is lax about the folder itself.
 pub async fn inspect_folder(
     path: &Path,
     strict: bool,
     plugins: &PluginLookup,
     program: &Path,
-) -> Result<Vec<FileReport>, FolderError> {
-    let (folder, _) = Folder::open(path, strict)?;
+) -> Result<(Vec<FileReport>, Option<String>), FolderError> {
+    let (folder, lax) = Folder::open(path, strict)?;
     let listing = folder.list()?;
     let mut reports = Vec::new();
     for (name, candidate) in &listing.files {
@@ -83,7 +84,7 @@ pub async fn inspect_folder(
         warnings: Vec::new(),
         file,
     }));
-    Ok(reports)
+    Ok((reports, lax))
 }
 
 /// Looks at one file, wherever it is.
@@ -120,17 +121,24 @@ async fn inspect(
     };
     let build = bytes.as_ref().ok().map(|bytes| artifact::hash(bytes));
     let verdict = async {
-        let (bytes, hash) = (bytes?, build.unwrap_or(BuildId([0; 32])));
+        let bytes = bytes.map_err(Verdict::Refused)?;
+        let hash = artifact::hash(&bytes);
         if kind == Kind::Executable {
-            return program::verify(&bytes).map(|()| executable_manifest(&plugin)).map_err(|unfit| unfit.to_string());
+            return match program::verify(&bytes) {
+                Ok(()) => Ok(executable_manifest(&plugin)),
+                Err(library @ Unrunnable::Library) => Err(Verdict::Skipped(library.to_string())),
+                Err(unfit) => Err(Verdict::Refused(unfit.to_string())),
+            };
         }
-        let artifact = artifact::verify(&bytes, hash).map_err(|unfit| unfit.to_string())?;
+        let artifact = artifact::verify(&bytes, hash).map_err(|unfit| Verdict::Refused(unfit.to_string()))?;
         let image = Image::seal(name, hash, &bytes[..artifact.loadable])
-            .map_err(|error| format!("cannot be copied into memory: {error}"))?;
-        probe(&Arc::new(image), plugins.get(&plugin), program).await.map_err(|error| error.to_string())
+            .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
+        probe(&Arc::new(image), plugins.get(&plugin), program)
+            .await
+            .map_err(|error| Verdict::Refused(error.to_string()))
     }
     .await;
-    let verdict = verdict.map_or_else(Verdict::Refused, Verdict::Loads);
+    let verdict = verdict.map_or_else(|verdict| verdict, Verdict::Loads);
     FileReport { file: name.to_owned(), plugin, kind, build, verdict, warnings: Vec::new() }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct KnownFile {
     pub(super) build: Option<BuildId>,
     pub(super) serving: Option<Serving>,
     pub(super) refused: Option<String>,
+    /// An executable that is a library, and is left alone.
+    pub(super) is_library: bool,
     /// Refused because of another file, so that a change of that is a reason to try again.
     pub(super) conflict: bool,
     /// The refused build is to be tried again.
@@ -161,6 +163,7 @@ impl KnownFile {
             Err(error) => return Err(error.to_string()),
         };
         let build = artifact::hash(&bytes);
+        self.is_library = false;
         if self.is_dealt_with(build, retry) {
             if let Some(serving) = &self.serving {
                 serving.generation.verify_again(file.key);
@@ -176,6 +179,7 @@ impl KnownFile {
                 return Ok(None);
             }
             Err(unfit) => {
+                self.is_library = unfit == Unrunnable::Library;
                 self.dealt_with(&file, build);
                 return Err(unfit.to_string());
             }

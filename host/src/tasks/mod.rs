@@ -1,7 +1,7 @@
 //! A folder becomes a task map.
 //!
-//! The watcher says that something changed; the listing of the folder is the truth; each file becomes an artifact that
-//! was verified before anything of it runs; the reloader launches what is new and publishes a whole new [`TaskMap`].
+//! The watcher says that something changed; the listing of the folder and those below it is the truth; each plugin becomes
+//! an artifact that was verified before anything of it runs, and each executable a task that runs from where it lies; the reloader launches what is new and publishes a whole new [`TaskMap`].
 //! Nothing here knows that Postgres exists.
 
 mod artifact;
