@@ -130,7 +130,9 @@ async fn run_works_what_it_can_as_it_finds_it_and_refuses_the_rest() {
     for release in ["0.16.6", "0.17.3"] {
         let database = database_of(release).await;
         let before = contents(&database).await;
-        done(Taskbay::run(&database.url(), folder.path()).arg("--once"));
+        let host = Taskbay::run(&database.url(), folder.path()).spawn();
+        host.event("worker_ready", |_| true).await;
+        host.stop().await;
         assert_eq!(contents(&database).await, before, "{release}");
     }
     for release in ["0.2.0", "0.15.1"] {

@@ -112,7 +112,8 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
-    for report in inspect_folder(&folder.path, false, &plugins, super::plugins::program()).await? {
+    let (reports, _lax) = inspect_folder(&folder.path, false, &plugins, super::plugins::program()).await?;
+    for report in reports {
         match report.verdict {
             Verdict::Loads(manifest) => names.extend(manifest.tasks.into_iter().map(|task| task.name)),
             Verdict::Skipped(_) => {}
