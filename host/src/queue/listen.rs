@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
-use super::{Database, QueueError, connection::Connection};
+use super::{Database, QueueError, connect::Connection};
 use crate::events::{Event, Events};
 
 const WHAT: &str = "listen for new jobs";

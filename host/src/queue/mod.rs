@@ -2,8 +2,13 @@
 //!
 //! Nothing here knows that plugins exist.
 
+mod certificates;
+mod connect;
 mod connection;
 mod error;
+mod passfile;
+mod retry;
+mod tls;
 
 mod job;
 mod new_job;
@@ -18,6 +23,7 @@ mod return_jobs;
 mod task_ids;
 
 pub use complete_jobs::CompletedJob;
+pub use connect::TargetSession;
 pub use connection::{Database, DatabaseSettings, Session};
 pub use error::QueueError;
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
@@ -25,5 +31,6 @@ pub use job::Job;
 pub use listen::{Notification, listen};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
+pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
 pub(crate) use connection::quote_identifier;
