@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::Type};
 
 use crate::queue::{Database, QueueError, Session, quote_identifier};
 
@@ -220,7 +220,7 @@ async fn look(session: &Session) -> Result<Found, MigrateError> {
     let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
     let database = session.database().name().to_owned();
     let schema = session.database().schema().to_owned();
-    let row = session.client().query_one(LOOK, &[&schema]).await.map_err(read)?;
+    let row = session.client().query_typed_one(LOOK, &[(&schema, Type::TEXT)]).await.map_err(read)?;
     if row.get::<_, i32>(0) < OLDEST_SERVER {
         return Err(MigrateError::OldServer { database, version: row.get(1) });
     }
@@ -247,7 +247,7 @@ async fn look(session: &Session) -> Result<Found, MigrateError> {
     let migrations = format!("{}.migrations", quote_identifier(&found.schema));
     let row = session
         .client()
-        .query_one(&format!("select max(id), {breaking} from {migrations}"), &[])
+        .query_typed_one(&format!("select max(id), {breaking} from {migrations}"), &[])
         .await
         .map_err(read)?;
     found.revision = row.get::<_, Option<i32>>(0).map(|number| (number, row.get::<_, Option<i32>>(1).unwrap_or(0)));
@@ -267,7 +267,7 @@ async fn is_being_migrated(session: &Session) -> Result<bool, MigrateError> {
         and class.relname = 'migrations'
         and namespace.nspname = $1
     )";
-    let row = session.client().query_one(SQL, &[&session.database().schema()]).await;
+    let row = session.client().query_typed_one(SQL, &[(&session.database().schema(), Type::TEXT)]).await;
     Ok(row.map_err(|error| QueueError::statement("look at the schema", &error))?.get(0))
 }
 

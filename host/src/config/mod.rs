@@ -8,7 +8,7 @@ mod units;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-pub use connection::{ConnectionError, database_settings, is_configured};
+pub use connection::{ConnectionError, ConnectionString, ConnectionStringError, database_settings, is_configured};
 pub use file::{FileError, read_file};
 pub use layer::{Layer, PluginLayer};
 pub use section::{WrongSetting, nearest};

@@ -156,6 +156,8 @@ pub enum Event {
     },
     /// Notifications arrive.
     Listening,
+    /// Notifications were asked for but do not arrive; jobs are found by polling.
+    NotificationsMissing,
     /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
     DatabaseTrouble {
         what: &'static str,

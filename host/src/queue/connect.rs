@@ -326,7 +326,9 @@ impl Server {
 
     fn name_in_passfile(&self) -> String {
         match &self.host {
-            Host::Unix(folder) if SOCKET_FOLDERS.iter().any(|usual| folder == Path::new(usual)) => "localhost".to_owned(),
+            Host::Unix(folder) if SOCKET_FOLDERS.iter().any(|usual| folder == Path::new(usual)) => {
+                "localhost".to_owned()
+            }
             Host::Unix(folder) => show_folder(folder),
             Host::Tcp(name) => name.clone(),
         }

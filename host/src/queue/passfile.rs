@@ -89,7 +89,8 @@ mod tests {
         assert_eq!(password_for("db:5432:jobs:me:secret", &wanted).as_deref(), Some("secret"));
         assert_eq!(password_for("*:*:*:*:a:b", &wanted).as_deref(), Some("a"));
         assert_eq!(password_for(r"*:*:*:*:a\:b\\c", &wanted).as_deref(), Some(r"a:b\c"));
-        for line in ["db:5433:jobs:me:x", "#*:*:*:*:x", "db:5432:jobs", "db:5432:jobs:me", "db:5432:jobs:me:", r"\*:*:*:*:x"]
+        for line in
+            ["db:5433:jobs:me:x", "#*:*:*:*:x", "db:5432:jobs", "db:5432:jobs:me", "db:5432:jobs:me:", r"\*:*:*:*:x"]
         {
             assert_eq!(password_for(line, &wanted), None, "{line}");
         }

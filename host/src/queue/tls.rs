@@ -282,7 +282,11 @@ fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
         let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(TlsError::System(if reasons.is_empty() { "there are none".to_owned() } else { reasons.join("; ") }));
+        return Err(TlsError::System(if reasons.is_empty() {
+            "there are none".to_owned()
+        } else {
+            reasons.join("; ")
+        }));
     }
     Ok(found.certs)
 }
@@ -316,5 +320,6 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
                 .to_owned(),
         ));
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(format!("it holds no private key in PEM format: {error}")))
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| wrong(format!("it holds no private key in PEM format: {error}")))
 }
