@@ -15,6 +15,8 @@ mod runners;
 mod worker;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
+// The way to the database.
+mod connections;
 // What goes wrong upstream and must not here.
 mod defects;
 // Side by side with workers of the npm package.

@@ -95,6 +95,46 @@ impl Drop for TestDatabase {
     }
 }
 
+/// A server that only one test uses, with settings of its own. Stopped when this test process ends.
+#[derive(Debug)]
+pub(crate) struct PrivateServer {
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
+}
+
+impl PrivateServer {
+    /// Starts one, with these lines as its access rules and these arguments. `prepare` gets the folder before the start; what
+    /// it puts there belongs to the server's account.
+    pub(crate) fn start(rules: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let programs = programs();
+        let folder = env::temp_dir().join(format!("taskbay-private-postgres-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("create a folder for a server");
+        let account = unprivileged_account();
+        hand_over(&folder, account);
+        make_cluster(&programs, &folder, account);
+        fs::write(folder.join("data/pg_hba.conf"), rules).expect("write the access rules");
+        prepare(&folder);
+        for file in fs::read_dir(&folder).expect("list the folder").flatten() {
+            hand_over(&file.path(), account);
+        }
+        let port = free_port();
+        let mut server = run_server(&programs, &folder, account, port, arguments);
+        wait_until_ready(&mut server, &folder, port);
+        // As with the server of all tests.
+        std::mem::forget(server);
+        Self { port, folder }
+    }
+}
+
+fn hand_over(path: &Path, account: Option<(u32, u32)>) {
+    if let Some((user, group)) = account {
+        chown(path, Some(user), Some(group)).expect("hand a file of the server over");
+    }
+}
+
 async fn connect(config: &tokio_postgres::Config) -> Client {
     let (client, connection) = config.connect(NoTls).await.expect("connect to the test server");
     tokio::spawn(connection);
@@ -111,9 +151,7 @@ fn server() -> &'static tokio_postgres::Config {
 }
 
 fn start() -> tokio_postgres::Config {
-    let programs = server_programs().unwrap_or_else(|| {
-        panic!("the tests need the server programs of PostgreSQL (initdb and postgres): apt-get install postgresql")
-    });
+    let programs = programs();
     let folder = env::temp_dir().join(format!("taskbay-test-postgres-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("create a folder for the test server");
@@ -123,13 +161,19 @@ fn start() -> tokio_postgres::Config {
     }
     make_cluster(&programs, &folder, account);
     let port = free_port();
-    let mut server = run_server(&programs, &folder, account, port);
+    let mut server = run_server(&programs, &folder, account, port, &[]);
     wait_until_ready(&mut server, &folder, port);
     // Its standard input is the rope: see `run_server`. It is held until this process ends, however it does.
     std::mem::forget(server);
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(port).user("postgres").dbname("postgres");
     config
+}
+
+fn programs() -> PathBuf {
+    server_programs().unwrap_or_else(|| {
+        panic!("the tests need the server programs of PostgreSQL (initdb and postgres): apt-get install postgresql")
+    })
 }
 
 /// The folder with the server's programs: where PATH finds them, where `pg_config` says, where Debian puts them.
@@ -183,14 +227,16 @@ fn make_cluster(programs: &Path, folder: &Path, account: Option<(u32, u32)>) {
 
 /// Starts the server below a shell that waits for the end of its input. That end comes when this process is gone, even if
 /// it was killed; then the shell stops the server and removes the folder.
-fn run_server(programs: &Path, folder: &Path, account: Option<(u32, u32)>, port: u16) -> Child {
+fn run_server(programs: &Path, folder: &Path, account: Option<(u32, u32)>, port: u16, arguments: &[&str]) -> Child {
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
-        "$1" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=127.0.0.1 -c max_connections=300 \
-            -c fsync=off -c synchronous_commit=off -c full_page_writes=off >"$2/log" 2>&1 </dev/null &
+        program=$1 folder=$2 port=$3
+        shift 3
+        "$program" -D "$folder/data" -k "$folder" -p "$port" -c listen_addresses=127.0.0.1 -c max_connections=300 \
+            -c fsync=off -c synchronous_commit=off -c full_page_writes=off "$@" >"$folder/log" 2>&1 </dev/null &
         read -r rope
         kill -QUIT $! && wait $!
-        cd / && rm -rf "$2"
+        cd / && rm -rf "$folder"
     "#;
     let mut shell = Command::new("sh");
     shell
@@ -198,6 +244,7 @@ fn run_server(programs: &Path, folder: &Path, account: Option<(u32, u32)>, port:
         .arg(programs.join("postgres"))
         .arg(folder)
         .arg(port.to_string())
+        .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -16,7 +16,7 @@ mod value;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-pub use connection::{ConnectionError, database_settings, is_configured};
+pub use connection::{ConnectionError, ConnectionString, ConnectionStringError, database_settings, is_configured};
 pub use contradictions::{Contradiction, check};
 pub use effective::{EffectiveSetting, effective_settings};
 pub use environment::{WrongVariable, unknown_variables};

@@ -173,6 +173,11 @@ pub(super) fn log(event: &Event) {
             info!(event = "worker_ready", owner, concurrency, "ready for jobs");
         }
         Event::Listening => debug!(event = "listening", "listening for new jobs"),
+        Event::NotificationsMissing => warn!(
+            event = "notifications_missing",
+            "notifications do not arrive, as behind a pooler in transaction mode; new jobs are found by polling alone. Use \
+             --no-listen to say that this is meant, or connect without the pooler"
+        ),
         Event::DatabaseTrouble { what, error, repeated: false, .. } => {
             warn!(event = "database_trouble", "could not {what}: {error}; trying until it goes through");
         }

@@ -9,9 +9,8 @@
 //! `worker:create`, `worker:stop` and `worker:release` come once per pool, `worker:getJob:start` once per claim, and the
 //! `worker` of each event is the pool's id, which is what `locked_by` says. The events of one job come in this order:
 //! `worker:getJob:start`, `job:start`, then `job:success` or `job:error` (and `job:failed` if it was the last attempt), then
-//! `job:complete`. All but the first two come when the database has stored the end of the job.
-//!
-//! `pool:fatalError` and `worker:fatalError` do not exist, because a lost database is tried again for ever.
+//! `job:complete`. All but the first two come when the database has stored the end of the job. `pool:fatalError` and
+//! `worker:fatalError` do not exist, because a lost database is tried again for ever.
 
 mod announce;
 mod lines;
@@ -34,7 +33,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub enum Event {
     // The tasks folder.
-    /// The folder is watched and its first listing was worked through.
+    /// The folder is watched, its first listing done.
     FolderReady {
         folder: PathBuf,
         plugins: usize,
@@ -160,8 +159,7 @@ pub enum Event {
         retry: bool,
         took: Duration,
     },
-    /// A task gave results for items that its job's payload does not have: the job counts as done, although `message` says
-    /// that some failed.
+    /// A task gave results for items that its payload does not have: the job counts as done, whatever `message` says.
     ResultsIgnored {
         job: JobRun,
         results: usize,
@@ -257,6 +255,8 @@ pub enum Event {
     },
     /// Nobody listens any more.
     ListenReleased,
+    /// Notifications were asked for but do not arrive; jobs are found by polling.
+    NotificationsMissing,
     /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
     DatabaseTrouble {
         what: &'static str,
@@ -359,8 +359,7 @@ pub enum Event {
         timestamp: Timestamp,
         jobs: Arc<[CronJob]>,
     },
-    /// `cron:scheduled`: the jobs of a minute are stored; `added` are the schedules whose job this host has added, other hosts
-    /// those of the others.
+    /// `cron:scheduled`: the jobs of a minute are stored, those of the schedules in `added` by this host.
     CronScheduled {
         timestamp: Timestamp,
         jobs: Arc<[CronJob]>,

@@ -13,6 +13,7 @@ impl Event {
             Self::ListenFailed { .. } => "pool:listen:error",
             Self::Notified { .. } => "pool:listen:notification",
             Self::ListenReleased => "pool:listen:release",
+            Self::NotificationsMissing => "pool:listen:missing",
             Self::Stopping { forceful: false, .. } => "pool:gracefulShutdown",
             Self::Stopping { forceful: true, .. } => "pool:forcefulShutdown",
             Self::StopCompleted { forceful: false, .. } => "pool:gracefulShutdown:complete",

@@ -4,6 +4,8 @@ use super::{
     error::MigrateError,
     revisions::{NEWEST, OLDEST},
 };
+use tokio_postgres::types::Type;
+
 use crate::queue::{QueueError, Session, quote_identifier};
 
 const OLDEST_SERVER: i32 = 120_000;
@@ -67,7 +69,7 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
     let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
     let database = session.database().name().to_owned();
     let schema = session.database().schema().to_owned();
-    let row = session.client().query_one(LOOK, &[&schema]).await.map_err(read)?;
+    let row = session.client().query_typed_one(LOOK, &[(&schema, Type::TEXT)]).await.map_err(read)?;
     if row.get::<_, i32>(0) < OLDEST_SERVER {
         return Err(MigrateError::OldServer { database, version: row.get(1) });
     }
@@ -95,7 +97,7 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
     let migrations = format!("{}.migrations", quote_identifier(&found.schema));
     let row = session
         .client()
-        .query_one(&format!("select max(id), {breaking} from {migrations}"), &[])
+        .query_typed_one(&format!("select max(id), {breaking} from {migrations}"), &[])
         .await
         .map_err(read)?;
     found.revision = row.get::<_, Option<i32>>(0).map(|number| (number, row.get::<_, Option<i32>>(1).unwrap_or(0)));
@@ -115,7 +117,7 @@ pub(super) async fn is_being_migrated(session: &Session) -> Result<bool, Migrate
         and class.relname = 'migrations'
         and namespace.nspname = $1
     )";
-    let row = session.client().query_one(SQL, &[&session.database().schema()]).await;
+    let row = session.client().query_typed_one(SQL, &[(&session.database().schema(), Type::TEXT)]).await;
     Ok(row.map_err(|error| QueueError::statement(WHAT, &error))?.get(0))
 }
 

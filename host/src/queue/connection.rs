@@ -2,28 +2,37 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use deadpool::managed::{self, Pool, PoolError, RecycleError};
+use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{
-    NoTls, Row, Socket, Statement,
-    config::{Config, Host, SslMode},
-    tls::MakeTlsConnect,
+    Row, Statement,
+    config::Config,
     types::{ToSql, Type},
 };
 
-use super::error::{QueueError, reason_of};
-
-/// How long a server may take to accept a connection, unless the settings say otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{
+    connect::{Connection, Connector, TargetSession},
+    error::QueueError,
+    retry::Retries,
+    tls::TlsSettings,
+};
 
 /// Which database, and which schema in it.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// How to connect.
+    /// How to connect, as far as the driver knows it.
     pub config: Config,
+    /// Whether and how connections are encrypted.
+    pub tls: TlsSettings,
+    /// Which of several servers will do.
+    pub target_session: TargetSession,
+    /// Where the password is looked up if `config` has none, as `~/.pgpass`.
+    pub passfile: Option<PathBuf>,
     /// The schema; `graphile_worker` unless set.
     pub schema: String,
     /// The most connections for general use; listening and the hot path have their own.
@@ -36,16 +45,17 @@ pub struct DatabaseSettings {
 impl DatabaseSettings {
     /// A connection, with the defaults for the rest.
     pub fn new(config: Config, schema: impl Into<String>) -> Self {
-        Self { config, schema: schema.into(), max_pool_size: 10, prepared_statements: true }
+        Self {
+            config,
+            tls: TlsSettings::default(),
+            target_session: TargetSession::default(),
+            passfile: None,
+            schema: schema.into(),
+            max_pool_size: 10,
+            prepared_statements: true,
+        }
     }
 }
-
-/// The way in which connections are secured. There is one so far; everything here goes by this name, so that another can
-/// take its place.
-type Tls = NoTls;
-
-/// The half of a connection that has to be polled.
-pub(super) type Connection = tokio_postgres::Connection<Socket, <Tls as MakeTlsConnect<Socket>>::Stream>;
 
 /// The database: gives sessions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,9 +65,10 @@ pub struct Database {
 
 #[derive(Debug)]
 struct Inner {
-    pool: Pool,
-    config: Config,
-    server: String,
+    pool: Pool<Connector>,
+    /// For connections outside of the pool.
+    connector: Connector,
+    prepared_statements: bool,
     schema: String,
     quoted_schema: String,
     /// Statements with the schema's name in them, by the text they have in our source.
@@ -69,28 +80,18 @@ struct Inner {
 impl Database {
     /// Settles how to connect, without connecting yet.
     pub fn new(settings: DatabaseSettings) -> Result<Self, QueueError> {
-        let DatabaseSettings { config, schema, max_pool_size, prepared_statements: _ } = settings;
-        let config = with_timeouts(config);
-        let server = name_of(&config);
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(QueueError::TlsMissing { server });
-        }
-        let manager =
-            Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let create_timeout = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT) + Duration::from_secs(5);
-        let pool = Pool::builder(manager)
-            .max_size(max_pool_size.max(1))
-            .runtime(Runtime::Tokio1)
-            .create_timeout(Some(create_timeout))
-            .build()
-            .map_err(|error| QueueError::Connect { server: server.clone(), reason: error.to_string(), code: None })?;
-        let quoted_schema = quote_identifier(&schema);
+        let connector = Connector::new(&settings)?;
+        // Without a time limit of the pool's own: the connector has one for each of its tries.
+        let pool =
+            Pool::builder(connector.clone()).max_size(settings.max_pool_size.max(1)).build().map_err(|error| {
+                QueueError::Connect { server: connector.name().to_owned(), reason: error.to_string(), code: None }
+            })?;
         let inner = Inner {
             pool,
-            config,
-            server,
-            schema,
-            quoted_schema,
+            connector,
+            prepared_statements: settings.prepared_statements,
+            quoted_schema: quote_identifier(&settings.schema),
+            schema: settings.schema,
             rendered: Mutex::default(),
             second_look: Mutex::default(),
         };
@@ -101,32 +102,16 @@ impl Database {
     pub async fn session(&self) -> Result<Session, QueueError> {
         match self.inner.pool.get().await {
             Ok(client) => Ok(Session { client, database: self.clone() }),
-            Err(PoolError::Backend(error)) => Err(self.connect_error(&error)),
-            Err(PoolError::Timeout(TimeoutType::Create)) => Err(QueueError::Connect {
-                server: self.inner.server.clone(),
-                reason: "the server did not answer in time".to_owned(),
-                code: None,
-            }),
+            Err(PoolError::Backend(error)) => Err(error),
             Err(error) => {
-                Err(QueueError::Connect { server: self.inner.server.clone(), reason: error.to_string(), code: None })
+                Err(QueueError::Connect { server: self.name().to_owned(), reason: error.to_string(), code: None })
             }
         }
     }
 
     /// A connection outside of the pool, and the half of it that the caller has to poll.
     pub(super) async fn connect(&self) -> Result<(tokio_postgres::Client, Connection), QueueError> {
-        let limit =
-            self.inner.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT) + Duration::from_secs(5);
-        let tls: Tls = NoTls;
-        match tokio::time::timeout(limit, self.inner.config.connect(tls)).await {
-            Ok(Ok(both)) => Ok(both),
-            Ok(Err(error)) => Err(self.connect_error(&error)),
-            Err(_) => Err(QueueError::Connect {
-                server: self.inner.server.clone(),
-                reason: "the server did not answer in time".to_owned(),
-                code: None,
-            }),
-        }
+        self.inner.connector.connect().await
     }
 
     /// The schema's name, as it was given.
@@ -134,9 +119,9 @@ impl Database {
         &self.inner.schema
     }
 
-    /// The database and its server, for people, without the password.
+    /// The database and its server or servers, for people, without the password.
     pub fn name(&self) -> &str {
-        &self.inner.server
+        self.inner.connector.name()
     }
 
     /// Puts the schema's name into a statement.
@@ -148,9 +133,24 @@ impl Database {
     pub(super) fn second_look(&self) -> &Mutex<Option<Instant>> {
         &self.inner.second_look
     }
+}
 
-    fn connect_error(&self, error: &tokio_postgres::Error) -> QueueError {
-        QueueError::Connect { server: self.inner.server.clone(), reason: reason_of(error), code: error.code().cloned() }
+/// Makes the pool's connections. Each has a task that runs it, which ends with the connection.
+impl managed::Manager for Connector {
+    type Type = ClientWrapper;
+    type Error = QueueError;
+
+    async fn create(&self) -> Result<ClientWrapper, QueueError> {
+        let (client, connection) = self.connect().await?;
+        let running = tokio::spawn(async move {
+            // How it ended is told to whoever uses it next.
+            let _ = connection.await;
+        });
+        Ok(ClientWrapper::new(client, running))
+    }
+
+    async fn recycle(&self, client: &mut ClientWrapper, _: &managed::Metrics) -> managed::RecycleResult<QueueError> {
+        if client.is_closed() { Err(RecycleError::message("the connection was closed")) } else { Ok(()) }
     }
 }
 
@@ -159,7 +159,7 @@ impl Database {
 /// When a method fails with [`QueueError::connection_lost`], the session is of no more use; the pool forgets it on drop.
 #[derive(Debug)]
 pub struct Session {
-    client: deadpool_postgres::Client,
+    client: managed::Object<Connector>,
     database: Database,
 }
 
@@ -183,16 +183,22 @@ impl Session {
         &mut self.client
     }
 
-    /// Runs a statement, prepared at its first use. `what` completes the sentence "could not …".
+    /// Runs a statement that is a transaction of its own. `what` completes the sentence "could not …". If the server undoes
+    /// it because another one was in its way, it is run again a few times.
     pub(super) async fn query(
         &self,
         what: &'static str,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, QueueError> {
-        let statement = self.prepare(what, sql, parameters.iter().map(|(_, kind)| kind.clone()).collect()).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-        self.client.query(&statement, &values).await.map_err(|error| QueueError::statement(what, &error))
+        let text = self.database.render(sql);
+        let mut retries = Retries::default();
+        loop {
+            match self.query_once(&text, parameters).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => retries.wait(QueueError::statement(what, &error)).await?,
+            }
+        }
     }
 
     /// As [`Session::query`], for a statement that gives no rows: how many it touched.
@@ -202,54 +208,54 @@ impl Session {
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<u64, QueueError> {
-        let statement = self.prepare(what, sql, parameters.iter().map(|(_, kind)| kind.clone()).collect()).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-        self.client.execute(&statement, &values).await.map_err(|error| QueueError::statement(what, &error))
+        let text = self.database.render(sql);
+        let mut retries = Retries::default();
+        loop {
+            match self.execute_once(&text, parameters).await {
+                Ok(touched) => return Ok(touched),
+                Err(error) => retries.wait(QueueError::statement(what, &error)).await?,
+            }
+        }
     }
 
-    async fn prepare(&self, what: &'static str, sql: &'static str, kinds: Vec<Type>) -> Result<Statement, QueueError> {
-        let text = self.database.render(sql);
-        self.client.prepare_typed_cached(&text, &kinds).await.map_err(|error| QueueError::statement(what, &error))
+    /// Prepared at its first use on this connection; or without a name and in one go, if that is not wanted.
+    async fn query_once(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if !self.database.inner.prepared_statements {
+            return self.client.query_typed(text, parameters).await;
+        }
+        let statement = self.prepare(text, parameters).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.query(&statement, &values).await
+    }
+
+    async fn execute_once(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        if !self.database.inner.prepared_statements {
+            return self.client.execute_typed(text, parameters).await;
+        }
+        let statement = self.prepare(text, parameters).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.execute(&statement, &values).await
+    }
+
+    async fn prepare(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Statement, tokio_postgres::Error> {
+        let kinds: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        self.client.prepare_typed_cached(text, &kinds).await
     }
 }
 
 /// Writes a name as SQL wants it, whatever is in it.
 pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A server that has vanished without a word is noticed within about a minute, unless the settings say otherwise.
-fn with_timeouts(mut config: Config) -> Config {
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
-    }
-    if config.get_keepalives_interval().is_none() {
-        config.keepalives_interval(Duration::from_secs(10));
-        // The library's own value is two hours, and cannot be told from one that was asked for.
-        if config.get_keepalives_idle() == Duration::from_secs(2 * 60 * 60) {
-            config.keepalives_idle(Duration::from_secs(30));
-        }
-    }
-    if config.get_keepalives_retries().is_none() {
-        config.keepalives_retries(3);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(Duration::from_secs(60));
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("taskbay");
-    }
-    config
-}
-
-fn name_of(config: &Config) -> String {
-    let host = match (config.get_hosts().first(), config.get_hostaddrs().first()) {
-        (Some(Host::Tcp(host)), _) => host.clone(),
-        (Some(Host::Unix(folder)), _) => folder.display().to_string(),
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "no host".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    let database = config.get_dbname().or_else(|| config.get_user()).unwrap_or("postgres");
-    format!("database {database} at {host}:{port}")
 }

@@ -10,11 +10,6 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 pub enum QueueError {
     #[error("could not connect to {server}: {reason}")]
     Connect { server: String, reason: String, code: Option<SqlState> },
-    #[error(
-        "could not connect to {server}: encrypted connections (sslmode=require) are not supported yet; \
-         use sslmode=prefer or sslmode=disable where the way to the server is trusted"
-    )]
-    TlsMissing { server: String },
     #[error("could not {what}: {reason}")]
     Statement {
         /// Completes the sentence "could not …".
@@ -40,7 +35,7 @@ impl QueueError {
     /// The message without what was tried, for those who say that themselves.
     pub fn reason(&self) -> String {
         match self {
-            Self::Connect { .. } | Self::TlsMissing { .. } => self.to_string(),
+            Self::Connect { .. } => self.to_string(),
             Self::Statement { reason, .. } | Self::BadJob { reason } => reason.clone(),
         }
     }
@@ -49,7 +44,7 @@ impl QueueError {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Connect { code, .. } | Self::Statement { code, .. } => code.as_ref(),
-            Self::TlsMissing { .. } | Self::BadJob { .. } => None,
+            Self::BadJob { .. } => None,
         }
     }
 
@@ -99,6 +94,9 @@ pub(crate) fn reason_of(error: &tokio_postgres::Error) -> String {
         }
         return reason.replace('\n', " ");
     }
+    if let Some(reason) = super::tls::explain(error) {
+        return reason;
+    }
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -125,6 +123,10 @@ fn explain(answer: &DbError) -> Option<&'static str> {
         SqlState::INSUFFICIENT_PRIVILEGE => {
             Some("this role may not do that; use the role that owns the schema's tables")
         }
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => Some(
+            "a pooler between here and the server mixes up prepared statements; use --no-prepared-statements, or \
+             prepared_statements = false in the section [database]",
+        ),
         _ => None,
     }
 }

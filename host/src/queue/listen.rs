@@ -4,14 +4,20 @@ use std::{future::poll_fn, pin::pin, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, types::Type};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use super::{Database, QueueError, connection::Connection};
+use super::{Database, QueueError, connect::Connection};
 use crate::events::{Event, Events};
 
 const WHAT: &str = "listen for new jobs";
+
+/// A channel of our own, on which another session says something once, to see whether it arrives.
+const CHECK: &str = "taskbay:listening";
+
+/// How long what is said there may take.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest wait before the next try.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -87,7 +93,9 @@ impl Listener {
             Ok(both) => both,
             Err(error) => return Ok(error),
         };
-        let mut subscribed = pin!(client.batch_execute("listen \"jobs:insert\"; listen \"worker:migrate\""));
+        let mut subscribed = pin!(
+            client.batch_execute("listen \"jobs:insert\"; listen \"worker:migrate\"; listen \"taskbay:listening\"")
+        );
         // A connection does nothing unless it is polled, so it has to be polled for the statement to get through.
         loop {
             tokio::select! {
@@ -107,10 +115,24 @@ impl Listener {
         }
         self.events.emit(Event::Listening);
         self.notifications.send(Notification::Connected).await?;
+        let word = rand::random::<u64>().to_string();
+        let mut silence = pin!(say_and_wait(self.database.clone(), word.clone()));
+        let mut waiting = true;
         loop {
-            match next_message(&mut connection).await {
-                Ok(message) => self.pass_on(message).await?,
-                Err(error) => return Ok(error),
+            tokio::select! {
+                next = next_message(&mut connection) => match next {
+                    Ok(AsyncMessage::Notification(heard)) if heard.channel() == CHECK => {
+                        waiting = waiting && heard.payload() != word;
+                    }
+                    Ok(message) => self.pass_on(message).await?,
+                    Err(error) => return Ok(error),
+                },
+                said = &mut silence, if waiting => {
+                    waiting = false;
+                    if said.is_ok() {
+                        self.events.emit(Event::NotificationsMissing);
+                    }
+                }
             }
         }
     }
@@ -126,6 +148,15 @@ impl Listener {
             None => Ok(()),
         }
     }
+}
+
+/// Poolers take a LISTEN without a word, and may then give the connection that listens to others. So a session of the pool
+/// says something, and this ends when it should have been heard, or with an error if it could not be said.
+async fn say_and_wait(database: Database, word: String) -> Result<(), QueueError> {
+    const SQL: &str = "select pg_catalog.pg_notify($1, $2)";
+    database.session().await?.query(WHAT, SQL, &[(&CHECK, Type::TEXT), (&word, Type::TEXT)]).await?;
+    tokio::time::sleep(HEARD_WITHIN).await;
+    Ok(())
 }
 
 async fn next_message(connection: &mut Connection) -> Result<AsyncMessage, QueueError> {

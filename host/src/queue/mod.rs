@@ -2,8 +2,14 @@
 //!
 //! Nothing here knows that plugins exist.
 
+mod certificates;
+mod connect;
 mod connection;
 mod error;
+mod passfile;
+mod retry;
+mod servers;
+mod tls;
 
 mod job;
 mod job_rules;
@@ -32,6 +38,7 @@ pub use adding::{AddedJob, add_job, add_jobs};
 pub use administer_jobs::{Reschedule, UnlockedWorker};
 pub use cleanup::{CleanedUp, CleanupTask};
 pub use complete_jobs::CompletedJob;
+pub use connect::TargetSession;
 pub use connection::{Database, DatabaseSettings, Session};
 pub use cron::CronJob;
 pub use error::QueueError;
@@ -45,6 +52,7 @@ pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use return_jobs::ReturnedJob;
 pub use stored_job::{JobState, StoredJob};
+pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
 pub(crate) use connection::quote_identifier;
 pub(crate) use error::reason_of;

@@ -1,19 +1,25 @@
-//! Which database: a connection string, completed by the `PG*` variables and by defaults as `psql` has them.
+//! Which database: a connection string as `psql` takes it, completed by a service, by the `PG*` variables and by defaults.
 //!
-//! No message here may contain a password, so none contains the connection string.
+//! No message here may contain a password, so none contains a piece of a connection string.
 
-use std::{path::Path, time::Duration};
+mod parameters;
+mod service;
+mod settings;
+mod text;
+mod url;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use thiserror::Error;
-use tokio_postgres::{Config, config::SslMode};
+
+pub use text::{ConnectionString, ConnectionStringError};
 
 use super::Layer;
 use crate::queue::DatabaseSettings;
+use settings::{Origin, Value, Values};
 
 /// The schema that graphile-worker has unless told otherwise.
 const SCHEMA: &str = "graphile_worker";
-/// Where Debian and others, and where Postgres itself, put the server's socket.
-const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Why it is not known which database to use.
 #[derive(Debug, Error)]
@@ -30,7 +36,16 @@ pub enum ConnectionError {
     )]
     Unreadable { place: &'static str, reason: String },
     #[error("{variable} is {value:?}, which is not {expected}")]
-    Variable { variable: &'static str, value: String, expected: &'static str },
+    Variable { variable: &'static str, value: String, expected: String },
+    /// `origin` says where it was set.
+    #[error("{parameter} in {origin} is not {expected}")]
+    Value { parameter: &'static str, origin: String, expected: String },
+    #[error("{parameter} in {origin} cannot be obeyed: {why}")]
+    Refused { parameter: &'static str, origin: String, why: String },
+    #[error("the service {service:?} is defined neither in {files}")]
+    NoService { service: String, files: String },
+    #[error("the service file {} cannot be used: {reason}", path.display())]
+    ServiceFile { path: PathBuf, reason: String },
     #[error("the schema's name is {0:?}: it must have from 1 to 63 bytes and no NUL")]
     Schema(String),
 }
@@ -39,27 +54,33 @@ pub enum ConnectionError {
 pub fn is_configured(layer: &Layer, variable: impl Fn(&str) -> Option<String>) -> bool {
     layer.connection.is_some()
         || layer.file_connection.is_some()
-        || ["PGDATABASE", "PGHOST"].iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
+        || ["PGDATABASE", "PGSERVICE", "PGHOST", "PGHOSTADDR"]
+            .iter()
+            .any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The database that the layers and the environment name.
+///
+/// What the connection string leaves open is taken from the service that it or `PGSERVICE` names, then from the `PG*`
+/// variables, then from libpq's defaults.
 pub fn database_settings(
     layer: &Layer,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<DatabaseSettings, ConnectionError> {
     let set = |name: &'static str| variable(name).filter(|value| !value.is_empty());
-    let given = match (&layer.connection, set("PGDATABASE"), &layer.file_connection) {
-        (Some(text), _, _) => read(text, "--connection or DATABASE_URL")?,
-        (None, None, Some(text)) => read(text, "[database] url")?,
-        (None, Some(_), _) => Config::new(),
-        (None, None, None) if set("PGHOST").is_some() => Config::new(),
-        (None, None, None) => return Err(ConnectionError::Missing),
+    let named = |names: &[&'static str]| names.iter().any(|name| set(name).is_some());
+    let given = match (&layer.connection, &layer.file_connection) {
+        (Some(text), _) => read(text, "--connection or DATABASE_URL")?,
+        (None, _) if named(&["PGDATABASE", "PGSERVICE"]) => Values::default(),
+        (None, Some(text)) => read(text, "[database] url")?,
+        (None, None) if named(&["PGHOST", "PGHOSTADDR"]) => Values::default(),
+        (None, None) => return Err(ConnectionError::Missing),
     };
     let schema = layer.schema.clone().unwrap_or_else(|| SCHEMA.to_owned());
     if !(1..=63).contains(&schema.len()) || schema.contains('\0') {
         return Err(ConnectionError::Schema(schema));
     }
-    let default = DatabaseSettings::new(complete(given, set)?, schema);
+    let default = settings::settle(&complete(given, set)?, schema, set)?;
     Ok(DatabaseSettings {
         max_pool_size: layer.max_pool_size.unwrap_or(default.max_pool_size),
         prepared_statements: layer.prepared_statements.unwrap_or(default.prepared_statements),
@@ -67,101 +88,41 @@ pub fn database_settings(
     })
 }
 
-fn read(text: &str, place: &'static str) -> Result<Config, ConnectionError> {
-    text.parse().map_err(|error: tokio_postgres::Error| ConnectionError::Unreadable { place, reason: reason(&error) })
+fn read(text: &str, place: &'static str) -> Result<Values, ConnectionError> {
+    let read: ConnectionString = text
+        .parse()
+        .map_err(|error: ConnectionStringError| ConnectionError::Unreadable { place, reason: error.to_string() })?;
+    let value = |text: &str| Value { text: text.to_owned(), origin: Origin::Text(place) };
+    Ok(read.values().map(|(name, text)| (name, value(text))).collect::<BTreeMap<_, _>>().into())
 }
 
-/// The driver's reason, unless it quotes a piece of the text that is not plainly the name of an option: such a piece may
-/// be the end of a password with a blank in it.
-fn reason(error: &tokio_postgres::Error) -> String {
-    let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    match reason.strip_prefix("unknown option `").and_then(|rest| rest.strip_suffix('`')) {
-        Some(option) if ["sslrootcert", "sslcert", "sslkey", "schema", "service", "passfile"].contains(&option) => {
-            reason
-        }
-        Some(_) => "it has an unknown option".to_owned(),
-        None if reason.contains("sslmode") => format!("{reason} (disable, prefer and require are known)"),
-        None => reason,
-    }
-}
-
-/// Fills in what the connection string leaves open.
-fn complete(mut config: Config, set: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConnectionError> {
-    let number = |variable: &'static str, expected: &'static str| {
-        set(variable)
-            .map(|value| value.parse::<u32>().map_err(|_| ConnectionError::Variable { variable, value, expected }))
-            .transpose()
+/// Adds what the service says, then what the variables say, each where nothing was said before.
+fn complete(mut values: Values, set: impl Fn(&'static str) -> Option<String>) -> Result<Values, ConnectionError> {
+    let find = |values: &Values, name: &'static str, variable: &'static str| match values.raw(name) {
+        Some(value) => Some(value.text.clone()).filter(|text| !text.is_empty()),
+        None => set(variable),
     };
-    if config.get_ports().is_empty()
-        && let Some(port) = number("PGPORT", "a port from 1 to 65535")?
-    {
-        let wrong = |_| ConnectionError::Variable {
-            variable: "PGPORT",
-            value: port.to_string(),
-            expected: "a port from 1 to 65535",
-        };
-        config.port(u16::try_from(port).map_err(wrong)?);
-    }
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        match set("PGHOST") {
-            Some(hosts) => hosts.split(',').for_each(|host| {
-                config.host(host);
-            }),
-            None => {
-                let port = config.get_ports().first().copied().unwrap_or(5432);
-                config.host(default_host(port));
-            }
+    if let Some(service) = find(&values, "service", "PGSERVICE") {
+        let file = find(&values, "servicefile", "PGSERVICEFILE");
+        let (path, found) = service::read(&service, file.as_deref(), &set)?;
+        for (name, text) in found {
+            values.add(name, Value { text, origin: Origin::Service(path.clone()) });
         }
     }
-    if config.get_user().is_none() {
-        config.user(
-            set("PGUSER").or_else(|| set("USER")).or_else(|| set("LOGNAME")).unwrap_or_else(|| "postgres".to_owned()),
-        );
+    for parameter in parameters::PARAMETERS {
+        if let Some(variable) = parameter.variable
+            && let Some(text) = set(variable)
+        {
+            values.add(parameter.name, Value { text, origin: Origin::Variable(variable) });
+        }
     }
-    if config.get_password().is_none()
-        && let Some(password) = set("PGPASSWORD")
-    {
-        config.password(password);
-    }
-    if config.get_dbname().is_none() {
-        let user = config.get_user().unwrap_or_default().to_owned();
-        config.dbname(set("PGDATABASE").unwrap_or(user));
-    }
-    if config.get_application_name().is_none() {
-        config.application_name(set("PGAPPNAME").unwrap_or_else(|| "taskbay".to_owned()));
-    }
-    if config.get_connect_timeout().is_none()
-        && let Some(seconds) = number("PGCONNECT_TIMEOUT", "a number of seconds")?.filter(|seconds| *seconds > 0)
-    {
-        config.connect_timeout(Duration::from_secs(seconds.into()));
-    }
-    // The driver cannot tell a stated `prefer` from its default; the variable then says more than nothing.
-    if config.get_ssl_mode() == SslMode::Prefer
-        && let Some(mode) = set("PGSSLMODE")
-    {
-        config.ssl_mode(match mode.as_str() {
-            "disable" => SslMode::Disable,
-            "allow" | "prefer" => SslMode::Prefer,
-            "require" => SslMode::Require,
-            _ => {
-                let expected = "disable, allow, prefer or require";
-                return Err(ConnectionError::Variable { variable: "PGSSLMODE", value: mode, expected });
-            }
-        });
-    }
-    Ok(config)
-}
-
-/// The folder of a local server's socket, or else this machine by name.
-fn default_host(port: u16) -> &'static str {
-    SOCKET_FOLDERS
-        .into_iter()
-        .find(|folder| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists())
-        .unwrap_or("localhost")
+    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio_postgres::config::Host;
 
     use super::*;
@@ -216,7 +177,15 @@ mod tests {
             "postgres://me:topsecret@host:notaport/db",
             "postgres://me:topsecret@host/db?topsecret=1",
             "host=h password=a topsecret=b",
-            "host=h password=topsecret sslmode=verify-full",
+            "host=h password=topsecret sslmode=verify-fuller",
+            "host=h password=topsecret keepalives=topsecret",
+            "host=h password=top'secret\\ topsecret sslmode='topsecret",
+            "postgres://me:1/topsecret@host/db",
+            "postgres://me:p@topsecret@host/db",
+            "postgres://me:1/2?topsecret@host/db",
+            "postgres://me:x@host/db?sslcrl=topsecret",
+            "postgres://me:x@host:topsecret/db",
+            "postgres://me:x@[topsecret/db",
             "topsecret",
             "postgres://me:%topsecret@host/db?sslmode=maybe",
         ] {
