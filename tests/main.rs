@@ -19,6 +19,8 @@ mod pool;
 mod connections;
 // What goes wrong upstream and must not here.
 mod defects;
+// What docs/parity.md says of all that.
+mod parity;
 // Side by side with workers of the npm package.
 mod fleet;
 // Payloads that are arrays, whose items fail one by one.
