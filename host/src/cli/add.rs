@@ -36,7 +36,7 @@ pub(super) struct Add {
     #[arg(default_value = "{}", hide_default_value = true)]
     payload: String,
     /// Run it after the jobs that are in this queue, one at a time
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
     /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m
     #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = moment::parse_future)]
@@ -45,10 +45,10 @@ pub(super) struct Add {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
     max_attempts: Option<i16>,
     /// At most one job waits under a key: what happens to the one that does is --key-mode's matter
-    #[arg(long)]
+    #[arg(long, alias = "job-key")]
     key: Option<String>,
     /// What happens to the job that waits under the key
-    #[arg(long, value_enum, default_value_t = KeyMode::Replace, requires = "key")]
+    #[arg(long, alias = "job-key-mode", value_enum, default_value_t = KeyMode::Replace, requires = "key")]
     key_mode: KeyMode,
     /// Lower runs sooner; may be negative [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
