@@ -1,9 +1,10 @@
 //! The settings that are in force, each with its value and where that comes from.
 
 use serde_json::{Map, Value as Json};
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::Host;
 
 use super::{Layer, Origin, PLUGIN_SETTINGS, PluginLookup, SETTINGS, Settings, Value, setting::path_of, table::URL};
+use crate::queue::{DatabaseSettings, TlsMode};
 
 /// A setting, as it is in force.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +30,7 @@ pub fn effective_settings(
     for setting in SETTINGS {
         let path = setting.path();
         let (value, origin) = if path == URL {
-            let url = database_known.then(|| Value::Text(address(&settings.database.config)));
+            let url = database_known.then(|| Value::Text(address(&settings.database)));
             (url, url_origin(layer, variable_set(&variable)))
         } else {
             ((setting.effective)(settings), layer.origin(&path))
@@ -93,19 +94,20 @@ fn variable_set(variable: impl Fn(&str) -> Option<String>) -> impl Fn(&str) -> b
 fn url_origin(layer: &Layer, set: impl Fn(&str) -> bool) -> Origin {
     if layer.connection.is_some() {
         layer.origin(URL)
-    } else if set("PGDATABASE") {
-        Origin::Variable("PGDATABASE".to_owned())
+    } else if let Some(name) = ["PGDATABASE", "PGSERVICE"].into_iter().find(|name| set(name)) {
+        Origin::Variable(name.to_owned())
     } else if layer.file_connection.is_some() {
         layer.origin(URL)
-    } else if set("PGHOST") {
-        Origin::Variable("PGHOST".to_owned())
+    } else if let Some(name) = ["PGHOST", "PGHOSTADDR"].into_iter().find(|name| set(name)) {
+        Origin::Variable(name.to_owned())
     } else {
         Origin::Default
     }
 }
 
 /// As `postgres://…`, put together from what was understood rather than copied, so that no secret can be in it.
-fn address(config: &Config) -> String {
+fn address(database: &DatabaseSettings) -> String {
+    let config = &database.config;
     let hosts: Vec<String> = config
         .get_hosts()
         .iter()
@@ -122,10 +124,9 @@ fn address(config: &Config) -> String {
         .collect();
     let user = config.get_user().unwrap_or_default();
     let password = if config.get_password().is_some() { ":***" } else { "" };
-    let sslmode = match config.get_ssl_mode() {
-        SslMode::Disable => "?sslmode=disable",
-        SslMode::Require => "?sslmode=require",
-        _ => "",
+    let sslmode = match database.tls.mode {
+        None | Some(TlsMode::Prefer) => String::new(),
+        Some(mode) => format!("?sslmode={mode}"),
     };
     format!("postgres://{user}{password}@{}/{}{sslmode}", hosts.join(","), config.get_dbname().unwrap_or(user))
 }
