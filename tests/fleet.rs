@@ -23,6 +23,8 @@ use crate::harness::{
 };
 
 const JOBS: usize = 20_000;
+/// All four have it; each of its minutes is to be added once.
+const CRONTAB: &str = "* * * * * echo ?id=tick {n: -1}\n";
 /// So many jobs fail for good.
 const HOPELESS: usize = JOBS / 200;
 
@@ -84,12 +86,15 @@ impl Fleet {
         let folder = tasks_folder();
         install_plugin(folder.path(), "misbehaving");
         let mut fleet = Self { hosts: Vec::new(), workers: Vec::new(), _folder: folder };
+        let crontab = ledger.path().with_file_name("crontab");
+        std::fs::write(&crontab, CRONTAB).expect("write the crontab");
         for release in releases {
             fleet.workers.push(node_worker(*release, database, ledger).await);
         }
         for _ in 0..2 {
             let host = Taskbay::run(&database.url(), fleet._folder.path());
-            let host = host.args(["--log-level", "info", "--poll-interval", "500ms", "-j", "8"]).ledger(ledger).spawn();
+            let host = host.args(["--log-level", "info", "--poll-interval", "500ms", "-j", "8"]);
+            let host = host.arg("--crontab").arg(&crontab).ledger(ledger).spawn();
             host.event("worker_ready", |_| true).await;
             fleet.hosts.push(host);
         }
@@ -111,6 +116,7 @@ async fn node_worker(release: Release, database: &TestDatabase, ledger: &Ledger)
     let mut command = node::script_with(release, "fleet.cjs", &database.url(), "graphile_worker");
     let mut worker = command
         .arg(ledger.path())
+        .arg(CRONTAB)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         // It says every failure of a job there.
@@ -219,6 +225,27 @@ fn one_at_a_time_in_each_queue(entries: &[Entry]) {
     assert_eq!(seen.len(), 40, "all queues were worked");
 }
 
+/// Waits for a minute to come, if none came yet.
+async fn each_minute_is_added_once(ledger: &Ledger) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let minutes = loop {
+        let ticks = ledger.entries().into_iter().filter(|entry| entry.event == "ended" && entry.n() == -1);
+        let minutes: Vec<String> = ticks
+            .map(|entry| {
+                let payload: Value = serde_json::from_str(&entry.payload).expect("JSON");
+                payload["_cron"]["ts"].as_str().expect("a time").to_owned()
+            })
+            .collect();
+        if !minutes.is_empty() {
+            break minutes;
+        }
+        assert!(Instant::now() < deadline, "no minute came");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let different: HashSet<&String> = minutes.iter().collect();
+    assert_eq!(different.len(), minutes.len(), "a minute was added more than once: {minutes:?}");
+}
+
 async fn what_is_left_is_what_should_be(database: &TestDatabase, revision: i64) {
     let left = database.jobs().await;
     assert_eq!(left.len(), HOPELESS);
@@ -236,6 +263,7 @@ async fn work_together(database: TestDatabase, releases: [Release; 2], revision:
     check(&entries);
     let workers: HashSet<u32> = entries.iter().map(|entry| entry.pid).collect();
     assert_eq!(workers.len(), 4, "each of the four had its share");
+    each_minute_is_added_once(&ledger).await;
     fleet.stop().await;
     what_is_left_is_what_should_be(&database, revision).await;
 }
