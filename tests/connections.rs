@@ -65,7 +65,7 @@ impl TlsServer {
                     "-c",
                     "password_encryption=scram-sha-256",
                 ],
-                make_certificates,
+                |folder| make_certificates(folder, 2100),
             );
             Self { server }
         })
@@ -109,8 +109,8 @@ impl TlsServer {
     }
 }
 
-/// Two authorities, certificates for the server and for a client, and an expired one.
-fn make_certificates(folder: &Path) {
+/// Two authorities, and certificates for the server, which ends with the year before `year`, and for a client.
+fn make_certificates(folder: &Path, year: i32) {
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         fs::write(&path, text).expect("write a certificate");
@@ -131,6 +131,7 @@ fn make_certificates(folder: &Path) {
 
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     parameters.subject_alt_names.push(SanType::IpAddress("127.0.0.1".parse().expect("an address")));
+    parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
     let key = KeyPair::generate().expect("a key");
     write("server.crt", parameters.signed_by(&key, &ours).expect("a certificate").pem());
     write("server.key", key.serialize_pem());

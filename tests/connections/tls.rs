@@ -90,3 +90,18 @@ async fn a_server_without_tls_is_refused_only_where_it_is_insisted_on() {
     let refused = connect(&format!("{}?sslmode=require", database.url()), &[]).await.unwrap_err();
     assert!(refused.contains("does not offer TLS, which sslmode=require insists on"), "{refused}");
 }
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_where_it_is_looked_at() {
+    let arguments = ["-c", "ssl=on", "-c", "ssl_cert_file=../server.crt", "-c", "ssl_key_file=../server.key"];
+    let server =
+        PrivateServer::start("host all all 127.0.0.1/32 trust\n", &arguments, |folder| make_certificates(folder, 2001));
+    let url = format!(
+        "postgres://postgres@localhost:{}/postgres?hostaddr=127.0.0.1&sslrootcert={}&sslmode=",
+        server.port,
+        server.folder.join("ca.crt").display()
+    );
+    let refused = connect(&format!("{url}verify-full"), &[]).await.unwrap_err();
+    assert!(refused.contains("expired"), "{refused}");
+    connect(&format!("{url}disable"), &[]).await.expect("nobody looks at it");
+}

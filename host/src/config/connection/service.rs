@@ -63,7 +63,7 @@ fn find(text: &str, service: &str) -> Result<Option<Parameters>, String> {
             return Err(format!("line {number} refers to LDAP, which is not supported"));
         }
         let Some(parameter) = parameters::find(name.trim()) else {
-            let meant = parameters::nearest(name).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
+            let meant = parameters::nearest(name).map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
             return Err(format!("the parameter in line {number} is unknown{meant}"));
         };
         if matches!(parameter.name, "service" | "servicefile") {

@@ -81,7 +81,7 @@ pub(super) fn wrong(reason: impl Into<String>) -> ConnectionStringError {
 
 /// The unknown name itself may be the end of a password with a blank in it; a known one that is near gives nothing away.
 fn unknown(place: usize, name: &str) -> ConnectionStringError {
-    let meant = parameters::nearest(name).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
+    let meant = parameters::nearest(name).map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
     wrong(format!("its parameter number {place} is unknown{meant}"))
 }
 
