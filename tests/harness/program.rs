@@ -8,7 +8,10 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -186,6 +189,7 @@ impl Running {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for taskbay") {
+                self.log.read_to_the_end().await;
                 return status;
             }
             // The end of its output is the hint; the short timeout covers a process that closed its output before it ended.
@@ -222,17 +226,20 @@ impl Drop for Running {
 struct Log {
     lines: Mutex<Vec<Value>>,
     count: watch::Sender<usize>,
+    /// How many outputs are still read.
+    open: AtomicUsize,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { lines: Mutex::default(), count: watch::Sender::new(0) }
+        Self { lines: Mutex::default(), count: watch::Sender::new(0), open: AtomicUsize::new(0) }
     }
 }
 
 impl Log {
     fn follow(self: &Arc<Self>, output: impl Read + Send + 'static) {
         let log = Arc::clone(self);
+        log.open.fetch_add(1, Ordering::AcqRel);
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
@@ -241,7 +248,18 @@ impl Log {
                 lines.push(line);
                 log.count.send_replace(lines.len());
             }
+            log.open.fetch_sub(1, Ordering::AcqRel);
+            log.count.send_modify(|_| {});
         });
+    }
+
+    /// Waits until everything is read that the program has written. Something that it started may hold its output open, so
+    /// there is an end to that.
+    async fn read_to_the_end(&self) {
+        let mut more = self.count.subscribe();
+        let patience = Instant::now() + Duration::from_secs(2);
+        while self.open.load(Ordering::Acquire) > 0 && tokio::time::timeout_at(patience, more.changed()).await.is_ok() {
+        }
     }
 }
 
