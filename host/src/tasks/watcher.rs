@@ -4,10 +4,11 @@ use std::{
     collections::BTreeSet,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -35,7 +36,7 @@ enum Hint {
 }
 
 /// The folders below the tasks folder that are watched, shared with whoever gets the system's events.
-type Below = Arc<Mutex<BTreeSet<PathBuf>>>;
+type Below = Arc<ArcSwap<BTreeSet<PathBuf>>>;
 
 /// Watches the folder and those below it, and its parent for the case that the folder itself is replaced.
 #[derive(Debug)]
@@ -93,26 +94,33 @@ impl Watcher {
     /// Watches exactly these folders below the folder, which are sorted, and says whether that are more than before.
     pub(super) fn follow(&mut self, folders: &[PathBuf]) -> bool {
         let Some(system) = self.system.as_mut().filter(|_| self.watched.is_some()) else { return false };
-        let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
-        below.retain(|folder| {
-            let stays = folders.binary_search(folder).is_ok();
-            if !stays {
-                // Most have gone, and their watch with them.
-                let _ = system.unwatch(folder);
-            }
-            stays
-        });
+        let before = self.below.load_full();
+        // In force before the first watch, so that no event of a new folder is taken for that of a file. Nothing may be
+        // locked here: the system's watcher answers only when its handler, which looks into this, has returned.
+        self.below.store(Arc::new(folders.iter().cloned().collect()));
+        for gone in before.iter().filter(|folder| folders.binary_search(folder).is_err()) {
+            // Most have gone, and their watch with them.
+            let _ = system.unwatch(gone);
+        }
+        let mut unwatched = BTreeSet::new();
         let mut more = false;
         let mut failed = None;
-        for folder in folders.iter().filter(|folder| !below.contains(*folder)).collect::<Vec<_>>() {
+        for folder in folders.iter().filter(|folder| !before.contains(*folder)) {
             match system.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => more |= below.insert(folder.clone()),
-                // Removed meanwhile, of which the folder above it tells.
-                Err(_) if !folder.exists() => {}
-                Err(error) => failed = Some(error),
+                Ok(()) => more = true,
+                Err(error) => {
+                    unwatched.insert(folder);
+                    // Removed meanwhile, of which the folder above it tells.
+                    if folder.exists() {
+                        failed = Some(error);
+                    }
+                }
             }
         }
-        drop(below);
+        if !unwatched.is_empty() {
+            let watched = folders.iter().filter(|folder| !unwatched.contains(folder));
+            self.below.store(Arc::new(watched.cloned().collect()));
+        }
         if let Some(error) = failed {
             self.fail(&error);
         }
@@ -133,7 +141,7 @@ impl Watcher {
         let (folder, below) = (self.folder.clone(), Below::default());
         self.below = Arc::clone(&below);
         let mut system = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let is_watched = |path: &PathBuf| below.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+            let is_watched = |path: &PathBuf| below.load().contains(path);
             if let Some(hint) = hint(&folder, is_watched, &event) {
                 // Nobody listens any more when the host is stopping.
                 let _ = sender.send(hint);
@@ -313,5 +321,29 @@ mod tests {
         assert!(short.is_err(), "it waits for things to settle");
         watcher.settle = Duration::ZERO;
         tokio::time::timeout(Duration::from_secs(10), watcher.changed()).await.expect("the change is still known");
+    }
+
+    /// The system's watcher answers a new watch only when its handler has returned. A lock that both want would stop the host
+    /// from following its folder for good, as it once did.
+    #[test]
+    fn folders_can_be_followed_while_events_come() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().to_owned();
+        let folders: Vec<PathBuf> = (10..30).map(|number| root.join(format!("folder{number}"))).collect();
+        let (done, finished) = std::sync::mpsc::channel();
+        let all = folders.clone();
+        std::thread::spawn(move || {
+            let mut watcher = Watcher::new(&root, Duration::ZERO, Duration::ZERO, Events::default());
+            for round in 0..150 {
+                for folder in &all {
+                    // Events for the handler, right before the next watches.
+                    let _ = if round % 2 == 0 { std::fs::create_dir(folder) } else { std::fs::remove_dir(folder) };
+                }
+                let there: Vec<PathBuf> = all.iter().filter(|folder| folder.exists()).cloned().collect();
+                watcher.follow(&there);
+            }
+            let _ = done.send(());
+        });
+        finished.recv_timeout(Duration::from_secs(60)).expect("the folders are followed to the end");
     }
 }
