@@ -331,15 +331,14 @@ mod tests {
         let root = folder.path().to_owned();
         let folders: Vec<PathBuf> = (10..30).map(|number| root.join(format!("folder{number}"))).collect();
         let (done, finished) = std::sync::mpsc::channel();
-        let all = folders.clone();
         std::thread::spawn(move || {
             let mut watcher = Watcher::new(&root, Duration::ZERO, Duration::ZERO, Events::default());
             for round in 0..150 {
-                for folder in &all {
+                for folder in &folders {
                     // Events for the handler, right before the next watches.
                     let _ = if round % 2 == 0 { std::fs::create_dir(folder) } else { std::fs::remove_dir(folder) };
                 }
-                let there: Vec<PathBuf> = all.iter().filter(|folder| folder.exists()).cloned().collect();
+                let there: Vec<PathBuf> = folders.iter().filter(|folder| folder.exists()).cloned().collect();
                 watcher.follow(&there);
             }
             let _ = done.send(());
