@@ -10,6 +10,7 @@ mod job;
 mod launch_error;
 mod manifest;
 mod settings;
+mod stop_signal;
 // From launch to the last job.
 mod execution;
 mod generation;
@@ -49,3 +50,4 @@ pub use launch_error::LaunchError;
 pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};
 pub use process::probe;
 pub use settings::{Isolation, PluginSettings};
+pub use stop_signal::StopSignal;
