@@ -17,6 +17,7 @@ mod generation;
 // The runner in a process of its own: the host's side, then the child's.
 mod child;
 mod child_main;
+mod child_outbox;
 mod connection;
 mod frames;
 mod output;
