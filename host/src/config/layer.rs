@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LogFormat, LogSettings, Origin, PLUGIN_SETTINGS,
-    PluginLookup, PluginSetting, Purpose, SETTINGS, Setting, Settings, Value, WorkerSettings, check,
+    Claim, Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LogFormat, LogSettings, Origin,
+    PLUGIN_SETTINGS, PluginLookup, PluginSetting, Purpose, SETTINGS, Setting, Settings, Value, WorkerSettings, check,
 };
 use crate::{
     plugin::{Isolation, PluginSettings},
@@ -37,6 +37,7 @@ pub struct Layer {
     pub forbidden_flags: Option<Vec<String>>,
     pub listen: Option<bool>,
     pub clock: Option<Clock>,
+    pub claim: Option<Claim>,
     pub min_reset_locked_interval: Option<Duration>,
     pub max_reset_locked_interval: Option<Duration>,
     pub crontab: Option<PathBuf>,
@@ -164,6 +165,7 @@ impl Layer {
             forbidden_flags: self.forbidden_flags.clone().map_or(default.forbidden_flags, Into::into),
             listen: self.listen.unwrap_or(default.listen),
             clock: self.clock.unwrap_or(default.clock),
+            claim: self.claim.unwrap_or(default.claim),
             reset_locked: (
                 self.min_reset_locked_interval.unwrap_or(shortest),
                 self.max_reset_locked_interval.unwrap_or(longest),

@@ -101,6 +101,8 @@ pub struct WorkerSettings {
     pub listen: bool,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
+    /// How jobs are claimed.
+    pub claim: Claim,
     /// The shortest and the longest time between two looks for locks that nobody lifted.
     pub reset_locked: (Duration, Duration),
     /// How often the locks of jobs that run long are renewed. Less than the 4 hours after which others take them.
@@ -118,6 +120,7 @@ impl Default for WorkerSettings {
             forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             clock: Clock::Database,
+            claim: Claim::Express,
             reset_locked: (Duration::from_secs(8 * 60), Duration::from_secs(10 * 60)),
             refresh_locked: Duration::from_secs(30 * 60),
             time: TimeSource::default(),
@@ -133,6 +136,16 @@ pub enum Clock {
     Database,
     /// This process's, as `useNodeTime` of graphile-worker.
     Process,
+}
+
+/// How jobs are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Claim {
+    /// Short jobs without key and queue are locked, worked and deleted in one short transaction; all others are marked.
+    #[default]
+    Express,
+    /// All are marked by one statement and deleted by a later one, as graphile-worker does it.
+    Marked,
 }
 
 /// Which schedules add jobs, beside those that plugins declare.

@@ -2,10 +2,14 @@
 //! documentation and `taskbay config` follow from it.
 
 use super::{
-    Clock, Kind, LogFormat, Value,
+    Claim, Clock, Kind, LogFormat, Value,
     setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, more, short, signal, switch, variable},
 };
 use crate::work::ForbiddenFlags;
+
+impl Choice for Claim {
+    const NAMES: &'static [(&'static str, Self)] = &[("express", Self::Express), ("marked", Self::Marked)];
+}
 
 impl Choice for Clock {
     const NAMES: &'static [(&'static str, Self)] = &[("database", Self::Database), ("process", Self::Process)];
@@ -293,6 +297,20 @@ pub static SETTINGS: &[HostSetting] = &[
         without: "",
         field: choice!(clock),
         effective: |settings| Some(settings.worker.clock.name()),
+    },
+    Setting {
+        section: "worker",
+        key: "claim",
+        kind: Kind::Choice(&["express", "marked"]),
+        help: "how jobs are claimed: short ones in one transaction (express), or all by a mark of their own",
+        flags: &[Flag {
+            help: "how jobs are claimed: short ones in one transaction (express), or all by a mark of their own (marked)",
+            ..flag("claim", "LANE")
+        }],
+        variables: &[variable("TASKBAY_CLAIM")],
+        without: "",
+        field: choice!(claim),
+        effective: |settings| Some(settings.worker.claim.name()),
     },
     Setting {
         section: "worker",

@@ -218,6 +218,41 @@ impl Session {
         }
     }
 
+    /// Runs a statement within a transaction, which is of no more use after an error.
+    pub(super) async fn query_as_part(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        let text = self.database.render(sql);
+        self.query_once(&text, parameters).await.map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Runs a command that begins or ends a transaction.
+    pub(super) async fn command(&self, what: &'static str, command: &'static str) -> Result<(), QueueError> {
+        self.client.batch_execute(command).await.map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Prepares a statement for later. What was prepared is sent at the first poll of the method that runs it.
+    pub(super) async fn prepare_ahead(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        kinds: &[Type],
+    ) -> Result<(), QueueError> {
+        if !self.database.inner.prepared_statements {
+            return Ok(());
+        }
+        let prepared = self.client.prepare_typed_cached(&self.database.render(sql), kinds).await;
+        prepared.map(drop).map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Ends the connection, and with it a transaction that may be open.
+    pub(crate) fn discard(self) {
+        drop(managed::Object::take(self.client));
+    }
+
     /// Prepared at its first use on this connection; or without a name and in one go, if that is not wanted.
     async fn query_once(
         &self,

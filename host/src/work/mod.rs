@@ -7,13 +7,17 @@
 //! ```
 
 mod backoff;
-mod completion;
 mod conditions;
 mod execution;
-mod fetcher;
+mod express_batch;
+mod held;
+mod line;
 mod locks;
 mod plugin_jobs;
 mod pool;
+mod registered;
+mod speed;
+mod verdict;
 
 pub use conditions::{Ask, ForbiddenFlags, TimeSource};
 pub use plugin_jobs::{JobAdder, PluginJobs};

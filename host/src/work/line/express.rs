@@ -1,0 +1,217 @@
+//! A transaction of the express lane, from its first jobs to its commit, and what is done when its connection is lost.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{Lane, Line, claim::fits_express};
+use crate::{
+    queue::{QueueError, Settlement, beyond_encoding},
+    work::{
+        express_batch::{BOUND, ExpressBatch},
+        held::HeldJob,
+        verdict::{Results, Verdict},
+    },
+};
+
+/// A transaction that is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    batch: Arc<ExpressBatch>,
+    /// Jobs for the marked lane, which they enter with the commit.
+    aside: Vec<HeldJob>,
+}
+
+impl Open {
+    /// Returns when it is to be ended.
+    pub(super) async fn ended(&self) {
+        self.batch.ended().await;
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        let aside = self.aside.iter().map(|held| held.job.id);
+        self.batch.ids().iter().copied().chain(aside).collect()
+    }
+
+    fn attempts(&self) -> Vec<i16> {
+        let aside = self.aside.iter().map(|held| held.job.attempts);
+        self.batch.attempts().iter().copied().chain(aside).collect()
+    }
+}
+
+/// What has become of the jobs of a transaction by now.
+#[derive(Debug, Default)]
+struct Account {
+    verdicts: Vec<Verdict>,
+    /// Ids of those that no slot has taken; they stay as they were.
+    withdrawn: Vec<i64>,
+}
+
+impl Account {
+    /// What is to be stored. Those of the batch that have neither ended nor been withdrawn still run.
+    fn settlement(&self, open: &Open) -> Settlement {
+        let mut settlement = Settlement::default();
+        for verdict in &self.verdicts {
+            verdict.settle(&mut settlement);
+        }
+        let ids = open.batch.ids();
+        if self.verdicts.len() + self.withdrawn.len() < ids.len() {
+            let known: HashSet<i64> =
+                self.verdicts.iter().map(|verdict| verdict.id).chain(self.withdrawn.iter().copied()).collect();
+            settlement.marked.extend(ids.iter().filter(|id| !known.contains(id)));
+        }
+        settlement.marked.extend(open.aside.iter().map(|held| held.job.id));
+        settlement
+    }
+}
+
+impl Line {
+    /// A transaction is open in which these jobs are locked.
+    pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
+        let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
+        let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
+        let batch = run.iter().map(|held| (held.job.id, held.job.attempts));
+        let batch = Arc::new(ExpressBatch::new(batch, !aside.is_empty()));
+        self.pool.held.add(run, Some(Arc::clone(&batch)));
+        self.open = Some(Open { batch, aside });
+    }
+
+    /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
+    pub(super) async fn end(&mut self, open: Open, verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+        let pool = Arc::clone(&self.pool);
+        let mut account = Account::default();
+        self.bring_up_to_date(&open, &mut account);
+        let settlement = account.settlement(&open);
+        let Some(session) = self.session.take() else {
+            pool.verdicts.add_all(verdicts);
+            return self.recover(open, account, None).await;
+        };
+        // The next transaction begins when nothing else is under way on its connection.
+        let wanted = if verdicts.is_empty() { wanted } else { 0 };
+        let results = Results::of(&verdicts);
+        // The first of them sends all that it has, up to the commit, before the others send anything.
+        let (settled, stored, claimed) = tokio::join!(
+            biased;
+            session.settle(&pool.owner, &settlement),
+            results.store(&session, &pool.owner),
+            self.claim(&session, lane, wanted),
+        );
+        if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
+            self.session = Some(session);
+        } else {
+            session.discard();
+        }
+        let claim_error = match claimed {
+            // By the express lane, what it has locked is free again with the connection.
+            Ok(_) if lane == Lane::Express && self.session.is_none() => {
+                pool.look.store(true, Ordering::Release);
+                None
+            }
+            Ok(jobs) => {
+                self.accept(jobs, lane, wanted, false);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        match settled {
+            Ok(()) => {
+                self.store_backoff.succeeded();
+                self.committed(open, account);
+                self.after_store(stored, verdicts).await;
+            }
+            Err(error) => {
+                match stored {
+                    Ok(()) => self.settled(verdicts, 0),
+                    Err(_) => pool.verdicts.add_all(verdicts),
+                }
+                self.recover(open, account, Some(error)).await;
+            }
+        }
+        if let Some(error) = claim_error {
+            self.claim_failed(&error).await;
+        }
+    }
+
+    /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
+    fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
+        let withdrawn = self.pool.held.withdraw(&open.batch);
+        if !withdrawn.is_empty() && !self.pool.closing.is_cancelled() {
+            self.pool.speed.stalled(BOUND);
+            self.pool.look.store(true, Ordering::Release);
+        }
+        account.withdrawn.extend(withdrawn.iter().map(|held| held.job.id));
+        account.verdicts.extend(open.batch.take_verdicts());
+    }
+
+    fn committed(&self, open: Open, account: Account) {
+        let pool = &self.pool;
+        let late = open.batch.committed();
+        if !late.is_empty() {
+            pool.verdicts.add_all(late);
+            pool.wake();
+        }
+        self.settled(account.verdicts, account.withdrawn.len());
+        pool.held.add(open.aside, None);
+        pool.open_slots();
+    }
+
+    /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
+    /// taken, and ends as it was meant to. Tries for as long as it takes.
+    async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+        loop {
+            if let Some(error) = &error {
+                self.store_backoff.wait(error).await;
+            }
+            self.bring_up_to_date(&open, &mut account);
+            let in_ascii = error.as_ref().is_some_and(beyond_encoding);
+            match self.end_once_more(&mut open, &mut account, in_ascii).await {
+                Ok(()) => {
+                    self.store_backoff.succeeded();
+                    return self.committed(open, account);
+                }
+                Err(again) => error = Some(again),
+            }
+        }
+    }
+
+    async fn end_once_more(
+        &mut self,
+        open: &mut Open,
+        account: &mut Account,
+        in_ascii: bool,
+    ) -> Result<(), QueueError> {
+        let session = self.connected(Lane::Express).await?;
+        let again = match session.lock_again(&self.pool.owner, &open.ids(), &open.attempts()).await {
+            Ok(again) => again,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
+        let mut settlement = account.settlement(open);
+        // Where some are marked, the commit has come through, and nothing of this is left to do.
+        let available: HashSet<i64> = again.available.into_iter().collect();
+        settlement.done.retain(|id| available.contains(id));
+        settlement.failed.retain(|failed| available.contains(&failed.id));
+        settlement.marked.retain(|id| available.contains(id));
+        settlement.in_ascii = in_ascii;
+        if let Err(error) = session.settle(&self.pool.owner, &settlement).await {
+            session.discard();
+            return Err(error);
+        }
+        // Those that the lost commit has marked may have ended since.
+        let before: HashSet<i64> = again.marked.into_iter().collect();
+        let (of_marked, rest) = account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.id));
+        account.verdicts = rest;
+        let of_marked: Vec<Verdict> = of_marked;
+        self.pool.verdicts.add_all(of_marked);
+        // What is neither marked now nor was before belongs to somebody else.
+        let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
+        let lost = open.aside.len();
+        open.aside.retain(|held| marked.contains(&held.job.id));
+        self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
+        self.session = Some(session);
+        Ok(())
+    }
+}
