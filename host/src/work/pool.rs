@@ -78,6 +78,8 @@ pub struct Pool {
     registered: ArcSwap<Registered>,
     /// Whether most of the jobs that were claimed last could have taken the express lane.
     pub(super) prefers_express: AtomicBool,
+    /// The next claim is a marked one whatever suits.
+    pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
     pub(super) front_is_bound: AtomicBool,
     /// Whether the last claim brought nothing.
@@ -132,6 +134,7 @@ impl Pool {
             help: Notify::new(),
             registered: ArcSwap::from_pointee(Registered::unknown()),
             prefers_express: AtomicBool::new(false),
+            marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             turns: AtomicUsize::new(0),

@@ -25,6 +25,8 @@ use crate::queue::{QueueError, Session};
 
 /// The most jobs that one statement claims or completes.
 const LARGEST_BATCH: usize = 500;
+/// How many marked ones it claims where the express lane suits.
+const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
 const MOST_AHEAD: usize = 2 * LARGEST_BATCH;
 /// A marked job that has waited for a slot this long goes back.
@@ -131,8 +133,11 @@ impl Line {
             Lane::Marked => {
                 let ahead = pool.speed.ahead(slots).min(MOST_AHEAD);
                 pool.low_water.store(ahead / 2, Ordering::Release);
+                // A claim in between is to cost the express lane little.
+                let glance = pool.suits_express() && !pool.registered().in_this_process;
+                let most = if glance { GLANCE } else { LARGEST_BATCH };
                 let enough = held > free && held > ahead / 2;
-                if enough { 0 } else { (free + ahead).saturating_sub(held).min(LARGEST_BATCH) }
+                if enough && !glance { 0 } else { (free + ahead).saturating_sub(held).min(most) }
             }
             // One batch runs while another one is stored and claimed.
             Lane::Express => {
