@@ -13,6 +13,8 @@ mod upgrades;
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// Short jobs, each written once.
+mod express;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
 // The way to the database.

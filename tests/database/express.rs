@@ -202,7 +202,7 @@ async fn what_ends_the_connection_leaves_the_jobs_as_they_were() {
 async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again() {
     let bench = Bench::new().await;
     let added = bench.add(6).await;
-    let [untouched, done, failed, marked, taken, locked] = added[..] else { panic!() };
+    let [untouched, done, failed, marked, taken, going] = added[..] else { panic!() };
     assert_eq!(bench.lock(6).await.len(), 6);
     let settlement = Settlement {
         done: vec![done],
@@ -215,12 +215,15 @@ async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again()
     let sql = format!(
         "update graphile_worker._private_jobs set locked_by = 'w', locked_at = now(), attempts = 1 where id = {taken}"
     );
+    client.batch_execute(&sql).await.unwrap();
     client
-        .batch_execute(&format!(
-            "{sql}; begin; select from graphile_worker._private_jobs where id = {locked} for update"
-        ))
+        .batch_execute(&format!("begin; delete from graphile_worker._private_jobs where id = {going}"))
         .await
         .unwrap();
-    let again = bench.another_session().await.lock_again("me", &added, &[1; 6]).await.unwrap();
+    let session = bench.another_session().await;
+    let again = tokio::spawn(async move { session.lock_again("me", &added, &[1; 6]).await.unwrap() });
+    bench.test.wait_until_blocked().await;
+    client.batch_execute("commit").await.unwrap();
+    let again = again.await.unwrap();
     assert_eq!((again.available, again.marked), (vec![untouched], vec![marked]));
 }

@@ -70,14 +70,14 @@ from unnest($1, $2, $3, $4) as failure (id, message, permanent, payload)
 where job.id = failure.id";
 
 /// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
-/// marked already; what somebody else has taken is locked, or differs.
+/// marked already; what somebody else has taken differs when that transaction has ended, which is waited for.
 const LOCK_AGAIN: &str = "
 select job.id, job.locked_by is not null
 from @schema@._private_jobs as job
 join unnest($2, $3) as mine (id, attempts) on mine.id = job.id
 where (job.is_available = true and job.attempts + 1 = mine.attempts)
   or (job.locked_by = $1 and job.attempts = mine.attempts)
-for update of job skip locked";
+for update of job";
 
 /// What becomes of the jobs of one transaction. Those that are in none of these stay as they were.
 #[derive(Debug, Default)]
@@ -172,7 +172,7 @@ impl Session {
     pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
-        self.command(LOCK, "begin").await?;
+        self.command(LOCK, "begin; set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();
         for row in rows {

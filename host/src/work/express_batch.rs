@@ -16,15 +16,16 @@ pub(super) const BOUND: Duration = Duration::from_millis(30);
 /// The same where jobs of the marked lane wait for the commit.
 const SHORT_BOUND: Duration = Duration::from_millis(5);
 
-/// The jobs that were locked by one transaction and may run in it.
+/// The jobs that were locked by one transaction.
 #[derive(Debug)]
 pub(super) struct ExpressBatch {
+    /// In ascending order.
     ids: Vec<i64>,
     /// The attempt under way, of each of them.
     attempts: Vec<i16>,
     deadline: Instant,
     state: Mutex<State>,
-    /// All have ended.
+    /// All that run have ended.
     ended: Notify,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct ExpressBatch {
 struct State {
     phase: Phase,
     verdicts: Vec<Verdict>,
-    /// How many have not ended yet.
+    /// How many of those that run have not ended yet.
     left: usize,
 }
 
@@ -48,10 +49,11 @@ enum Phase {
 }
 
 impl ExpressBatch {
-    /// Of jobs by id and attempt; `hurry`: others wait for the commit.
-    pub(super) fn new(jobs: impl ExactSizeIterator<Item = (i64, i16)>, hurry: bool) -> Self {
-        let left = jobs.len();
-        let (ids, attempts) = jobs.unzip();
+    /// Of jobs by id and attempt, of which so many run before the commit. If others wait for it, it comes sooner.
+    pub(super) fn new(mut jobs: Vec<(i64, i16)>, left: usize) -> Self {
+        let hurry = left < jobs.len();
+        jobs.sort_unstable();
+        let (ids, attempts) = jobs.into_iter().unzip();
         Self {
             ids,
             attempts,
@@ -63,6 +65,16 @@ impl ExpressBatch {
 
     pub(super) fn ids(&self) -> &[i64] {
         &self.ids
+    }
+
+    /// Whether it has one of these jobs. Where its connection was lost and nobody noticed yet, they can be claimed again.
+    pub(super) fn shares(&self, ids: impl Iterator<Item = i64>) -> bool {
+        let (Some(first), Some(last)) = (self.ids.first(), self.ids.last()) else { return false };
+        ids.filter(|id| (first..=last).contains(&id)).any(|id| self.has(id))
+    }
+
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.ids.binary_search(&id).is_ok()
     }
 
     pub(super) fn attempts(&self) -> &[i16] {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,7 +19,8 @@ use tracing::Level;
 
 use super::{
     execution::run_slot,
-    held::HeldJobs,
+    express_batch::ExpressBatch,
+    held::{HeldJob, HeldJobs},
     line::{Line, Place},
     locks::look_after_locks,
     registered::Registered,
@@ -78,6 +79,8 @@ pub struct Pool {
     registered: ArcSwap<Registered>,
     /// Whether most of the jobs that were claimed last could have taken the express lane.
     pub(super) prefers_express: AtomicBool,
+    /// The transactions of the express lane that are open.
+    open: Mutex<Vec<Arc<ExpressBatch>>>,
     /// The next claim is a marked one whatever suits.
     pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
@@ -134,6 +137,7 @@ impl Pool {
             help: Notify::new(),
             registered: ArcSwap::from_pointee(Registered::unknown()),
             prefers_express: AtomicBool::new(false),
+            open: Mutex::default(),
             marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
             idle: AtomicBool::new(false),
@@ -211,6 +215,27 @@ impl Pool {
                 self.opened.fetch_sub(1, Ordering::AcqRel);
             }
         }
+    }
+
+    pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().push(Arc::clone(batch));
+    }
+
+    pub(super) fn ended(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().retain(|open| !Arc::ptr_eq(open, batch));
+    }
+
+    /// Leaves out what the pool has already: jobs of a transaction whose connection was lost a moment ago.
+    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
+        for open in &*self.open_batches() {
+            if open.shares(jobs.iter().map(|held| held.job.id)) {
+                jobs.retain(|held| !open.has(held.job.id));
+            }
+        }
+    }
+
+    fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A slot has taken a job.

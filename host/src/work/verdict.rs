@@ -107,6 +107,12 @@ impl Results {
 }
 
 impl Verdict {
+    /// Of a job without a queue that is marked and was never run. Nobody hears of it.
+    pub(super) fn never_begun(id: i64) -> Self {
+        let kind = VerdictKind::Return { reason: "" };
+        Self { id, task_id: 0, job_queue_id: None, map: 0, took: Duration::ZERO, kind, run: None }
+    }
+
     /// The queue of the job is free once this is stored.
     pub(super) fn frees_a_queue(&self) -> bool {
         self.job_queue_id.is_some()

@@ -117,7 +117,7 @@ impl Line {
     }
 
     /// Hands out what a claim brought.
-    pub(super) fn accept(&mut self, jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
+    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
         if wanted == 0 {
             return;
         }
@@ -125,8 +125,9 @@ impl Line {
         self.last_claim = Instant::now();
         let pool = Arc::clone(&self.pool);
         let claimed = jobs.len();
+        pool.without_open(&mut jobs);
         pool.idle.store(claimed == 0, Ordering::Relaxed);
-        pool.unsettled.fetch_add(claimed, Ordering::AcqRel);
+        pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
         if claimed == 0 {
             pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
             if pool.mode == Mode::Once && idle_before && lane == Lane::Marked {
