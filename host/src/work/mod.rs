@@ -15,6 +15,7 @@ mod line;
 mod locks;
 mod plugin_jobs;
 mod pool;
+mod refetching;
 mod registered;
 mod speed;
 mod verdict;

@@ -23,6 +23,7 @@ use super::{
     held::{HeldJob, HeldJobs},
     line::{Line, Place},
     locks::look_after_locks,
+    refetching::Refetching,
     registered::Registered,
     speed::Speed,
     verdict::Verdicts,
@@ -81,6 +82,8 @@ pub struct Pool {
     pub(super) prefers_express: AtomicBool,
     /// The transactions of the express lane that are open.
     open: Mutex<Vec<Arc<ExpressBatch>>>,
+    /// The wait after a claim that brought few jobs.
+    pub(super) refetch: Refetching,
     /// The next claim is a marked one whatever suits.
     pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
@@ -128,7 +131,6 @@ impl Pool {
             owner,
             id,
             mode,
-            settings,
             database,
             tasks,
             events,
@@ -146,13 +148,15 @@ impl Pool {
             held: HeldJobs::new(),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
-            verdicts: Verdicts::default(),
+            verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
             unsettled: AtomicUsize::new(0),
             slots: TaskTracker::new(),
             opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
             closing: stop.graceful.child_token(),
             stop,
+            refetch: Refetching::default(),
+            settings,
         })
     }
 
@@ -277,8 +281,12 @@ impl Pool {
     fn heard(&self, notification: &Notification) {
         match notification {
             Notification::JobsAdded(count) if *count == 0 => {}
+            Notification::JobsAdded(count) => {
+                self.refetch.heard(*count);
+                self.nudge();
+            }
             // Jobs may have been added while nobody listened.
-            Notification::JobsAdded(_) | Notification::Connected => self.nudge(),
+            Notification::Connected => self.nudge(),
             // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }

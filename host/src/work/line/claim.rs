@@ -34,7 +34,9 @@ impl Pool {
     }
 
     pub(super) fn suits_express(&self) -> bool {
-        self.settings.claim == Claim::Express && self.prefers_express.load(Ordering::Relaxed)
+        self.settings.claim == Claim::Express
+            && self.settings.local_queue.is_none()
+            && self.prefers_express.load(Ordering::Relaxed)
     }
 }
 
@@ -133,6 +135,9 @@ impl Line {
             if pool.mode == Mode::Once && idle_before && lane == Lane::Marked {
                 pool.closing.cancel();
             }
+        }
+        if let Some(settings) = pool.settings.refetch() {
+            pool.refetch.claimed(claimed, claimed == wanted, settings);
         }
         if claimed == wanted {
             // There are more.

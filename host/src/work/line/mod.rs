@@ -92,7 +92,7 @@ impl Line {
             }
             let lane = self.pool.lane();
             let wanted = self.wanted(lane);
-            let verdicts = self.pool.verdicts.take(LARGEST_BATCH);
+            let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
             if let Some(open) = self.open.take() {
                 self.end(open, verdicts, lane, wanted).await;
             } else if !verdicts.is_empty() || wanted > 0 {
@@ -129,6 +129,11 @@ impl Line {
         let slots = pool.settings.concurrency;
         let free = slots.saturating_sub(pool.held.running());
         let held = pool.held.count() + pool.asked.load(Ordering::Acquire);
+        if let Some(queue) = &pool.settings.local_queue {
+            let waits = held >= free.max(1) || pool.refetch.until().is_some();
+            pool.low_water.store(0, Ordering::Release);
+            return if waits { 0 } else { queue.size.max(free).min(MOST_AHEAD) };
+        }
         match lane {
             Lane::Marked => {
                 let ahead = pool.speed.ahead(slots).min(MOST_AHEAD);
@@ -148,6 +153,10 @@ impl Line {
         }
     }
 
+    fn held_limit(&self) -> Duration {
+        self.pool.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
+    }
+
     fn is_over(&self) -> bool {
         let all_settled = || self.pool.unsettled.load(Ordering::Acquire) == 0;
         self.pool.closing.is_cancelled() && (self.place == Place::Second || all_settled())
@@ -165,9 +174,9 @@ impl Line {
         let closing = pool.closing.is_cancelled();
         let poll =
             (!closing && !pool.look.load(Ordering::Acquire)).then(|| self.last_claim + pool.settings.poll_interval);
-        let limit = pool.held.waiting_since().map(|since| since + HELD_LIMIT);
+        let limit = pool.held.waiting_since().map(|since| since + self.held_limit());
         let alarm = async {
-            match [poll, limit].into_iter().flatten().min() {
+            match [poll, limit, pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -189,7 +198,7 @@ impl Line {
         if pool.held.count() == 0 {
             return;
         }
-        let closing = pool.closing.is_cancelled();
+        let (closing, limit) = (pool.closing.is_cancelled(), self.held_limit());
         let map = pool.tasks.load();
         let reason = |held: &HeldJob, waited| {
             if closing {
@@ -197,12 +206,12 @@ impl Line {
             } else if held.map != map.epoch() && map.get(&held.task).is_none() {
                 Some("no plugin has this task any more")
             } else {
-                (waited >= HELD_LIMIT).then_some("it has waited too long for others to end")
+                (waited >= limit).then_some("it has waited too long for others to end")
             }
         };
         let mut stalled = false;
         for (held, waited) in pool.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
-            stalled |= waited >= HELD_LIMIT;
+            stalled |= waited >= limit;
             pool.verdicts.add(Verdict {
                 id: held.job.id,
                 task_id: held.job.task_id,
@@ -214,7 +223,7 @@ impl Line {
             });
         }
         if stalled && !closing {
-            pool.speed.stalled(HELD_LIMIT);
+            pool.speed.stalled(limit);
         }
     }
 
