@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     Claim, Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LocalQueue, LogFormat, LogSettings, Origin,
-    PLUGIN_SETTINGS, PluginLookup, PluginSetting, Purpose, SETTINGS, Setting, Settings, Value, WorkerSettings, check,
+    PLUGIN_SETTINGS, PluginLookup, PluginSetting, Purpose, Refetch, SETTINGS, Setting, Settings, Value, WorkerSettings,
+    check,
 };
 use crate::{
     plugin::{Isolation, PluginSettings},
