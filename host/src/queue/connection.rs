@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Instant,
 };
 
 use deadpool::managed::{self, Pool, PoolError, RecycleError};
@@ -16,6 +15,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    claim::Memory,
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     retry::Retries,
@@ -73,8 +73,8 @@ struct Inner {
     quoted_schema: String,
     /// Statements with the schema's name in them, by the text they have in our source.
     rendered: Mutex<HashMap<&'static str, Arc<str>>>,
-    /// Until when it is not worth looking behind the queues at the front: see `get_jobs`.
-    second_look: Mutex<Option<Instant>>,
+    /// Where claims begin.
+    memory: Memory,
 }
 
 impl Database {
@@ -93,7 +93,7 @@ impl Database {
             quoted_schema: quote_identifier(&settings.schema),
             schema: settings.schema,
             rendered: Mutex::default(),
-            second_look: Mutex::default(),
+            memory: Memory::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -130,8 +130,8 @@ impl Database {
         rendered.entry(sql).or_insert_with(|| sql.replace("@schema@", &self.inner.quoted_schema).into()).clone()
     }
 
-    pub(super) fn second_look(&self) -> &Mutex<Option<Instant>> {
-        &self.inner.second_look
+    pub(super) fn memory(&self) -> &Memory {
+        &self.inner.memory
     }
 }
 

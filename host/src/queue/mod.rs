@@ -21,6 +21,7 @@ mod add_job;
 mod add_jobs;
 mod adding;
 mod administer_jobs;
+mod claim;
 mod cleanup;
 mod complete_jobs;
 mod cron;

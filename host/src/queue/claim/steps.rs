@@ -1,0 +1,57 @@
+//! The steps of a walk, as parameters of a statement: one for each known priority, with the gap before it.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::frontier::{Frontier, Place};
+
+/// A priority that no job can have, for the gap behind the last known one.
+const BEYOND: i32 = i16::MAX as i32 + 1;
+
+/// One row for each step, column by column.
+#[derive(Debug)]
+pub(in crate::queue) struct Steps {
+    /// The priority of the step before: between the two there may be others that nobody has seen yet.
+    below: Vec<i32>,
+    priority: Vec<i32>,
+    /// Where the walk over jobs without a queue begins in this priority.
+    free_at: Vec<Option<SystemTime>>,
+    free_id: Vec<Option<i64>>,
+    /// And the one over jobs in queues.
+    queued_at: Vec<Option<SystemTime>>,
+}
+
+impl Steps {
+    /// For both walks at once, or for the first alone.
+    pub(in crate::queue) fn new(free: &Frontier, queued: Option<&Frontier>) -> Self {
+        let walks = || queued.into_iter().chain([free]);
+        let known: BTreeSet<i16> = walks().flat_map(Frontier::priorities).collect();
+        let priority: Vec<i32> = known.iter().map(|priority| i32::from(*priority)).chain([BEYOND]).collect();
+        let below =
+            [i32::from(i16::MIN) - 1].into_iter().chain(priority.iter().copied()).take(priority.len()).collect();
+        // Beyond the last one nothing was walked.
+        let places = |walk: &Frontier| -> Vec<Place> {
+            known.iter().map(|priority| walk.place(*priority)).chain([Place::default()]).collect()
+        };
+        let (free, queued) = (places(free), queued.map(places).unwrap_or_default());
+        Self {
+            free_at: free.iter().map(|place| place.run_at).collect(),
+            free_id: free.iter().map(|place| place.id).collect(),
+            queued_at: queued.iter().map(|place| place.run_at).collect(),
+            below,
+            priority,
+        }
+    }
+
+    /// The columns, in the order of the fields.
+    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 5] {
+        [
+            (&self.below, Type::INT4_ARRAY),
+            (&self.priority, Type::INT4_ARRAY),
+            (&self.free_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.free_id, Type::INT8_ARRAY),
+            (&self.queued_at, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
+}
