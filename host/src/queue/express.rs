@@ -7,43 +7,48 @@
 //! Until the commit, others see the jobs as they were before, and pass over them because their rows are locked. Whatever ends
 //! the connection before that leaves them as they were: available.
 
-use std::sync::LazyLock;
+use std::{
+    sync::LazyLock,
+    time::{Instant, SystemTime},
+};
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Conditions, FailedJob, Job, QueueError, Session, fail_jobs::Failures};
+use super::{
+    Conditions, FailedJob, Job, QueueError, Session,
+    claim::{FREE, STEPS, form, forms, lock},
+    fail_jobs::Failures,
+};
 
 const LOCK: &str = "lock jobs";
 const SETTLE: &str = "store the results of jobs";
 
-/// $1 ids of tasks, $2 how many, then what the [`Conditions`] need. The inner limit tells the planner that few rows are
-/// wanted, so that it walks along the index instead of sorting all that is waiting; the outer one is what ends the walk.
+/// $1 ids of tasks, $2 how many, $3 to $7 the steps of the walk, then what the [`Conditions`] need. When it began and when it
+/// came to each row, it says in the last columns.
 const SELECT: &str = "
-select *
-from (
-  select
-    job.id, job.task_id, null::int4, null::text, job.payload::text, job.priority, job.run_at,
-    (job.attempts + 1)::int2, job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision,
-    job.flags::text
-  from @schema@._private_jobs as job
-  where job.is_available = true
-    and job.job_queue_id is null
-    and job.run_at <= @now@
-    and job.task_id = any ($1)@allowed@
-  order by job.priority, job.run_at
-  limit 1000
-  for update skip locked
+with @step_part@
+select first.*, statement_timestamp(), clock_timestamp()
+from (@free_part@
 ) as first
 limit $2";
 
-/// The statement for these conditions, without those that are not needed.
+/// As [`Job::from_row`] reads them.
+const COLUMNS: &str = "
+            job.id, job.task_id, null::int4 as job_queue_id, null::text as queue_name, job.payload::text as payload,
+            job.priority, job.run_at, (job.attempts + 1)::int2 as attempts, job.max_attempts, job.last_error,
+            job.created_at, job.updated_at, job.key, job.revision, job.flags::text as flags";
+
+/// The statement for these conditions.
 fn select(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
-        let allowed = "\n    and (job.flags ?| $3) is not true";
-        [("", "now()"), (allowed, "now()"), ("", "$3"), (allowed, "$4")]
-            .map(|(allowed, now)| SELECT.replace("@allowed@", allowed).replace("@now@", now))
+        let text = SELECT
+            .replace("@step_part@", STEPS.trim_start())
+            .replace("@free_part@", FREE)
+            .replace("@steps@", "$3, $4, $5, $6, $7) as step (below, priority, free_at, free_id, queued_at")
+            .replace("@columns@", COLUMNS.trim_start());
+        forms(&text, 1, 8)
     });
-    &FORMS[usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())]
+    &FORMS[form(conditions)]
 }
 
 /// $1 ids.
@@ -108,8 +113,11 @@ impl Session {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
         let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
+        let steps =
+            [Type::INT4_ARRAY, Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::INT8_ARRAY, Type::TIMESTAMPTZ_ARRAY];
+        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(steps).collect();
         let (lock, delete, mark, fail) = tokio::join!(
-            self.prepare_ahead(LOCK, select(Conditions::default()), &[Type::INT4_ARRAY, Type::INT8]),
+            self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
             self.prepare_ahead(SETTLE, FAIL, &failures),
@@ -128,23 +136,29 @@ impl Session {
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(4);
+        let frontiers = self.database().memory().of(task_ids, conditions);
+        let (begun, steps) = lock(&frontiers).begin_free(Instant::now());
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(9);
         parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&limit, Type::INT8)]);
-        if !conditions.forbidden_flags.is_empty() {
-            parameters.push((&conditions.forbidden_flags, Type::TEXT_ARRAY));
-        }
-        if let Some(now) = &conditions.now {
-            parameters.push((now, Type::TIMESTAMPTZ));
-        }
-        let (begun, rows) = tokio::join!(
+        parameters.extend(steps.parameters());
+        parameters.extend(conditions.parameters());
+        let (transaction, rows) = tokio::join!(
             biased;
             self.command(LOCK, "begin"),
             self.query_as_part(LOCK, select(conditions), &parameters)
         );
-        begun?;
+        transaction?;
         let rows = rows?;
         let read = |error: tokio_postgres::Error| QueueError::statement(LOCK, &error);
-        rows.iter().map(|row| Job::from_row(row).map_err(read)).collect()
+        let jobs = rows.iter().map(Job::from_row).collect::<Result<Vec<Job>, _>>().map_err(read)?;
+        if let Some(last) = rows.last() {
+            let began: SystemTime = last.try_get(15).map_err(read)?;
+            let ended: SystemTime = last.try_get(16).map_err(read)?;
+            let took = ended.duration_since(began).unwrap_or_default();
+            let full = i64::try_from(jobs.len()).is_ok_and(|jobs| jobs >= limit);
+            lock(&frontiers).ended_free(begun, &jobs, full, conditions.now.unwrap_or(began), took, Instant::now());
+        }
+        Ok(jobs)
     }
 
     /// Stores what became of the jobs, and commits. All statements are sent at the first poll.

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -84,6 +84,8 @@ pub struct Pool {
     open: Mutex<Vec<Arc<ExpressBatch>>>,
     /// The wait after a claim that brought few jobs.
     pub(super) refetch: Refetching,
+    /// When a claim could bring jobs again although nothing has changed: there are some that the last one did not look at.
+    again: Mutex<Option<Instant>>,
     /// The next claim is a marked one whatever suits.
     pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
@@ -140,6 +142,7 @@ impl Pool {
             registered: ArcSwap::from_pointee(Registered::unknown()),
             prefers_express: AtomicBool::new(false),
             open: Mutex::default(),
+            again: Mutex::default(),
             marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
             idle: AtomicBool::new(false),
@@ -219,6 +222,14 @@ impl Pool {
                 self.opened.fetch_sub(1, Ordering::AcqRel);
             }
         }
+    }
+
+    pub(super) fn look_again_at(&self, when: Option<Instant>) {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner) = when;
+    }
+
+    pub(super) fn looks_again(&self) -> Option<Instant> {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {

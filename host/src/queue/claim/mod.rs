@@ -18,7 +18,7 @@ use self::waiting::{Offer, Waiting};
 pub(super) use self::{
     answer::Answer,
     frontier::{Begun, End, Frontier, Walk},
-    statement::claim_statement,
+    statement::{FREE, STEPS, claim_statement, form, forms},
     steps::Steps,
 };
 use super::{Conditions, Job};
@@ -135,6 +135,31 @@ impl Frontiers {
             Walk { end, cut_short: false, took: answer.free_took, jobs: free().count(), priorities: &priorities };
         self.free.ended(begin.free, walk, now);
         self.queued_ended(begin, answer, last, width, &priorities, now) && !full
+    }
+
+    /// For a walk over jobs without a queue alone.
+    pub(super) fn begin_free(&mut self, now: Instant) -> (Begun, Steps) {
+        (self.free.begin(now), Steps::new(&self.free, None))
+    }
+
+    /// Such a walk has ended with these jobs, in their order. `due`: up to when jobs were due.
+    pub(super) fn ended_free(
+        &mut self,
+        begun: Begun,
+        jobs: &[Job],
+        full: bool,
+        due: SystemTime,
+        took: Duration,
+        now: Instant,
+    ) {
+        let end = match jobs.last() {
+            Some(last) if full => End::job(last, crowd(jobs.iter(), last), due),
+            _ => End::Everything(due),
+        };
+        let mut priorities: Vec<i16> = jobs.iter().map(|job| job.priority).collect();
+        priorities.dedup();
+        let walk = Walk { end, cut_short: false, took, jobs: jobs.len(), priorities: &priorities };
+        self.free.ended(begun, walk, now);
     }
 
     fn queued_ended(

@@ -75,6 +75,10 @@ impl Line {
         let ((), jobs) = tokio::join!(biased; self.recheck(session, &registered), jobs);
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         let jobs = jobs?;
+        let again = (lane == Lane::Marked && jobs.len() < wanted)
+            .then(|| pool.database.look_again(&registered.ids, conditions))
+            .flatten();
+        pool.look_again_at(again.map(|rest| Instant::now() + rest));
         self.learn_lane(&jobs, registered.map);
         Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
     }

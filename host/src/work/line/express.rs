@@ -150,6 +150,7 @@ impl Line {
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
     async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+        self.pool.database.look_everywhere();
         let mut first = true;
         loop {
             // The connection may be the only one that was lost.

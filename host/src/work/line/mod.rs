@@ -172,8 +172,10 @@ impl Line {
             return;
         }
         let closing = pool.closing.is_cancelled();
-        let poll =
-            (!closing && !pool.look.load(Ordering::Acquire)).then(|| self.last_claim + pool.settings.poll_interval);
+        let poll = (!closing && !pool.look.load(Ordering::Acquire)).then(|| {
+            let poll = self.last_claim + pool.settings.poll_interval;
+            pool.looks_again().map_or(poll, |again| again.min(poll))
+        });
         let limit = pool.held.waiting_since().map(|since| since + self.held_limit());
         let alarm = async {
             match [poll, limit, pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
@@ -305,6 +307,10 @@ impl Line {
     fn settled(&self, verdicts: Vec<Verdict>, withdrawn: usize) {
         let pool = &self.pool;
         pool.speed.learn(&verdicts);
+        if withdrawn > 0 || verdicts.iter().any(|verdict| matches!(verdict.kind, VerdictKind::Return { .. })) {
+            // They stand where they stood.
+            pool.database.look_everywhere();
+        }
         pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
         if pool.mode == Mode::Once || verdicts.iter().any(Verdict::frees_a_queue) {
             pool.look.store(true, Ordering::Release);
