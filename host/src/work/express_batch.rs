@@ -124,3 +124,55 @@ impl ExpressBatch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::verdict::VerdictKind;
+
+    fn verdict(id: i64) -> Verdict {
+        Verdict {
+            id,
+            task_id: 1,
+            job_queue_id: None,
+            map: 1,
+            took: Duration::ZERO,
+            kind: VerdictKind::Complete,
+            run: None,
+        }
+    }
+
+    fn ids(verdicts: &[Verdict]) -> Vec<i64> {
+        verdicts.iter().map(|verdict| verdict.id).collect()
+    }
+
+    #[tokio::test]
+    async fn verdicts_go_into_the_transaction_until_it_ends_and_to_the_marked_jobs_after_the_commit() {
+        let batch = ExpressBatch::new(vec![(3, 1), (1, 1), (2, 2)], 3);
+        assert_eq!((batch.ids(), batch.attempts()), (&[1, 2, 3][..], &[1, 2, 1][..]));
+        assert!(batch.report(verdict(1)).is_none());
+        assert_eq!(ids(&batch.take_verdicts()), [1]);
+        assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
+        assert_eq!(ids(&batch.committed()), [2]);
+        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.id), Some(3));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_last_job_or_when_its_time_is_up() {
+        let began = tokio::time::Instant::now();
+        let batch = ExpressBatch::new(vec![(1, 1)], 1);
+        batch.ended().await;
+        assert!(began.elapsed() >= BOUND / 2, "it waited");
+        batch.report(verdict(1));
+        batch.ended().await;
+        ExpressBatch::new(vec![(1, 1)], 0).ended().await;
+    }
+
+    #[test]
+    fn it_knows_its_jobs() {
+        let batch = ExpressBatch::new(vec![(10, 1), (30, 1), (20, 1)], 2);
+        assert!(batch.has(30) && !batch.has(25));
+        assert!(batch.shares([5, 20].into_iter()));
+        assert!(!batch.shares([5, 25, 35].into_iter()));
+    }
+}
