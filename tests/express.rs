@@ -222,3 +222,19 @@ async fn a_job_that_takes_the_host_down_uses_up_its_attempts() {
         place.database.execute("update graphile_worker._private_jobs set locked_by = null, locked_at = null").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_queues_are_found_among_many_short_ones() {
+    let place = Workplace::new().await;
+    let host = place.host(place.command().args(["--log-level", "info", "--poll-interval", "1h"])).await;
+    place.warm_up().await;
+    let sql = "select count(graphile_worker.add_job('echo', '{\"n\": -1}', queue_name := 'serial')) from generate_series(1, 20)";
+    place.add_many(1_000, "{}").await;
+    place.database.id_of(sql, &[]).await;
+    place.add_many(20_000, "{}").await;
+    place.database.wait_until_no_jobs().await;
+    host.stop().await;
+    let entries = place.ledger.entries();
+    let last = entries.iter().rposition(|entry| entry.queue.is_some()).expect("they ran");
+    assert!(last < entries.len() / 2, "jobs in queues wait for those behind them: {last} of {}", entries.len());
+}

@@ -23,6 +23,10 @@ use super::{
 const LOCK: &str = "lock jobs";
 const SETTLE: &str = "store the results of jobs";
 
+/// Whatever the database has for a default: the locks are all the isolation that is needed, and stricter levels would have
+/// transactions fail.
+const BEGIN: &str = "begin isolation level read committed";
+
 /// $1 ids of tasks, $2 how many, $3 to $7 the steps of the walk, then what the [`Conditions`] need. When it began and when it
 /// came to each row, it says in the last columns.
 const SELECT: &str = "
@@ -144,7 +148,7 @@ impl Session {
         parameters.extend(conditions.parameters());
         let (transaction, rows) = tokio::join!(
             biased;
-            self.command(LOCK, "begin"),
+            self.command(LOCK, BEGIN),
             self.query_as_part(LOCK, select(conditions), &parameters)
         );
         transaction?;
@@ -186,7 +190,7 @@ impl Session {
     pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
-        self.command(LOCK, "begin; set local lock_timeout = '1s'").await?;
+        self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();
         for row in rows {

@@ -29,7 +29,7 @@ impl Pool {
     /// could not have taken it.
     pub(super) fn lane(&self) -> Lane {
         let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
-        let in_turn = self.turns.load(Ordering::Relaxed).is_multiple_of(MARKED_TURN);
+        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
         if express && !in_turn { Lane::Express } else { Lane::Marked }
     }
 
@@ -58,7 +58,6 @@ impl Line {
             return Ok(Vec::new());
         }
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
-        pool.turns.fetch_add(1, Ordering::Relaxed);
         if lane == Lane::Marked {
             pool.marked_next.store(false, Ordering::Release);
         }
@@ -142,6 +141,10 @@ impl Line {
         }
         if let Some(settings) = pool.settings.refetch() {
             pool.refetch.claimed(claimed, claimed == wanted, settings);
+        }
+        if claimed == wanted || lane == Lane::Marked {
+            // Where few jobs come, each claim by express is followed by a marked one anyway.
+            pool.turns.fetch_add(1, Ordering::Relaxed);
         }
         if claimed == wanted {
             // There are more.

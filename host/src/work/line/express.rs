@@ -9,6 +9,7 @@ use super::{Lane, Line, claim::fits_express};
 use crate::{
     queue::{QueueError, Settlement, beyond_encoding},
     work::{
+        ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         verdict::{Results, Verdict},
@@ -77,8 +78,9 @@ impl Line {
             pool.verdicts.add_all(verdicts);
             return self.recover(open, account, None).await;
         };
-        // The next transaction begins when nothing else is under way on its connection.
-        let wanted = if verdicts.is_empty() { wanted } else { 0 };
+        // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
+        let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, stored, claimed) = tokio::join!(
