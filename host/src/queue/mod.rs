@@ -34,7 +34,7 @@ mod lock_age;
 mod return_jobs;
 mod task_ids;
 
-pub use adding::{AddedJob, add_job, add_jobs};
+pub use adding::{AddedJob, add_job, add_jobs, add_jobs_unread};
 pub use administer_jobs::{Reschedule, UnlockedWorker};
 pub use cleanup::{CleanedUp, CleanupTask};
 pub use complete_jobs::CompletedJob;
