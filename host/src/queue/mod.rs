@@ -17,6 +17,7 @@ mod new_job;
 mod request_order;
 mod stored_job;
 
+mod add_batch;
 mod add_job;
 mod add_jobs;
 mod adding;
@@ -54,5 +55,6 @@ pub use return_jobs::ReturnedJob;
 pub use stored_job::{JobState, StoredJob};
 pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
+pub(crate) use add_batch::Batch;
 pub(crate) use connection::quote_identifier;
 pub(crate) use error::reason_of;
