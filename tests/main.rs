@@ -51,6 +51,8 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+// Jobs that the lines of a file are.
+mod add_file;
 // Where settings come from, and which of them counts.
 mod settings;
 // Jobs in the hands of administrators: by the command line, and by the library.
