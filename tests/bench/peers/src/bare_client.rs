@@ -34,7 +34,7 @@ pub async fn work(url: &str, lane: Lane) -> Result<()> {
         }
     });
     tokio::select! {
-        stopped = ready_until_stopped() => stopped?
+        stopped = ready_until_stopped() => stopped?,
         ended = working => ended??,
     }
     Ok(())
