@@ -20,6 +20,7 @@ pub(in crate::queue) struct Steps {
     free_id: Vec<Option<i64>>,
     /// And the one over jobs in queues.
     queued_at: Vec<Option<SystemTime>>,
+    queued_id: Vec<Option<i64>>,
 }
 
 impl Steps {
@@ -39,19 +40,21 @@ impl Steps {
             free_at: free.iter().map(|place| place.run_at).collect(),
             free_id: free.iter().map(|place| place.id).collect(),
             queued_at: queued.iter().map(|place| place.run_at).collect(),
+            queued_id: queued.iter().map(|place| place.id).collect(),
             below,
             priority,
         }
     }
 
     /// The columns, in the order of the fields.
-    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 5] {
+    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 6] {
         [
             (&self.below, Type::INT4_ARRAY),
             (&self.priority, Type::INT4_ARRAY),
             (&self.free_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.free_id, Type::INT8_ARRAY),
             (&self.queued_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.queued_id, Type::INT8_ARRAY),
         ]
     }
 }
