@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use deadpool::managed::{self, Pool, PoolError, RecycleError};
@@ -101,7 +104,11 @@ impl Database {
     /// A connection of the pool, new if none is idle. Waits while all are in use.
     pub async fn session(&self) -> Result<Session, QueueError> {
         match self.inner.pool.get().await {
-            Ok(client) => Ok(Session { client, database: self.clone() }),
+            Ok(client) => {
+                // A connection that has been used before has plans that nobody knows the age of.
+                let planned_pages = if managed::Object::metrics(&client).recycle_count == 0 { -1 } else { 0 };
+                Ok(Session { client, database: self.clone(), planned_pages: AtomicI32::new(planned_pages) })
+            }
             Err(PoolError::Backend(error)) => Err(error),
             Err(error) => {
                 Err(QueueError::Connect { server: self.name().to_owned(), reason: error.to_string(), code: None })
@@ -124,10 +131,15 @@ impl Database {
         self.inner.connector.name()
     }
 
-    /// Puts the schema's name into a statement.
+    /// Puts the schema's name into a statement, and for `@jobs@` the table of jobs as a value.
     pub(crate) fn render(&self, sql: &'static str) -> Arc<str> {
+        let schema = &self.inner.quoted_schema;
         let mut rendered = self.inner.rendered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rendered.entry(sql).or_insert_with(|| sql.replace("@schema@", &self.inner.quoted_schema).into()).clone()
+        let render = || {
+            let jobs = format!("'{}._private_jobs'::regclass", schema.replace('\'', "''"));
+            sql.replace("@schema@", schema).replace("@jobs@", &jobs).into()
+        };
+        rendered.entry(sql).or_insert_with(render).clone()
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -161,6 +173,8 @@ impl managed::Manager for Connector {
 pub struct Session {
     client: managed::Object<Connector>,
     database: Database,
+    /// How many pages the table of jobs had when the server began to plan; -1: not known yet.
+    planned_pages: AtomicI32,
 }
 
 impl Session {
@@ -251,6 +265,21 @@ impl Session {
     /// Ends the connection, and with it a transaction that may be open.
     pub(crate) fn discard(self) {
         drop(managed::Object::take(self.client));
+    }
+
+    /// Has the server plan its statements anew if the table of jobs, which has so many pages now, has grown out of their plans.
+    ///
+    /// A plan that was made while the table was almost empty reads all of it, which is the fastest way then. Postgres keeps it
+    /// until the table has been analyzed, up to a minute later.
+    pub(super) async fn plan_for(&self, pages: i32) {
+        let planned = self.planned_pages.load(Ordering::Relaxed);
+        if planned < 0 {
+            self.planned_pages.store(pages, Ordering::Relaxed);
+        } else if pages > planned.saturating_mul(4).saturating_add(50) {
+            self.planned_pages.store(pages, Ordering::Relaxed);
+            // If that fails, so does the next statement.
+            let _ = self.client.batch_execute("discard plans").await;
+        }
     }
 
     /// Prepared at its first use on this connection; or without a name and in one go, if that is not wanted.

@@ -16,7 +16,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session,
-    claim::{FREE, STEPS, form, forms, lock},
+    claim::{FREE, STEPS, Steps, form, forms, lock},
     fail_jobs::Failures,
 };
 
@@ -27,7 +27,7 @@ const SETTLE: &str = "store the results of jobs";
 /// transactions fail.
 const BEGIN: &str = "begin isolation level read committed";
 
-/// $1 ids of tasks, $2 how many, $3 to $7 the steps of the walk, then what the [`Conditions`] need. When it began and when it
+/// $1 ids of tasks, $2 how many, $3 to $8 the steps of the walk, then what the [`Conditions`] need. When it began and when it
 /// came to each row, it says in the last columns.
 const SELECT: &str = "
 with @step_part@
@@ -48,9 +48,12 @@ fn select(conditions: Conditions<'_>) -> &'static str {
         let text = SELECT
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
-            .replace("@steps@", "$3, $4, $5, $6, $7) as step (below, priority, free_at, free_id, queued_at")
+            .replace(
+                "@steps@",
+                "$3, $4, $5, $6, $7, $8) as step (below, priority, free_at, free_id, queued_at, queued_id",
+            )
             .replace("@columns@", COLUMNS.trim_start());
-        forms(&text, 1, 8)
+        forms(&text, 1, 9)
     });
     &FORMS[form(conditions)]
 }
@@ -117,9 +120,7 @@ impl Session {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
         let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
-        let steps =
-            [Type::INT4_ARRAY, Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::INT8_ARRAY, Type::TIMESTAMPTZ_ARRAY];
-        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(steps).collect();
+        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
         let (lock, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),

@@ -14,14 +14,6 @@ const WHAT: &str = "claim jobs";
 /// The most jobs that one statement claims. The number also stands in the statement.
 const MOST: usize = 1000;
 
-/// How many jobs in queues the first statement looks at, for each job that is wanted, and how many times as many each further
-/// one: most of them may be of queues that are busy.
-const WIDTH: usize = 4;
-const WIDER: usize = 4;
-
-/// Once there is something to do, further statements are left to the next call after this time.
-const LONG_ENOUGH: Duration = Duration::from_millis(20);
-
 /// Which of the jobs that wait are not to be claimed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Conditions<'a> {
@@ -60,9 +52,9 @@ impl Session {
     /// Claims up to `limit` jobs of the given tasks for `owner`, the most urgent first; at most 1,000 at a time. A queue
     /// gives at most one job, and none while another one of it is being worked by anyone.
     ///
-    /// Fewer than `limit` means that there are no more at the moment, except behind what earlier claims of this process have
-    /// passed: there, it looks about once in a second at least, and more often where that costs little. See
-    /// [`Database::look_again`].
+    /// Fewer than `limit` means that there are no more at the moment, with two exceptions. It does not look through all of a long
+    /// backlog of busy queues once it has found something. And where earlier claims of this process have passed already, it
+    /// looks about once in a second at least, and more often if that costs little. [`Database::look_again`] tells.
     pub async fn get_jobs(
         &self,
         owner: &str,
@@ -74,28 +66,16 @@ impl Session {
         if limit == 0 || task_ids.is_empty() {
             return Ok(Vec::new());
         }
-        let asked = Instant::now();
         let frontiers = self.database().memory().of(task_ids, conditions);
-        let mut jobs = Vec::new();
-        let mut width = WIDTH * limit;
         loop {
-            let wanted = limit - jobs.len();
-            let begin = lock(&frontiers).begin(Instant::now());
-            let answer = match self.claim(owner, task_ids, wanted, width, &begin, conditions).await {
-                Ok(answer) => answer,
-                // What is claimed is claimed: it has to reach the caller. The next call meets the error again.
-                Err(_) if !jobs.is_empty() => break,
-                Err(error) => return Err(error),
-            };
-            let more = lock(&frontiers).ended(&begin, &answer, wanted, width, Instant::now());
-            jobs.extend(answer.jobs);
-            if !more || (!jobs.is_empty() && asked.elapsed() > LONG_ENOUGH) {
-                break;
+            let begin = lock(&frontiers).begin(limit, Instant::now());
+            let answer = self.claim(owner, task_ids, limit, &begin, conditions).await?;
+            self.plan_for(answer.pages).await;
+            let goes_on = lock(&frontiers).ended(&begin, &answer, limit, Instant::now());
+            if !goes_on || !answer.jobs.is_empty() {
+                return Ok(answer.jobs);
             }
-            width = width.saturating_mul(WIDER);
         }
-        jobs.sort_by_key(|job| (job.priority, job.run_at, job.id));
-        Ok(jobs)
     }
 
     async fn claim(
@@ -103,12 +83,10 @@ impl Session {
         owner: &str,
         task_ids: &[i32],
         limit: usize,
-        width: usize,
         begin: &Begin,
         conditions: Conditions<'_>,
     ) -> Result<Answer, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let width = i64::try_from(width).unwrap_or(i64::MAX);
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(14);
         parameters.extend([
             (&owner as &(dyn ToSql + Sync), Type::TEXT),
@@ -116,7 +94,7 @@ impl Session {
             (&limit, Type::INT8),
         ]);
         parameters.extend(begin.steps.parameters());
-        parameters.push((&width, Type::INT8));
+        parameters.push((&begin.width, Type::INT8));
         parameters.extend(begin.offer.parameters());
         parameters.extend(conditions.parameters());
         let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;

@@ -14,8 +14,12 @@ use std::{
 /// The next lap begins this many times as long after the last one as that took, so that laps have a tenth of the time.
 const REST: u32 = 9;
 
-/// And it is not put off for longer than this.
+/// And it is not put off for longer than this, as long as it does not take a fifth of the time then.
 const LONGEST_REST: Duration = Duration::from_secs(1);
+const SHORTEST_REST: u32 = 4;
+
+/// Laps that bring nothing follow each other ever more slowly: each of them doubles the rest, so many times at most.
+const DOUBLED: u32 = 5;
 
 /// What a walk may take, in all and for each job that it brought, without counting as a cost: there is nothing to be saved.
 const CHEAP: Duration = Duration::from_micros(100);
@@ -39,8 +43,11 @@ pub(in crate::queue) struct Frontier {
     places: BTreeMap<i16, Place>,
     /// Changes when places go back. A walk that began before says nothing of those after.
     version: u64,
-    /// What the lap under way has cost.
+    /// What the lap under way has cost, and how many jobs it brought.
     cost: Duration,
+    jobs: usize,
+    /// How many laps brought nothing, one after the other.
+    in_vain: u32,
     /// When the next lap may begin; `None` while one is under way.
     rest_until: Option<Instant>,
     wants_lap: bool,
@@ -82,6 +89,7 @@ impl Frontier {
             self.wants_lap = false;
             self.rest_until = None;
             self.cost = Duration::ZERO;
+            self.jobs = 0;
             if self.places.len() >= MOST_PRIORITIES {
                 self.places.clear();
             }
@@ -110,10 +118,18 @@ impl Frontier {
         if self.rest_until.is_none() {
             let cheap = CHEAP + CHEAP_PER_JOB * u32::try_from(walk.jobs).unwrap_or(u32::MAX);
             self.cost += walk.took.saturating_sub(cheap);
+            self.jobs += walk.jobs;
             if !walk.cut_short {
-                self.rest_until = Some(now + (self.cost * REST).min(LONGEST_REST));
+                self.rest_until = Some(now + self.rest());
             }
         }
+    }
+
+    /// How long it is to the next lap from the end of this one.
+    fn rest(&mut self) -> Duration {
+        self.in_vain = if self.jobs == 0 { self.in_vain.saturating_add(1) } else { 0 };
+        let doubled = self.in_vain.saturating_sub(1).min(DOUBLED);
+        (self.cost * REST * 2_u32.pow(doubled)).min(LONGEST_REST.max(self.cost * SHORTEST_REST))
     }
 
     /// The next walk begins at the beginning.

@@ -4,6 +4,7 @@
 //! Nothing of it decides what may be claimed: that is for the statement alone. It only says where to begin.
 
 mod answer;
+mod free_walk;
 mod frontier;
 mod statement;
 mod steps;
@@ -14,11 +15,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use self::waiting::{Offer, Waiting};
+use self::waiting::{Offer, Spot, Waiting};
 pub(super) use self::{
     answer::Answer,
+    free_walk::{FREE, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
-    statement::{FREE, STEPS, claim_statement, form, forms},
+    statement::claim_statement,
     steps::Steps,
 };
 use super::{Conditions, Job};
@@ -26,8 +28,13 @@ use super::{Conditions, Job};
 /// So many kinds of claims are remembered: more than the pools of one process that work on one database.
 const MOST: usize = 16;
 
-/// A claim that brought so many jobs of one moment, the last among them, has met a crowd.
-const CROWD: usize = 64;
+/// A walk that ended among so many jobs of one moment has met a crowd.
+const CROWD: i32 = 64;
+
+/// How many more jobs in queues a claim looks at than are wanted: some are of queues that are busy. Where that was not enough
+/// to see all, the next one looks at so many times as many.
+const SPARE: usize = 200;
+const WIDER: usize = 4;
 
 /// Claims are of one kind if they may claim the same jobs.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub(super) struct Frontiers {
     pub(super) free: Frontier,
     queued: Frontier,
     waiting: Waiting,
+    /// See [`WIDER`].
+    wider: usize,
 }
 
 /// Nothing is half done while one of these is held.
@@ -105,36 +114,22 @@ pub(super) struct Begin {
     queued: Begun,
     pub(super) steps: Steps,
     pub(super) offer: Offer,
+    /// How many jobs in queues to look at.
+    pub(super) width: i64,
 }
 
 impl Frontiers {
-    pub(super) fn begin(&mut self, now: Instant) -> Begin {
+    /// For a claim of up to `limit` jobs.
+    pub(super) fn begin(&mut self, limit: usize, now: Instant) -> Begin {
         let (free, queued) = (self.free.begin(now), self.queued.begin(now));
-        Begin { free, queued, steps: Steps::new(&self.free, Some(&self.queued)), offer: self.waiting.offer() }
-    }
-
-    /// A claim of up to `limit` jobs has ended, whose walk over jobs in queues saw `width` at most. Returns whether there
-    /// are more of these to be seen by the next claim although this one brought less than wanted.
-    pub(super) fn ended(&mut self, begin: &Begin, answer: &Answer, limit: usize, width: usize, now: Instant) -> bool {
-        let Answer { jobs, due, .. } = answer;
-        let full = jobs.len() >= limit;
-        let last = if full { jobs.last() } else { None };
-        let mut priorities: Vec<i16> =
-            jobs.iter().map(|job| job.priority).chain(answer.found.iter().copied()).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-
-        let free = || jobs.iter().filter(|job| job.job_queue_id.is_none());
-        let end = match free().last() {
-            Some(last) if full => End::job(last, crowd(free(), last), *due),
-            // There may be some, but jobs in queues were more urgent.
-            None if full => return self.queued_ended(begin, answer, last, width, &priorities, now),
-            _ => End::Everything(*due),
-        };
-        let walk =
-            Walk { end, cut_short: false, took: answer.free_took, jobs: free().count(), priorities: &priorities };
-        self.free.ended(begin.free, walk, now);
-        self.queued_ended(begin, answer, last, width, &priorities, now) && !full
+        let width = (limit + SPARE).saturating_mul(self.wider.max(1));
+        Begin {
+            free,
+            queued,
+            steps: Steps::new(&self.free, Some(&self.queued)),
+            offer: self.waiting.offer(),
+            width: i64::try_from(width).unwrap_or(i64::MAX),
+        }
     }
 
     /// For a walk over jobs without a queue alone.
@@ -153,7 +148,7 @@ impl Frontiers {
         now: Instant,
     ) {
         let end = match jobs.last() {
-            Some(last) if full => End::job(last, crowd(jobs.iter(), last), due),
+            Some(last) if full => End::job(spot(last), crowd(jobs.iter(), last), due),
             _ => End::Everything(due),
         };
         let mut priorities: Vec<i16> = jobs.iter().map(|job| job.priority).collect();
@@ -162,34 +157,32 @@ impl Frontiers {
         self.free.ended(begun, walk, now);
     }
 
-    fn queued_ended(
-        &mut self,
-        begin: &Begin,
-        answer: &Answer,
-        last: Option<&Job>,
-        width: usize,
-        priorities: &[i16],
-        now: Instant,
-    ) -> bool {
-        let spot = |job: &Job| (job.priority, job.run_at);
-        // The last job that was wanted, or that was seen, whichever comes first.
-        let seen = answer.last_queued.filter(|_| answer.queued >= width);
-        let end = seen.into_iter().chain(last.map(spot)).min();
-        let cut_short = seen.is_some() && end == seen;
-        for job in answer.jobs.iter().filter_map(|job| Some((job.job_queue_id?, spot(job)))) {
-            self.waiting.claimed(job.0, job.1);
+    /// Such a claim has ended. Returns whether the next one is to go on where this one has not seen all.
+    pub(super) fn ended(&mut self, begin: &Begin, answer: &Answer, limit: usize, now: Instant) -> bool {
+        let mut priorities: Vec<i16> =
+            answer.jobs.iter().map(|job| job.priority).chain(answer.found.iter().copied()).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
+        if let Some(end) = answer.free_end(last) {
+            let took = answer.free_took;
+            let walk = Walk { end, cut_short: false, took, jobs: answer.free().count(), priorities: &priorities };
+            self.free.ended(begin.free, walk, now);
         }
+        let (end, cut_short) = answer.queued_end(last);
+        self.wider = if cut_short { self.wider.max(1).saturating_mul(WIDER) } else { 1 };
+        let took = answer.queued_took;
+        let walk = Walk { end, cut_short, took, jobs: answer.queued().count(), priorities: &priorities };
+        self.queued.ended(begin.queued, walk, now);
+
         answer.gone.iter().for_each(|queue| self.waiting.gone(*queue));
-        for (queue, spot) in answer.passed.iter().filter(|(_, spot)| end.is_none_or(|end| *spot <= end)) {
+        answer.queued().filter_map(|job| Some((job.job_queue_id?, spot(job)))).for_each(|(queue, spot)| {
+            self.waiting.claimed(queue, spot);
+        });
+        for (queue, spot) in answer.passed.iter().filter(|(_, spot)| !end.is_before(*spot)) {
             self.waiting.passed(*queue, *spot);
         }
-        let end = match end {
-            Some((priority, run_at)) => End::Job { priority, run_at, id: None, due: answer.due },
-            None => End::Everything(answer.due),
-        };
-        let jobs = answer.jobs.iter().filter(|job| job.job_queue_id.is_some()).count();
-        self.queued.ended(begin.queued, Walk { end, cut_short, took: answer.queued_took, jobs, priorities }, now);
-        cut_short
+        cut_short && last.is_none()
     }
 
     /// See [`super::Database::look_again`].
@@ -198,16 +191,56 @@ impl Frontiers {
     }
 }
 
-impl End {
-    /// At a job without a queue, which is one of a crowd if there is an id.
-    fn job(job: &Job, id: Option<i64>, due: SystemTime) -> Self {
-        Self::Job { priority: job.priority, run_at: job.run_at, id, due }
+impl Answer {
+    fn free(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(|job| job.job_queue_id.is_none())
     }
+
+    fn queued(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(|job| job.job_queue_id.is_some())
+    }
+
+    /// Where the walk over jobs without a queue ended; `last` is the last job of a claim that brought all that was wanted.
+    /// `None`: that is not known, because there was no place for them beside those in queues.
+    fn free_end(&self, last: Option<&Job>) -> Option<End> {
+        if last.is_none() {
+            return Some(End::Everything(self.due));
+        }
+        let last = self.free().last()?;
+        Some(End::job(spot(last), crowd(self.free(), last), self.due))
+    }
+
+    /// Where the walk over jobs in queues ended: at the last job that was wanted, or that was seen, whichever comes first. And
+    /// whether it was the latter.
+    fn queued_end(&self, last: Option<&Job>) -> (End, bool) {
+        match (self.last_queued, last) {
+            (None, None) => (End::Everything(self.due), false),
+            (Some((seen, id)), last) if last.is_none_or(|last| seen < spot(last)) => {
+                (End::job(seen, id, self.due), true)
+            }
+            (_, Some(last)) => (End::job(spot(last), crowd(self.jobs.iter(), last), self.due), false),
+            (Some((seen, id)), None) => (End::job(seen, id, self.due), true),
+        }
+    }
+}
+
+impl End {
+    fn job((priority, run_at): Spot, id: Option<i64>, due: SystemTime) -> Self {
+        Self::Job { priority, run_at, id, due }
+    }
+
+    fn is_before(self, spot: Spot) -> bool {
+        matches!(self, Self::Job { priority, run_at, .. } if (priority, run_at) < spot)
+    }
+}
+
+fn spot(job: &Job) -> Spot {
+    (job.priority, job.run_at)
 }
 
 /// The highest id of those that are due at the same moment as the last one, if they are a crowd.
 fn crowd<'a>(jobs: impl Iterator<Item = &'a Job>, last: &Job) -> Option<i64> {
-    let alike = jobs.filter(|job| job.priority == last.priority && job.run_at == last.run_at);
+    let alike = jobs.filter(|job| spot(job) == spot(last));
     let (number, highest) = alike.fold((0, last.id), |(number, highest), job| (number + 1, highest.max(job.id)));
     (number >= CROWD).then_some(highest)
 }

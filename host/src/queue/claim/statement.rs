@@ -1,7 +1,11 @@
-//! The statement that claims jobs, and the part of it that the express lane has in common with it.
+//! The statement that claims jobs with and without queues.
 
 use std::sync::LazyLock;
 
+use super::{
+    CROWD,
+    free_walk::{FREE, STEPS, form, forms},
+};
 use crate::queue::Conditions;
 
 /// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
@@ -12,99 +16,25 @@ pub(super) const PASSED: i16 = 1;
 pub(super) const GONE: i16 = 2;
 /// `priority`: there is one that was not among the steps.
 pub(super) const FOUND: i16 = 3;
-/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due.
+/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
+/// the size of the table of jobs, in pages.
 pub(super) const FREE_WALK: i16 = 4;
-/// `id`: the microseconds that the walk over jobs in queues took; `task_id`: how many it saw; `priority`, `run_at`: the last
-/// of them.
+/// `id`: the microseconds that the walk over jobs in queues took.
 pub(super) const QUEUED_WALK: i16 = 5;
+/// If that walk did not see all: `priority`, `run_at`: the last that it saw; `task_id`: how many of the same moment; `id`: the
+/// highest of their ids.
+pub(super) const LAST_QUEUED: i16 = 6;
 
-/// A job whose queue is not asked about is due, of one of the tasks, and has no forbidden flag.
-const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@tasks@)@allowed@";
-
-/// The steps in the order of priority. `found` is the first priority in the gap before the step, if there is any.
-///
-/// Jobs in a gap are walked from there, without a place and all priorities in one go; then the priorities are known.
-pub(in crate::queue) const STEPS: &str = "
-  step as materialized (
-    select step.*, (
-      select job.priority
-      from @schema@._private_jobs as job
-      where job.is_available = true and job.priority > step.below and job.priority < step.priority
-      order by job.priority
-      limit 1
-    ) as found
-    from unnest(@steps@)
-  )";
-
-/// The walk over jobs without a queue, step by step: first the gap, then what is left of a crowd, then all from the place on.
-///
-/// * A place is never so late that a transaction of a quarter of a second could have added a job behind it: `run_at` is the
-///   time when the transaction began.
-/// * A crowd are the many jobs that were added at once and are due at the same moment. No place in the index is among them, so
-///   they are walked by their ids, along the primary key: the conditions are written so that no other index serves them.
-/// * The limits of 1,000 tell the planner that few rows are wanted, so that it walks along the indexes, instead of sorting all
-///   that is waiting; the one outside ends the walk.
-pub(in crate::queue) const FREE: &str = "
-      select near.*
-      from step
-      cross join lateral (
-        select * from (
-          select @columns@
-          from @schema@._private_jobs as job
-          where job.is_available = true
-            and job.job_queue_id is null
-            and job.priority >= step.found
-            and job.priority < step.priority
-            and @may_run@
-          order by job.priority, job.run_at
-          limit 1000
-          for update skip locked
-        ) as gap
-        union all
-        select * from (
-          select @columns@
-          from @schema@._private_jobs as job
-          where job.id > step.free_id
-            and job.id <= step.free_id + 10000
-            and coalesce(job.is_available, false)
-            and job.job_queue_id is null
-            and job.priority + 0 = step.priority
-            and job.run_at + interval '0' = step.free_at
-            and @may_run@
-          order by job.id
-          limit 1000
-          for update skip locked
-        ) as crowd
-        union all
-        select * from (
-          select @columns@
-          from @schema@._private_jobs as job
-          where job.is_available = true
-            and job.job_queue_id is null
-            and job.priority = step.priority
-            and job.run_at >= case
-              when step.free_at is null then '-infinity'
-              else least(step.free_at, @now@ - interval '250 milliseconds')
-            end
-            and (step.free_id is null or job.run_at <> step.free_at
-              or job.id <= step.free_id or job.id > step.free_id + 10000)
-            and @may_run@
-          order by job.priority, job.run_at
-          limit 1000
-          for update skip locked
-        ) as all_others
-      ) as near
-      limit 1000";
-
-/// $1 owner, $2 ids of tasks, $3 how many, $4 to $8 the steps, $9 how many jobs in queues to look at, $10 to $12 queues that
+/// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
 /// wait behind, then what the [`Conditions`] need: see [`claim_statement`].
 ///
 /// * `free`: jobs without a queue, which have an index of their own and never look at queues.
 /// * `edge`: where the last of them stands, if they are as many as wanted. Jobs in queues matter only up to there.
 /// * `walked`: jobs in queues, whether these are free or not. The index knows nothing of jobs without a queue, so that these
 ///   are dropped outside of the walk: a planner that expects few jobs in queues would read and sort all of them.
+/// * `front`: the first job of each queue that it has met.
 /// * `ready`, `together`, `alone`: the next job of queues that wait behind the walk and are free by now. One walk is made for
-///   all of them if they are many, and a short one for each that it has not met.
+///   all of them if they are many, and a short one for each of the first that it has not met.
 /// * `turn`: the queues whose first job stands in front. It is the queue's row that is locked, and Postgres looks at its newest
 ///   version: a queue that was taken after this statement's snapshot is not available any more. Whoever holds that lock is
 ///   alone with the queue.
@@ -123,28 +53,63 @@ with
     select count(*) as jobs, clock_timestamp() - statement_timestamp() as took from free
   ),
   edge as materialized (
-    select priority, run_at
-    from free
-    where (select jobs from free_walk) = $3
-    order by priority desc, run_at desc
-    limit 1
+    select
+      last.priority,
+      last.run_at,
+      crowd.first_id,
+      crowd.last_id,
+      crowd.jobs >= @crowd@ as is_crowd
+    from (
+      select priority, run_at
+      from free
+      where (select jobs from free_walk) = $3
+      order by priority desc, run_at desc
+      limit 1
+    ) as last
+    cross join lateral (
+      select count(*) as jobs, min(id) as first_id, max(id) as last_id
+      from free
+      where free.priority = last.priority and free.run_at = last.run_at
+    ) as crowd
+  ),
+  reach as materialized (
+    select
+      step.found,
+      step.priority,
+      case
+        when step.queued_at is null then '-infinity'
+        else least(step.queued_at, @now@ - interval '250 milliseconds')
+      end as begin_at,
+      case
+        when step.priority > edge.priority then '-infinity'
+        when step.priority = edge.priority and is_crowd then edge.run_at - interval '1 microsecond'
+        when step.priority = edge.priority then edge.run_at
+        else @now@
+      end as end_at,
+      case when step.priority = edge.priority and is_crowd then edge.run_at else step.queued_at end as crowd_at,
+      case
+        when step.priority = edge.priority and is_crowd and step.queued_at = edge.run_at
+          then coalesce(step.queued_id, first_id - 1)
+        when step.priority = edge.priority and is_crowd then first_id - 1
+        else step.queued_id
+      end as crowd_begin,
+      case when step.priority = edge.priority and is_crowd then last_id else step.queued_id + 10000 end as crowd_end
+    from step
+    left join edge on true
   ),
   walked as materialized (
     select id, job_queue_id, priority, run_at
     from (
       select near.*
-      from step
+      from reach
       cross join lateral (
         select * from (
           select job.id, job.job_queue_id, job.priority, job.run_at
           from @schema@._private_jobs as job
           where job.is_available = true
-            and job.priority >= step.found
-            and job.priority < step.priority
-            and step.found <= coalesce((select priority from edge), 32767)
-            and (job.priority, job.run_at) <= (
-              coalesce((select priority from edge), 32767), coalesce((select run_at from edge), 'infinity')
-            )
+            and job.priority >= reach.found
+            and job.priority < reach.priority
+            and reach.found <= coalesce((select priority from edge), 32767)
             and @may_run@
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -153,35 +118,55 @@ with
         select * from (
           select job.id, job.job_queue_id, job.priority, job.run_at
           from @schema@._private_jobs as job
+          where job.id > reach.crowd_begin
+            and job.id <= reach.crowd_end
+            and coalesce(job.is_available, false)
+            and job.priority + 0 = reach.priority
+            and job.run_at + interval '0' = reach.crowd_at
+            and @may_run@
+          order by job.id
+          limit (select 9223372036854775807)
+        ) as crowd
+        union all
+        select * from (
+          select job.id, job.job_queue_id, job.priority, job.run_at
+          from @schema@._private_jobs as job
           where job.is_available = true
-            and job.priority = step.priority
-            and job.run_at >= case
-              when step.queued_at is null then '-infinity'
-              else least(step.queued_at, @now@ - interval '250 milliseconds')
-            end
-            and job.run_at <= case
-              when step.priority > (select priority from edge) then '-infinity'
-              when step.priority = (select priority from edge) then (select run_at from edge)
-              else @now@
-            end
+            and job.priority = reach.priority
+            and job.run_at >= reach.begin_at
+            and job.run_at <= reach.end_at
+            and (reach.crowd_begin is null or job.run_at <> reach.crowd_at
+              or job.id <= reach.crowd_begin or job.id > reach.crowd_end)
             and @may_run@
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
         ) as all_others
       ) as near
       where near.job_queue_id is not null
+        and (near.priority, near.run_at) <= (
+          coalesce((select priority from edge), 32767), coalesce((select run_at from edge), 'infinity')
+        )
         and exists (select from @schema@._private_job_queues)
     ) as first
-    limit $9
+    limit $10
+  ),
+  front as materialized (
+    select distinct on (job_queue_id) id, job_queue_id, priority, run_at
+    from walked
+    order by job_queue_id, priority, run_at, id
   ),
   queued_walk as materialized (
-    select count(*) as jobs, clock_timestamp() - statement_timestamp() as took from walked
+    select seen.jobs, clock_timestamp() - statement_timestamp() as took
+    from (select count(*) as jobs from walked) as seen
+    cross join (select count(*) from front) as met
   ),
   ready as materialized (
     select waiting.queue_id, waiting.priority, waiting.run_at, queue.id is null as missing
-    from unnest($10, $11, $12) as waiting (queue_id, priority, run_at)
+    from unnest($11, $12, $13) as waiting (queue_id, priority, run_at)
     left join @schema@._private_job_queues as queue on queue.id = waiting.queue_id
+    left join front on front.job_queue_id = waiting.queue_id
     where queue.is_available is distinct from false
+      and (front.id is null or (front.priority, front.run_at) > (waiting.priority, waiting.run_at))
   ),
   together as materialized (
     select near.id, near.job_queue_id, near.priority, near.run_at
@@ -193,42 +178,47 @@ with
       limit 1
     ) as place
     cross join lateral (
-      select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@tasks@)@allowed@) as wanted
+      select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any ($2)@allowed@) as wanted
       from @schema@._private_jobs as job
       where job.is_available = true
         and job.priority = place.priority
         and job.run_at >= place.run_at
         and job.run_at <= @now@
       order by job.priority, job.run_at
-      limit 1000
+      limit (select 100 + 4 * count(*) from ready)
     ) as near
     join ready on ready.queue_id = near.job_queue_id
     where near.wanted
   ),
   alone as materialized (
-    select first.id, ready.queue_id as job_queue_id, first.priority, first.run_at
-    from ready
+    select first.id, far.queue_id as job_queue_id, first.priority, first.run_at
+    from (
+      select queue_id, priority, run_at, missing
+      from ready
+      where queue_id not in (select job_queue_id from together)
+      order by missing desc, priority, run_at
+      limit 8
+    ) as far
     left join lateral (
       select near.id, near.priority, near.run_at
       from (
-        select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@tasks@)@allowed@) as wanted
+        select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any ($2)@allowed@) as wanted
         from @schema@._private_jobs as job
         where job.is_available = true
-          and job.priority = ready.priority
-          and job.run_at >= ready.run_at
+          and job.priority = far.priority
+          and job.run_at >= far.run_at
           and job.run_at <= @now@
         order by job.priority, job.run_at
         limit 200
       ) as near
-      where near.job_queue_id = ready.queue_id and near.wanted
+      where near.job_queue_id = far.queue_id and near.wanted
       limit 1
-    ) as first on not ready.missing
-    where not exists (select from together where together.job_queue_id = ready.queue_id)
+    ) as first on not far.missing
   ),
   head as materialized (
     select distinct on (job_queue_id) id, job_queue_id, priority, run_at
     from (
-      select id, job_queue_id, priority, run_at from walked where (select jobs from queued_walk) > 0
+      select id, job_queue_id, priority, run_at from front where (select jobs from queued_walk) > 0
       union all
       select id, job_queue_id, priority, run_at from together
       union all
@@ -265,28 +255,33 @@ with
     set locked_by = $1, locked_at = now()
     from chosen
     where queue.id = chosen.job_queue_id
-    returning queue.id, queue.queue_name
   ),
   marked_job as (
     update @schema@._private_jobs as job
     set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
     from chosen
-    left join marked_queue on marked_queue.id = chosen.job_queue_id
     where job.id = chosen.id
     returning
-      job.id, job.task_id, job.job_queue_id, marked_queue.queue_name, job.payload::text, job.priority, job.run_at,
-      job.attempts, job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision,
-      job.flags::text
+      job.id, job.task_id, job.job_queue_id,
+      (select queue_name from @schema@._private_job_queues as queue where queue.id = job.job_queue_id),
+      job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
+      job.updated_at, job.key, job.revision, job.flags::text
   )
 select marked_job.*, 0::int2 from marked_job
 union all
 select
   null, null, job_queue_id, null, null, priority, run_at, null, null, null, null, null, null, null, null, 1::int2
 from (
-  select distinct on (job_queue_id) job_queue_id, priority, run_at
-  from walked
-  where not exists (select from chosen where chosen.id = walked.id)
-  order by job_queue_id, priority, run_at
+  select job_queue_id, priority, run_at
+  from front
+  where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
+  union all
+  (
+    select distinct on (walked.job_queue_id) walked.job_queue_id, walked.priority, walked.run_at
+    from walked
+    join chosen on chosen.job_queue_id = walked.job_queue_id and chosen.id <> walked.id
+    order by walked.job_queue_id, walked.priority, walked.run_at
+  )
 ) as passed
 union all
 select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
@@ -299,15 +294,27 @@ where found is not null
 union all
 select
   (extract(epoch from took) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
-  null, null, 4::int2
+  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2
 from free_walk
 union all
 select
-  (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, queued_walk.jobs::int4, null, null, null,
-  last.priority, last.run_at, null, null, null, null, null, null, null, null, 5::int2
+  (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, null, null, null, null,
+  null, null, null, null, null, null, null, null, null, null, 5::int2
 from free_walk
 cross join queued_walk
-left join (select priority, run_at from walked order by priority desc, run_at desc limit 1) as last on true";
+union all
+select
+  max(walked.id), count(*)::int4, null, null, null, last.priority, last.run_at, null, null, null, null, null, null, null,
+  null, 6::int2
+from (
+  select priority, run_at
+  from walked
+  where (select jobs from queued_walk) = $10
+  order by priority desc, run_at desc
+  limit 1
+) as last
+join walked on walked.priority = last.priority and walked.run_at = last.run_at
+group by last.priority, last.run_at";
 
 /// The statement for these conditions.
 pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static str {
@@ -315,28 +322,13 @@ pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static 
         let text = CLAIM
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
-            .replace("@steps@", "$4, $5, $6, $7, $8) as step (below, priority, free_at, free_id, queued_at")
+            .replace(
+                "@steps@",
+                "$4, $5, $6, $7, $8, $9) as step (below, priority, free_at, free_id, queued_at, queued_id",
+            )
+            .replace("@crowd@", &CROWD.to_string())
             .replace("@columns@", "job.id, job.priority, job.run_at");
-        forms(&text, 2, 13)
+        forms(&text, 2, 14)
     });
     &FORMS[form(conditions)]
-}
-
-/// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
-/// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
-/// tasks and for the first condition.
-pub(in crate::queue) fn forms(text: &str, tasks: usize, first: usize) -> [String; 4] {
-    let allowed = format!(" and (job.flags ?| ${first}) is not true");
-    let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
-    [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
-        text.replace("@may_run@", MAY_RUN)
-            .replace("@tasks@", &format!("${tasks}"))
-            .replace("@allowed@", allowed)
-            .replace("@now@", now)
-    })
-}
-
-/// Which of the [`forms`].
-pub(in crate::queue) fn form(conditions: Conditions<'_>) -> usize {
-    usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())
 }

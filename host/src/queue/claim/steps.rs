@@ -20,6 +20,7 @@ pub(in crate::queue) struct Steps {
     free_id: Vec<Option<i64>>,
     /// And the one over jobs in queues.
     queued_at: Vec<Option<SystemTime>>,
+    queued_id: Vec<Option<i64>>,
 }
 
 impl Steps {
@@ -39,19 +40,26 @@ impl Steps {
             free_at: free.iter().map(|place| place.run_at).collect(),
             free_id: free.iter().map(|place| place.id).collect(),
             queued_at: queued.iter().map(|place| place.run_at).collect(),
+            queued_id: queued.iter().map(|place| place.id).collect(),
             below,
             priority,
         }
     }
 
-    /// The columns, in the order of the fields.
-    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 5] {
-        [
-            (&self.below, Type::INT4_ARRAY),
-            (&self.priority, Type::INT4_ARRAY),
-            (&self.free_at, Type::TIMESTAMPTZ_ARRAY),
-            (&self.free_id, Type::INT8_ARRAY),
-            (&self.queued_at, Type::TIMESTAMPTZ_ARRAY),
-        ]
+    /// The types of the columns, in the order of the fields.
+    pub(in crate::queue) const KINDS: [Type; 6] = [
+        Type::INT4_ARRAY,
+        Type::INT4_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+    ];
+
+    /// The columns.
+    pub(in crate::queue) fn parameters(&self) -> impl Iterator<Item = (&(dyn ToSql + Sync), Type)> {
+        let columns: [&(dyn ToSql + Sync); 6] =
+            [&self.below, &self.priority, &self.free_at, &self.free_id, &self.queued_at, &self.queued_id];
+        columns.into_iter().zip(Self::KINDS)
     }
 }
