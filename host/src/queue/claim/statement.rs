@@ -74,28 +74,35 @@ with
   ),
   reach as materialized (
     select
-      step.found,
-      step.priority,
+      stage.found,
+      stage.priority,
+      least(stage.priority, edge.priority) as gap_end,
       case
-        when step.queued_at is null then '-infinity'
-        else least(step.queued_at, @now@ - interval '250 milliseconds')
+        when stage.queued_at is null then '-infinity'
+        else least(stage.queued_at, @now@ - interval '250 milliseconds')
       end as begin_at,
       case
-        when step.priority > edge.priority then '-infinity'
-        when step.priority = edge.priority and is_crowd then edge.run_at - interval '1 microsecond'
-        when step.priority = edge.priority then edge.run_at
-        else @now@
+        when stage.priority > edge.priority then '-infinity'
+        when stage.priority < edge.priority or edge.priority is null then @now@
+        when is_crowd then edge.run_at - interval '1 microsecond'
+        else edge.run_at
       end as end_at,
-      case when step.priority = edge.priority and is_crowd then edge.run_at else step.queued_at end as crowd_at,
+      case when stage.priority = edge.priority and is_crowd then edge.run_at else stage.queued_at end as crowd_at,
       case
-        when step.priority = edge.priority and is_crowd and step.queued_at = edge.run_at
-          then coalesce(step.queued_id, first_id - 1)
-        when step.priority = edge.priority and is_crowd then first_id - 1
-        else step.queued_id
+        when stage.priority = edge.priority and is_crowd and stage.queued_at = edge.run_at
+          then coalesce(stage.queued_id, first_id - 1)
+        when stage.priority = edge.priority and is_crowd then first_id - 1
+        when (stage.priority, stage.queued_at) > (edge.priority, edge.run_at) then null
+        else stage.queued_id
       end as crowd_begin,
-      case when step.priority = edge.priority and is_crowd then last_id else step.queued_id + 10000 end as crowd_end
-    from step
+      case when stage.priority = edge.priority and is_crowd then last_id else stage.queued_id + 10000 end as crowd_end
+    from (
+      select priority, found, queued_at, queued_id from step
+      union all
+      select priority, null, null, null from edge where edge.priority not in (select priority from step)
+    ) as stage
     left join edge on true
+    order by stage.priority
   ),
   walked as materialized (
     select id, job_queue_id, priority, run_at
@@ -108,8 +115,7 @@ with
           from @schema@._private_jobs as job
           where job.is_available = true
             and job.priority >= reach.found
-            and job.priority < reach.priority
-            and reach.found <= coalesce((select priority from edge), 32767)
+            and job.priority < reach.gap_end
             and @may_run@
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -143,9 +149,6 @@ with
         ) as all_others
       ) as near
       where near.job_queue_id is not null
-        and (near.priority, near.run_at) <= (
-          coalesce((select priority from edge), 32767), coalesce((select run_at from edge), 'infinity')
-        )
         and exists (select from @schema@._private_job_queues)
     ) as first
     limit $10
