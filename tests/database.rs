@@ -12,6 +12,8 @@ mod node_workers;
 mod claiming;
 // What completing, failing and returning change.
 mod outcomes;
+// The transaction of the express lane.
+mod express;
 mod view;
 // Jobs that the host adds, and what arrives of them.
 mod adding;

@@ -1,14 +1,12 @@
 //! The calls that have begun and not ended, by their numbers.
 
 use std::{
-    collections::HashMap,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use tokio::sync::watch;
-
-use crate::job::Stop;
+use crate::job::{Call, Stop};
 
 /// Whoever removes a call from here reports its end: that is how each is reported exactly once.
 #[derive(Debug, Default)]
@@ -19,7 +17,7 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<u64, watch::Sender<Stop>>,
+    open: HashMap<u64, Arc<Call>>,
     closed: Option<&'static str>,
 }
 
@@ -33,31 +31,37 @@ pub(crate) enum Refused {
 }
 
 impl Calls {
-    /// Enters a call. The receiver tells it when to stop.
-    pub(crate) fn begin(&self, number: u64) -> Result<watch::Receiver<Stop>, Refused> {
+    /// Enters a call.
+    pub(crate) fn begin(&self, call: &Arc<Call>) -> Result<(), Refused> {
         let mut table = self.table();
         if let Some(reason) = table.closed {
             return Err(Refused::Closed(reason));
         }
-        if table.open.contains_key(&number) {
-            return Err(Refused::Running);
+        match table.open.entry(call.number) {
+            Entry::Occupied(_) => Err(Refused::Running),
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::clone(call));
+                Ok(())
+            }
         }
-        let (sender, receiver) = watch::channel(Stop::No);
-        table.open.insert(number, sender);
-        Ok(receiver)
     }
 
     /// Removes a call; `false` if it has ended already.
     pub(crate) fn end(&self, number: u64) -> bool {
-        let removed = self.table().open.remove(&number).is_some();
-        self.ended.notify_all();
-        removed
+        let mut table = self.table();
+        let removed = table.open.remove(&number);
+        // Nobody waits earlier, and to tell nobody is a system call as well.
+        if table.closed.is_some() {
+            self.ended.notify_all();
+        }
+        drop(table);
+        removed.is_some()
     }
 
     /// Tells a call to stop, if it still runs. A weaker demand does not undo a stronger one.
     pub(crate) fn stop(&self, number: u64, stop: Stop) {
         if let Some(call) = self.table().open.get(&number) {
-            raise(call, stop);
+            call.tell(stop);
         }
     }
 
@@ -66,7 +70,7 @@ impl Calls {
         let mut table = self.table();
         table.closed = Some(reason);
         for call in table.open.values() {
-            raise(call, Stop::Aborted(reason));
+            call.tell(Stop::Aborted(reason));
         }
     }
 
@@ -86,14 +90,4 @@ impl Calls {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn raise(call: &watch::Sender<Stop>, stop: Stop) {
-    call.send_if_modified(|current| {
-        let stronger = stop > *current;
-        if stronger {
-            *current = stop;
-        }
-        stronger
-    });
 }

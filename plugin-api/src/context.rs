@@ -125,7 +125,7 @@ impl<S> Context<S> {
     /// Whether the task was told to stop: its time is over, or the host shuts down. A task that goes on regardless is
     /// ended a short time later, an async one at its next `.await`.
     pub fn is_cancelled(&self) -> bool {
-        *self.call.stop.borrow() >= Stop::Asked
+        self.call.stop() >= Stop::Asked
     }
 
     /// Ends when the task is told to stop; for `tokio::select!`.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    TaskError,
     host_link::{Ended, HostLink},
     panics,
 };
@@ -52,6 +53,13 @@ impl Drop for Entered {
     }
 }
 
+impl Entered {
+    /// Gives back what the thread worked for in the meantime.
+    fn leave(self) -> Option<Current> {
+        CURRENT.take()
+    }
+}
+
 /// Runs code for a call; its panic becomes the outcome.
 pub(crate) fn guard(current: Current, code: impl FnOnce() -> Ended) -> Ended {
     let _entered = enter(current);
@@ -60,19 +68,23 @@ pub(crate) fn guard(current: Current, code: impl FnOnce() -> Ended) -> Ended {
 
 /// A future that works for a call whenever it is polled and when it is dropped. Its panic becomes the outcome.
 pub(crate) struct Guarded {
-    current: Current,
-    future: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    /// Lent to the thread that polls.
+    current: Option<Current>,
+    future: Option<TaskFuture>,
 }
 
+/// The run of an async task.
+pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>;
+
 impl Guarded {
-    pub(crate) fn new(current: Current, future: Pin<Box<dyn Future<Output = Ended> + Send>>) -> Self {
-        Self { current, future: Some(future) }
+    pub(crate) fn new(current: Current, future: TaskFuture) -> Self {
+        Self { current: Some(current), future: Some(future) }
     }
 
     /// The author's destructors may panic as well, and must do it here.
     fn discard(&mut self) -> Option<Ended> {
         let future = self.future.take()?;
-        let ended = guard(self.current.clone(), move || {
+        let ended = guard(self.current.take()?, move || {
             drop(future);
             Ended::Done
         });
@@ -86,12 +98,13 @@ impl Future for Guarded {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = &mut *self;
         let Some(future) = &mut this.future else { return Poll::Pending };
-        let entered = enter(this.current.clone());
+        let Some(current) = this.current.take() else { return Poll::Pending };
+        let entered = enter(current);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-        drop(entered);
+        this.current = entered.leave();
         let ended = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(ended)) => ended,
+            Ok(Poll::Ready(result)) => result.into(),
             Err(payload) => Ended::Panicked(panics::take(&*payload)),
         };
         let dropped = this.discard();

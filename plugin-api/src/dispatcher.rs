@@ -5,13 +5,14 @@
 use std::{
     any::Any,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -21,8 +22,9 @@ use tokio::runtime::{self, Handle, Runtime};
 use crate::{
     Setup, TaskError,
     calls::{Calls, Refused},
-    current::{Current, Guarded, guard},
+    current::{Current, Guarded, TaskFuture, guard},
     host_link::{self, Ended, HostLink, Line},
+    intake::{Hand, Intake},
     job::{Call, Job, Stop},
     logging, panics,
 };
@@ -67,7 +69,7 @@ pub struct JobCall {
 
 /// A task that is about to run.
 pub enum Work {
-    Async(Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>),
+    Async(TaskFuture),
     Blocking(Box<dyn FnOnce() -> Result<(), TaskError> + Send>),
 }
 
@@ -81,7 +83,7 @@ impl fmt::Debug for Work {
 #[derive(Debug)]
 pub struct Dispatcher {
     definition: Definition,
-    running: OnceLock<Arc<Running>>,
+    running: OnceLock<Running>,
 }
 
 #[derive(Debug)]
@@ -89,10 +91,18 @@ struct Running {
     definition: &'static Definition,
     link: Arc<dyn HostLink>,
     calls: Calls,
+    intake: Intake<Waiting>,
     built: Mutex<Option<Built>>,
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
     threads: Arc<AtomicUsize>,
+}
+
+/// A job that is yet to be begun.
+struct Waiting {
+    task: usize,
+    call: Arc<Call>,
+    report: Report,
 }
 
 impl Dispatcher {
@@ -106,17 +116,19 @@ impl Dispatcher {
         panics::install_hook();
         logging::install(link);
         let running = match Running::new(&self.definition, Arc::clone(link)) {
-            Ok(running) => Arc::new(running),
+            Ok(running) => running,
             Err(error) => {
                 let reason = TaskError::new(format!("cannot start the plugin's threads: {error}"));
                 return link.finish(INIT_CALL, &Ended::Failed(reason));
             }
         };
-        if self.running.set(Arc::clone(&running)).is_err() {
+        if self.running.set(running).is_err() {
             return link.finish(INIT_CALL, &Ended::Failed(TaskError::new("the plugin has been started before")));
         }
         let setup = Setup { plugin: self.definition.name, settings };
-        running.start_up(setup);
+        if let Some(running) = self.running.get() {
+            running.start_up(setup);
+        }
     }
 
     /// The host that started the plugin.
@@ -125,7 +137,7 @@ impl Dispatcher {
     }
 
     /// Begins a job. If this succeeds, the job's end is reported to the host.
-    pub(crate) fn start(&self, task: u32, job: Job, number: u64) -> Result<(), TaskError> {
+    pub(crate) fn start(&'static self, task: u32, job: Job, number: u64) -> Result<(), TaskError> {
         let running = self.running.get().ok_or_else(|| TaskError::new("the plugin has not been started"))?;
         running.start(task as usize, job, number);
         Ok(())
@@ -162,6 +174,7 @@ impl Running {
             definition,
             link,
             calls: Calls::default(),
+            intake: Intake::default(),
             built: Mutex::new(None),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -170,17 +183,19 @@ impl Running {
     }
 
     /// The state function may block as it likes: it has a thread of the blocking pool for itself.
-    fn start_up(self: &Arc<Self>, setup: Setup) {
-        let Ok(mut stop) = self.calls.begin(INIT_CALL) else { return };
-        let this = Arc::clone(self);
-        let report = Report { running: Arc::clone(self), number: INIT_CALL };
+    fn start_up(&'static self, setup: Setup) {
+        let call = Arc::new(Call::new(INIT_CALL, "", Job::default(), Arc::clone(&self.link)));
+        if self.calls.begin(&call).is_err() {
+            return;
+        }
+        let report = Report { running: self, number: INIT_CALL };
         self.handle.spawn_blocking(move || {
-            let ended = guard(this.current(), || {
-                this.handle.block_on(async {
+            let ended = guard(self.current(), || {
+                self.handle.block_on(async {
                     tokio::select! {
                         biased;
-                        _ = stop.wait_for(|stop| *stop > Stop::Asked) => Ended::Cancelled("shut down while starting"),
-                        built = (this.definition.build)(setup) => built.map(|built| drop(this.set_built(Some(built)))).into(),
+                        _ = call.stopped(Stop::Aborted("")) => Ended::Cancelled("shut down while starting"),
+                        built = (self.definition.build)(setup) => built.map(|built| drop(self.set_built(Some(built)))).into(),
                     }
                 })
             });
@@ -188,29 +203,60 @@ impl Running {
         });
     }
 
-    fn start(self: &Arc<Self>, task: usize, job: Job, number: u64) {
-        let stop = match self.calls.begin(number) {
-            Ok(stop) => stop,
+    fn start(&'static self, task: usize, job: Job, number: u64) {
+        let name = self.definition.tasks.get(task).copied().unwrap_or_default();
+        let call = Arc::new(Call::new(number, name, job, Arc::clone(&self.link)));
+        match self.calls.begin(&call) {
+            Ok(()) => {}
             Err(Refused::Closed(reason)) => return self.link.finish(number, &Ended::Cancelled(reason)),
             Err(Refused::Running) => return self.complain(&format!("call {number} was started twice")),
-        };
-        let report = Report { running: Arc::clone(self), number };
+        }
+        let report = Report { running: self, number };
+        if let Some(hand) = self.intake.offer(Waiting { task, call, report }) {
+            self.put_to_work(hand);
+        }
+    }
+
+    fn put_to_work(&'static self, mut hand: Hand) {
+        self.handle.spawn(async move {
+            loop {
+                let (job, another) = self.intake.next(&mut hand).await;
+                if let Some(another) = another {
+                    self.put_to_work(another);
+                }
+                self.begin(job).await;
+            }
+        });
+    }
+
+    /// Runs a job until it ends or first waits for something; then it goes on as a task of its own. Dropped before it is
+    /// done, as by the end of the runtime, it is reported as cancelled.
+    async fn begin(&self, Waiting { task, call, report }: Waiting) {
+        if let Stop::Aborted(reason) = call.stop() {
+            return report.send(&Ended::Cancelled(reason));
+        }
         let Some(run) = self.definition.runs.get(task) else {
             return report.send(&Ended::Failed(TaskError::new(format!("the plugin has no task number {task}"))));
         };
         let Some(state) = self.state() else {
             return report.send(&Ended::Failed(TaskError::new("the plugin has not finished starting")));
         };
-        let call = Arc::new(Call::new(number, self.definition.tasks[task], job, stop, Arc::clone(&self.link)));
-        let work = run(JobCall { call: Arc::clone(&call), state });
-        self.handle.spawn(async move {
-            // Dropped before it is done, as by the end of the runtime, this reports that the call was cancelled.
-            let ended = match work {
-                Work::Async(future) => run_async(&call, future).await,
-                Work::Blocking(code) => run_blocking(&call, code).await,
-            };
-            report.send(&ended);
-        });
+        match run(JobCall { call: Arc::clone(&call), state }) {
+            Work::Async(future) => {
+                let mut task = Guarded::new(call.current(true), future);
+                match poll_fn(|context| Poll::Ready(Pin::new(&mut task).poll(context))).await {
+                    Poll::Ready(ended) => report.send(&ended),
+                    Poll::Pending => drop(self.handle.spawn(async move {
+                        let ended = run_async(&call, task).await;
+                        report.send(&ended);
+                    })),
+                }
+            }
+            Work::Blocking(code) => drop(self.handle.spawn(async move {
+                let ended = run_blocking(&call, code).await;
+                report.send(&ended);
+            })),
+        }
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {
@@ -227,6 +273,7 @@ impl Running {
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(timeout.saturating_sub(begun.elapsed()));
         }
+        drop(self.intake.clear());
         self.threads.load(Ordering::Relaxed) == 0
     }
 
@@ -281,17 +328,16 @@ fn complain(link: &dyn HostLink, message: &str) {
     link.log(INIT_CALL, &Line { level: LEVEL_ERROR, target: "taskbay_plugin", message, fields: None });
 }
 
-async fn run_async(call: &Arc<Call>, future: Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>) -> Ended {
-    let guarded = Guarded::new(call.current(true), Box::pin(async move { future.await.into() }));
+async fn run_async(call: &Call, task: Guarded) -> Ended {
     tokio::select! {
         biased;
         stop = aborted(call) => stop,
-        ended = guarded => ended,
+        ended = task => ended,
     }
 }
 
 /// A plain function cannot be stopped from outside: an abort only keeps one that has not begun from beginning.
-async fn run_blocking(call: &Arc<Call>, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
+async fn run_blocking(call: &Call, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
     let current = call.current(true);
     let mut running = tokio::task::spawn_blocking(move || guard(current, || code().into()));
     let (result, stop) = tokio::select! {
@@ -314,7 +360,7 @@ async fn aborted(call: &Call) -> Ended {
 
 /// The duty to report how a call ended. Dropping it reports that the call was cancelled.
 struct Report {
-    running: Arc<Running>,
+    running: &'static Running,
     number: u64,
 }
 

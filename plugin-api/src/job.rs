@@ -1,11 +1,15 @@
 //! One job, copied from the host, and the call that runs it.
 
 use std::{
-    sync::Arc,
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{current::Current, host_link::HostLink};
 
@@ -45,34 +49,55 @@ pub(crate) struct Call {
     pub(crate) task: &'static str,
     pub(crate) job: Job,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) stop: watch::Receiver<Stop>,
     pub(crate) link: Arc<dyn HostLink>,
+    asked: AtomicBool,
+    aborted: OnceLock<&'static str>,
+    /// One of these two has changed.
+    told: Notify,
 }
 
 impl Call {
-    pub(crate) fn new(
-        number: u64,
-        task: &'static str,
-        job: Job,
-        stop: watch::Receiver<Stop>,
-        link: Arc<dyn HostLink>,
-    ) -> Self {
+    pub(crate) fn new(number: u64, task: &'static str, job: Job, link: Arc<dyn HostLink>) -> Self {
         let limit = (job.timeout_ms > 0).then(|| Duration::from_millis(job.timeout_ms));
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        Self { number, task, job, deadline, stop, link }
+        let (asked, aborted, told) = (AtomicBool::new(false), OnceLock::new(), Notify::new());
+        Self { number, task, job, deadline, link, asked, aborted, told }
     }
 
     pub(crate) fn current(&self, owns_panics: bool) -> Current {
         Current { call: self.number, link: Arc::clone(&self.link), owns_panics }
     }
 
-    /// Ends when the task is to stop. If nobody can say so any more, it never ends.
+    /// Tells the call to stop. A weaker demand does not undo a stronger one.
+    pub(crate) fn tell(&self, stop: Stop) {
+        match stop {
+            Stop::No => return,
+            Stop::Asked => self.asked.store(true, Ordering::SeqCst),
+            Stop::Aborted(reason) => drop(self.aborted.set(reason)),
+        }
+        self.told.notify_waiters();
+    }
+
+    /// What it was told.
+    pub(crate) fn stop(&self) -> Stop {
+        match self.aborted.get() {
+            Some(reason) => Stop::Aborted(reason),
+            None if self.asked.load(Ordering::SeqCst) => Stop::Asked,
+            None => Stop::No,
+        }
+    }
+
+    /// Ends when the task is to stop.
     pub(crate) async fn stopped(&self, at_least: Stop) -> Stop {
-        let mut stop = self.stop.clone();
-        let wanted = stop.wait_for(|stop| *stop >= at_least).await.map(|stop| *stop);
-        match wanted {
-            Ok(stop) => stop,
-            Err(_) => std::future::pending().await,
+        loop {
+            // Listens before it looks, so that nothing is told in between.
+            let mut told = pin!(self.told.notified());
+            told.as_mut().enable();
+            let stop = self.stop();
+            if stop >= at_least {
+                return stop;
+            }
+            told.await;
         }
     }
 }

@@ -178,6 +178,7 @@ mod current;
 mod dispatcher;
 mod error;
 mod host_link;
+mod intake;
 mod job;
 mod logging;
 #[cfg(doctest)]

@@ -90,7 +90,9 @@ impl JobCall {
     }
 
     pub fn context(&self) -> Context {
-        Context::new(Arc::clone(&self.call), Arc::new(()))
+        // Nearly always the plugin has no state either, and then there is such a thing already.
+        let nothing = Arc::clone(&self.state).downcast::<()>().unwrap_or_default();
+        Context::new(Arc::clone(&self.call), nothing)
     }
 
     pub fn context_with<S: Send + Sync + 'static>(&self) -> Result<Context<S>, TaskError> {

@@ -30,14 +30,6 @@
 //! assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
 //! ```
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
-
-use tokio::sync::watch;
-
 use crate::{
     Context, Json, Setup,
     host_link::{Ended, HostLink, Line},
@@ -45,13 +37,22 @@ use crate::{
     new_job::Answer,
     private::Task,
 };
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 /// A job that exists only in a test. It is the first attempt of the job 1, added now.
 #[derive(Debug)]
 pub struct TestJob<S = ()> {
     job: Job,
     state: Arc<S>,
-    stop: watch::Sender<Stop>,
+    cancelled: AtomicBool,
+    calls: Mutex<Vec<Arc<Call>>>,
     host: Arc<TestHost>,
 }
 
@@ -81,7 +82,8 @@ impl<S> TestJob<S> {
         let now = micros(SystemTime::now());
         let times = Job { run_at_us: now, created_at_us: now, updated_at_us: now, ..Job::default() };
         let job = Job { id: 1, attempt: 1, max_attempts: 25, payload: "null".to_owned(), ..times };
-        Self { job, state: Arc::new(state), stop: watch::Sender::new(Stop::No), host: Arc::default() }
+        let (cancelled, calls) = (AtomicBool::new(false), Mutex::default());
+        Self { job, state: Arc::new(state), cancelled, calls, host: Arc::default() }
     }
 
     /// Another id.
@@ -102,13 +104,22 @@ impl<S> TestJob<S> {
     /// The context to call the task with.
     pub fn context(&self) -> Context<S> {
         let link: Arc<dyn HostLink> = self.host.clone();
-        let call = Call::new(1, "test", self.job.clone(), self.stop.subscribe(), link);
-        Context::new(Arc::new(call), Arc::clone(&self.state))
+        let call = Arc::new(Call::new(1, "test", self.job.clone(), link));
+        self.calls().push(Arc::clone(&call));
+        if self.cancelled.load(Ordering::SeqCst) {
+            call.tell(Stop::Asked);
+        }
+        Context::new(call, Arc::clone(&self.state))
     }
 
     /// Tells the task to stop, as the host does at its timeout or shutdown.
     pub fn cancel(&self) {
-        self.stop.send_replace(Stop::Asked);
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.calls().iter().for_each(|call| call.tell(Stop::Asked));
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Vec<Arc<Call>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The jobs that the task added, as objects with `identifier`, `payload` and what else was set. Their ids count from 1.

@@ -252,3 +252,33 @@ async fn adding_lots_of_jobs_works_in_one_call() {
     let rate = |took: Duration| f64::from(JOBS) / took.as_secs_f64();
     println!("added {:.0} jobs/s, the bare function {:.0} jobs/s", rate(ours), rate(bare));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_asked_for_holds_with_another_function_in_the_schema() {
+    let database = TestDatabase::installed().await;
+    // The schema may be of another program, whose function adds and returns the jobs in an order of its own.
+    database
+        .execute(
+            "alter function graphile_worker.add_jobs rename to add_in_order;
+             create function graphile_worker.add_jobs(specs graphile_worker.job_spec[], keep boolean default false)
+             returns setof graphile_worker._private_jobs language sql volatile as $$
+               select * from graphile_worker.add_in_order(
+                 array(select row(s.identifier, s.payload, s.queue_name, s.run_at, s.max_attempts, s.job_key, s.priority,
+                     s.flags)::graphile_worker.job_spec
+                   from unnest(specs) with ordinality as s (identifier, payload, queue_name, run_at, max_attempts, job_key,
+                     priority, flags, place)
+                   order by s.place desc),
+                 keep)
+             $$",
+        )
+        .await;
+    let alike: Vec<NewJob> = (0..100).map(|number| payload(json!(number / 2))).collect();
+    for new in [alike, mixed(100)] {
+        let added = database.database().add_jobs(&new).await.unwrap();
+        let given: Vec<_> = added.iter().map(|job| (&*job.task, &*job.job.payload, job.key.as_deref())).collect();
+        let asked = new.iter().map(|job| (&*job.identifier, job.payload.as_deref().unwrap(), job.job_key.as_deref()));
+        assert_eq!(given, asked.collect::<Vec<_>>());
+        assert!(added[0].id > added[90].id, "the function has reversed them");
+    }
+    assert_eq!(database.database().add_jobs_unread(&mixed(30)).await.unwrap(), 30);
+}

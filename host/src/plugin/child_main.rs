@@ -1,23 +1,24 @@
 //! The inside of a plugin's process: what `taskbay plugin-child` does.
 //!
 //! It has no runtime of its own. The main thread reads what the host says and calls the plugin; the plugin's threads
-//! answer into a buffer, which one more thread writes out. When the host is gone, so is this process, at once.
+//! answer into an outbox. When the host is gone, so is this process, at once.
 
 use std::{
     fs::File,
-    io::{self, IoSliceMut, Read, Write},
+    io::{self, IoSliceMut, Read},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     process::ExitCode,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags},
     process::{Resource, Rlimit, Signal},
 };
@@ -25,7 +26,8 @@ use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_OK};
 
 use super::{
     LaunchError,
-    frames::{self, Frame, FrameReader, Hello, PROTOCOL, kind, push, put_text},
+    child_outbox::{Outbox, PATIENCE},
+    frames::{self, Frame, FrameReader, Hello, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
     libc_calls::{exit_now, outlive_stop_signals},
     loader::{LoadedPlugin, MappedPlugin},
@@ -55,10 +57,9 @@ fn serve() -> io::Result<Never> {
     let hello = receive_hello(&mut socket, &mut reader)?;
     keep_in_bounds(&hello)?;
 
-    let outbox = Arc::new(Outbox::default());
-    let mut sink = socket.try_clone()?;
+    let outbox = Arc::new(Outbox::new(socket.try_clone()?));
     let source = Arc::clone(&outbox);
-    thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_to(&mut sink))?;
+    thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_what_is_handed_over())?;
 
     let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default() });
     // Each step is written before the next begins, so that the host knows in which one a crash has happened.
@@ -78,12 +79,22 @@ fn serve() -> io::Result<Never> {
         while let Some(frame) = reader.next()? {
             follow(frame, &plugin, &host)?;
         }
+        if outbox.all_begun() {
+            // More jobs coming in are no reason to keep back the ends of the last ones any longer.
+            let more = readable_within(&socket, PATIENCE);
+            outbox.release(!more);
+        }
         match socket.read(reader.space())? {
             // The host is gone or wants this: whatever the plugin does, it ends here.
             0 => exit_now(1),
             count => reader.filled(count),
         }
     }
+}
+
+fn readable_within(socket: &UnixStream, limit: Duration) -> bool {
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)).is_ok_and(|count| count > 0)
 }
 
 /// Takes the socket out of the place of the standard input, where the plugin's own child processes would inherit it.
@@ -159,6 +170,7 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
         kind::RUN => {
             let (task, timeout_ms, job) = frames::take_job(&mut frame.body)?;
             let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+            host.outbox.expect();
             plugin.start(task, &job, timeout, frame.call);
         }
         kind::CANCEL => plugin.cancel(frame.call, frame.body.u32()?),
@@ -213,7 +225,7 @@ impl PluginHost for Host {
             }
             return;
         }
-        self.outbox.send(kind::ENDED, call, |body| {
+        self.outbox.send_end(kind::ENDED, call, |body| {
             body.extend_from_slice(&end.status.to_le_bytes());
             put_text(body, end.message);
             put_text(body, end.detail);
@@ -250,73 +262,4 @@ impl PluginHost for Host {
 
 fn put_json(body: &mut Vec<u8>, value: &impl serde::Serialize) {
     serde_json::to_writer(body, value).expect("these types have no maps with keys that JSON cannot hold");
-}
-
-/// What is yet to be written to the host.
-#[derive(Debug, Default)]
-struct Outbox {
-    state: Mutex<Pending>,
-    /// Something was added.
-    filled: Condvar,
-    /// All that was there is written.
-    written: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    writing: bool,
-}
-
-/// Log lines wait while more than this is unwritten; ends of jobs never do.
-const FULL: usize = 8 << 20;
-
-impl Outbox {
-    /// Adds a frame; `false` if it is too long for one.
-    fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut pending = self.lock();
-        let was_empty = pending.bytes.is_empty();
-        let sent = push(&mut pending.bytes, kind, call, body).is_ok();
-        drop(pending);
-        if was_empty {
-            self.filled.notify_one();
-        }
-        sent
-    }
-
-    fn wait_for_room(&self) {
-        let pending = self.lock();
-        drop(self.written.wait_while(pending, |pending| pending.bytes.len() > FULL));
-    }
-
-    /// Returns when all is written.
-    fn flush(&self) {
-        let pending = self.lock();
-        drop(self.written.wait_while(pending, |pending| pending.writing || !pending.bytes.is_empty()));
-    }
-
-    /// Writes for ever: all that has gathered, in one piece.
-    fn write_to(&self, socket: &mut UnixStream) {
-        let mut batch = Vec::new();
-        loop {
-            {
-                let pending = self.lock();
-                let empty = |pending: &mut Pending| pending.bytes.is_empty();
-                let mut pending = self.filled.wait_while(pending, empty).unwrap_or_else(PoisonError::into_inner);
-                std::mem::swap(&mut pending.bytes, &mut batch);
-                pending.writing = true;
-            }
-            if socket.write_all(&batch).is_err() {
-                exit_now(1);
-            }
-            batch.clear();
-            batch.shrink_to(1 << 20);
-            self.lock().writing = false;
-            self.written.notify_all();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

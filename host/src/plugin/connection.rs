@@ -7,12 +7,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Notify, mpsc},
+    task::yield_now,
 };
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
@@ -44,13 +45,25 @@ pub(super) struct Connection {
     log: PluginLog,
     /// Nobody to store jobs with while a build is only checked.
     add_job: Option<Arc<dyn AddJob>>,
-    outbox: Mutex<Vec<u8>>,
+    outbox: Mutex<Outbox>,
+    /// The outbox was filled and wants to be written.
     filled: Notify,
+    sink: OwnedWriteHalf,
     /// Cancelled when nothing more will arrive.
     closed: CancellationToken,
     /// Cancelled when the process is to be killed, for the reason in `verdict`.
     condemned: CancellationToken,
     verdict: OnceLock<String>,
+}
+
+/// What is yet to be written.
+#[derive(Debug, Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// Somebody is about to write it.
+    claimed: bool,
+    /// Nobody would read it.
+    closed: bool,
 }
 
 /// The tasks that serve a line; dropping them ends it.
@@ -64,19 +77,20 @@ impl Connection {
         services: Option<&HostServices>,
         milestones: mpsc::UnboundedSender<Milestone>,
     ) -> (Arc<Self>, Ends) {
+        let (source, sink) = socket.into_split();
         let connection = Arc::new(Self {
             calls: Arc::default(),
             log: PluginLog::new(build),
             add_job: services.map(|services| Arc::clone(&services.add_job)),
             outbox: Mutex::default(),
             filled: Notify::new(),
+            sink,
             closed: CancellationToken::new(),
             condemned: CancellationToken::new(),
             verdict: OnceLock::new(),
         });
-        let (source, sink) = socket.into_split();
         let reading = tokio::spawn(Arc::clone(&connection).read(source, milestones));
-        let writing = tokio::spawn(Arc::clone(&connection).write(sink));
+        let writing = tokio::spawn(Arc::clone(&connection).write());
         (connection, [reading, writing].map(AbortOnDropHandle::new))
     }
 
@@ -142,31 +156,67 @@ impl Connection {
     }
 
     fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooLong> {
-        if self.closed.is_cancelled() {
+        let mut outbox = self.outbox();
+        if outbox.closed {
             return Ok(());
         }
-        push(&mut self.outbox(), kind, call, body)?;
-        self.filled.notify_one();
+        push(&mut outbox.bytes, kind, call, body)?;
+        if outbox.claimed {
+            return Ok(());
+        }
+        // Where no other job runs, there is nothing to wait for that could go in the same piece.
+        if self.calls.running() <= 1
+            && let Ok(count) = self.sink.try_write(&outbox.bytes)
+        {
+            outbox.bytes.drain(..count);
+        }
+        if !outbox.bytes.is_empty() {
+            outbox.claimed = true;
+            drop(outbox);
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
     /// Writes all that has gathered in one piece, until the socket is closed.
-    async fn write(self: Arc<Self>, mut sink: OwnedWriteHalf) {
+    async fn write(self: Arc<Self>) {
         let mut batch = Vec::new();
         loop {
             self.filled.notified().await;
-            std::mem::swap(&mut *self.outbox(), &mut batch);
-            if sink.write_all(&batch).await.is_err() {
-                // The reader notices as well, and its end is what counts.
-                return;
+            // Whoever is to run now may have something to send as well.
+            yield_now().await;
+            while self.take_batch(&mut batch) {
+                if self.write_all(&batch).await.is_err() {
+                    // The reader notices as well, and its end is what counts.
+                    return;
+                }
             }
-            batch.clear();
-            batch.shrink_to(1 << 20);
         }
     }
 
+    /// Swaps what has gathered for what is written; `false` if there is nothing, and then the next to send has to say so.
+    fn take_batch(&self, batch: &mut Vec<u8>) -> bool {
+        batch.clear();
+        batch.shrink_to(1 << 20);
+        let mut outbox = self.outbox();
+        std::mem::swap(&mut outbox.bytes, batch);
+        outbox.claimed = !batch.is_empty();
+        outbox.claimed
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.sink.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.sink.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn read(self: Arc<Self>, mut source: OwnedReadHalf, milestones: mpsc::UnboundedSender<Milestone>) {
-        let _closed = self.closed.clone().drop_guard();
+        let _closing = Closing(&self);
         let mut reader = FrameReader::new();
         loop {
             match self.take_frames(&mut reader, &milestones) {
@@ -245,13 +295,25 @@ impl Connection {
         Ok(())
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the line when the reading ends, however that comes.
+struct Closing<'a>(&'a Connection);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.outbox().closed = true;
+        self.0.closed.cancel();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
     use crate::plugin::{BuildId, calls::CallEnd};
 
@@ -318,8 +380,9 @@ mod tests {
         assert!(matches!(launch.recv().await, Some(Milestone::Ready)));
         assert!(launch.recv().await.is_none(), "the launch hears of the end");
         assert_eq!(connection.fail_calls("gone"), 1);
-        assert_eq!((&mut first.end).await.unwrap(), CallEnd::Reported { status: 0, message: None, detail: None });
-        assert_eq!((&mut second.end).await.unwrap(), CallEnd::Crashed("gone".to_owned()));
+        let done = CallEnd::Reported { status: 0, message: None, detail: None };
+        assert_eq!(first.end_unless(&[]).await, Some(done));
+        assert_eq!(second.end_unless(&[]).await, Some(CallEnd::Crashed("gone".to_owned())));
         assert!(connection.start(0, &job("3"), None).unwrap().is_none());
     }
 }

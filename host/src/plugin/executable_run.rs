@@ -8,9 +8,8 @@ use tokio::{
     process::Child,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{Cancel, FailureKind, JobInput, Outcome, output::Output, process::signal_name};
+use super::{Cancel, FailureKind, JobInput, Outcome, StopSignal, output::Output, process::signal_name};
 use crate::events::{Event, Events, PluginBuild};
 
 /// How long output may still come after the end of the process: one that it left behind may keep the pipes open.
@@ -28,7 +27,7 @@ pub(super) struct Run<'a> {
     /// How long it may take to end after it was told to.
     pub(super) grace: Duration,
     pub(super) cancel: &'a Cancel,
-    pub(super) killed: &'a CancellationToken,
+    pub(super) killed: &'a StopSignal,
 }
 
 /// Why a run is stopped.

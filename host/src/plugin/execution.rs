@@ -1,16 +1,15 @@
 //! One job on its plugin: waits for its end, or brings it about when its time is up or it is cancelled.
 
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, slice, sync::Arc, time::Duration};
 
 use taskbay_abi::{
     CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_DISCARD, STATUS_OK, STATUS_PANIC, STATUS_PARTLY_FAILED,
 };
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Cancel, FailedItems, FailureKind, Outcome,
+    Cancel, FailedItems, FailureKind, Outcome, StopSignal,
     built_in::BuiltIn,
     calls::{Call, CallEnd},
     connection::Connection,
@@ -31,7 +30,7 @@ pub(super) struct Execution<'a> {
     /// How long it may take to end after it was told to.
     pub(super) grace: Duration,
     pub(super) cancel: &'a Cancel,
-    pub(super) killed: &'a CancellationToken,
+    pub(super) killed: &'a StopSignal,
 }
 
 /// The way to the plugin that runs it.
@@ -53,18 +52,22 @@ impl Execution<'_> {
     /// Asks first, then aborts, then does without the plugin.
     pub(super) async fn outcome(mut self) -> Outcome {
         let mut expiry = pin!(expiry(self.limit));
-        let mut asked = false;
+        let signals = [self.killed, &self.cancel.force, &self.cancel.ask];
+        let mut heeded = signals.as_slice();
         let stop = loop {
             tokio::select! {
+                // The end first: a job that has one needs no clock.
                 biased;
-                end = &mut self.call.end => return outcome(end.ok(), None),
-                () = self.killed.cancelled() => break Stop::Killed,
-                () = self.cancel.force.cancelled() => break Stop::Cancelled,
+                end = self.call.end_unless(heeded) => match end {
+                    Some(end) => return outcome(end, None),
+                    None if self.killed.is_cancelled() => break Stop::Killed,
+                    None if self.cancel.force.is_cancelled() => break Stop::Cancelled,
+                    None => {
+                        heeded = &signals[..2];
+                        self.line.cancel(self.call.id, CANCEL_ASK);
+                    }
+                },
                 limit = &mut expiry => break Stop::Timeout(limit),
-                () = self.cancel.ask.cancelled(), if !asked => {
-                    asked = true;
-                    self.line.cancel(self.call.id, CANCEL_ASK);
-                }
             }
         };
         if let Stop::Killed = stop {
@@ -72,13 +75,10 @@ impl Execution<'_> {
         }
         for (mode, patience) in [(CANCEL_ASK, self.grace), (CANCEL_ABORT, ABORT_GRACE)] {
             self.line.cancel(self.call.id, mode);
-            tokio::select! {
-                biased;
-                end = timeout(patience, &mut self.call.end) => match end {
-                    Ok(end) => return outcome(end.ok(), Some(stop)),
-                    Err(_) => continue,
-                },
-                () = self.killed.cancelled() => return Stop::Killed.failure(""),
+            match timeout(patience, self.call.end_unless(slice::from_ref(&self.killed))).await {
+                Ok(Some(end)) => return outcome(end, Some(stop)),
+                Ok(None) => return Stop::Killed.failure(""),
+                Err(_) => {}
             }
         }
         self.give_up(stop)
@@ -143,16 +143,12 @@ impl Stop {
 }
 
 /// One outcome for each way a call can end.
-fn outcome(end: Option<CallEnd>, stop: Option<Stop>) -> Outcome {
+fn outcome(end: CallEnd, stop: Option<Stop>) -> Outcome {
     let (status, message, detail) = match end {
-        Some(CallEnd::Reported { status, message, detail }) => (status, message, detail),
-        Some(CallEnd::Crashed(message)) => return Outcome::Failed { kind: FailureKind::Crash, message },
-        None => {
-            let message = "the plugin was given up while it ran this job".to_owned();
-            return Outcome::Failed { kind: FailureKind::Crash, message };
-        }
+        CallEnd::Reported { status, message, detail } => (status, message, detail),
+        CallEnd::Crashed(message) => return Outcome::Failed { kind: FailureKind::Crash, message },
     };
-    let or = |default: &str| message.clone().unwrap_or_else(|| default.to_owned());
+    let or = |default: &str| message.unwrap_or_else(|| default.to_owned());
     match (status, stop) {
         (STATUS_OK, _) => Outcome::Done,
         (STATUS_DISCARD, _) => Outcome::Failed { kind: FailureKind::Discard, message: or("it was discarded") },

@@ -4,14 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
-    ManifestInfo, Outcome, PluginSettings, TaskSpec,
+    ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
     built_in::BuiltIn,
     child::Child,
     executable::{self, Executable},
@@ -55,7 +52,7 @@ pub struct Generation {
     /// Each running job holds a token; closed when no more may begin.
     running: TaskTracker,
     /// Cancelled when what runs is to be given up.
-    killed: CancellationToken,
+    killed: StopSignal,
     ended: OnceCell<()>,
 }
 
@@ -132,7 +129,7 @@ impl Generation {
             events,
             availability,
             running: TaskTracker::new(),
-            killed: CancellationToken::new(),
+            killed: StopSignal::default(),
             ended: OnceCell::new(),
         })
     }
@@ -184,9 +181,8 @@ impl Generation {
         self.running.len()
     }
 
-    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does
-    /// `cancel`. Dropping the
-    /// future gives the job up without telling the plugin.
+    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
+    /// Dropping the future gives the job up without telling the plugin.
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(_running) = self.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);

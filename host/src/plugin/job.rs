@@ -1,7 +1,8 @@
 //! What goes into a task's code and what comes out of it.
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
+
+use super::stop_signal::StopSignal;
 
 /// One job as a plugin gets it. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +29,9 @@ pub struct JobInput<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     /// Tells the task, which may go on for as long as it needs.
-    pub ask: CancellationToken,
+    pub ask: StopSignal,
     /// Ends the job: the task is told, then dropped, then its process killed.
-    pub force: CancellationToken,
+    pub force: StopSignal,
 }
 
 /// How a job ended.

@@ -10,12 +10,14 @@ mod job;
 mod launch_error;
 mod manifest;
 mod settings;
+mod stop_signal;
 // From launch to the last job.
 mod execution;
 mod generation;
 // The runner in a process of its own: the host's side, then the child's.
 mod child;
 mod child_main;
+mod child_outbox;
 mod connection;
 mod frames;
 mod output;
@@ -49,3 +51,4 @@ pub use launch_error::LaunchError;
 pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};
 pub use process::probe;
 pub use settings::{Isolation, PluginSettings};
+pub use stop_signal::StopSignal;

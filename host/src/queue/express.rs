@@ -7,43 +7,55 @@
 //! Until the commit, others see the jobs as they were before, and pass over them because their rows are locked. Whatever ends
 //! the connection before that leaves them as they were: available.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Instant};
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Conditions, FailedJob, Job, QueueError, Session, fail_jobs::Failures};
+use super::{
+    Conditions, FailedJob, Job, QueueError, Session,
+    claim::{ABOUT_FREE, Answer, FREE, STEPS, Steps, form, forms, lock},
+    fail_jobs::Failures,
+};
 
 const LOCK: &str = "lock jobs";
 const SETTLE: &str = "store the results of jobs";
 
-/// $1 ids of tasks, $2 how many, then what the [`Conditions`] need. The inner limit tells the planner that few rows are
-/// wanted, so that it walks along the index instead of sorting all that is waiting; the outer one is what ends the walk.
-const SELECT: &str = "
-select *
-from (
-  select
-    job.id, job.task_id, null::int4, null::text, job.payload::text, job.priority, job.run_at,
-    (job.attempts + 1)::int2, job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision,
-    job.flags::text
-  from @schema@._private_jobs as job
-  where job.is_available = true
-    and job.job_queue_id is null
-    and job.run_at <= @now@
-    and job.task_id = any ($1)@allowed@
-  order by job.priority, job.run_at
-  limit 1000
-  for update skip locked
-) as first
-limit $2";
+/// Whatever the database has for a default: the locks are all the isolation that is needed, and stricter levels would have
+/// transactions fail.
+const BEGIN: &str = "begin isolation level read committed";
 
-/// The statement for these conditions, without those that are not needed.
+/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, then what the [`Conditions`] need. It answers as the statement of
+/// the marked lane does.
+const SELECT: &str = "
+with @step_part@
+select *, 0::int2
+from (
+  select *
+  from (@free_part@
+  ) as first
+  limit $2
+) as job
+@about_free@";
+
+/// As [`Job::from_row`] reads them.
+const COLUMNS: &str = "
+            job.id, job.task_id, null::int4 as job_queue_id, null::text as queue_name, job.payload::text as payload,
+            job.priority, job.run_at, (job.attempts + 1)::int2 as attempts, job.max_attempts, job.last_error,
+            job.created_at, job.updated_at, job.key, job.revision, job.flags::text as flags";
+
+/// The statement for these conditions.
 fn select(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
-        let allowed = "\n    and (job.flags ?| $3) is not true";
-        [("", "now()"), (allowed, "now()"), ("", "$3"), (allowed, "$4")]
-            .map(|(allowed, now)| SELECT.replace("@allowed@", allowed).replace("@now@", now))
+        let text = SELECT
+            .replace("@step_part@", STEPS.trim_start())
+            .replace("@free_part@", FREE)
+            .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
+            .replace("@columns@", COLUMNS.trim_start())
+            .replace("@about_free@", ABOUT_FREE.trim_start())
+            .replace("@took@", "clock_timestamp() - statement_timestamp()");
+        forms(&text, 1, 7)
     });
-    &FORMS[usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())]
+    &FORMS[form(conditions)]
 }
 
 /// $1 ids.
@@ -70,14 +82,14 @@ from unnest($1, $2, $3, $4) as failure (id, message, permanent, payload)
 where job.id = failure.id";
 
 /// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
-/// marked already; what somebody else has taken is locked, or differs.
+/// marked already; what somebody else has taken differs when that transaction has ended, which is waited for.
 const LOCK_AGAIN: &str = "
 select job.id, job.locked_by is not null
 from @schema@._private_jobs as job
 join unnest($2, $3) as mine (id, attempts) on mine.id = job.id
 where (job.is_available = true and job.attempts + 1 = mine.attempts)
   or (job.locked_by = $1 and job.attempts = mine.attempts)
-for update of job skip locked";
+for update of job";
 
 /// What becomes of the jobs of one transaction. Those that are in none of these stay as they were.
 #[derive(Debug, Default)]
@@ -108,8 +120,9 @@ impl Session {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
         let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
+        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
         let (lock, delete, mark, fail) = tokio::join!(
-            self.prepare_ahead(LOCK, select(Conditions::default()), &[Type::INT4_ARRAY, Type::INT8]),
+            self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
             self.prepare_ahead(SETTLE, FAIL, &failures),
@@ -127,24 +140,23 @@ impl Session {
         limit: usize,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(4);
-        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&limit, Type::INT8)]);
-        if !conditions.forbidden_flags.is_empty() {
-            parameters.push((&conditions.forbidden_flags, Type::TEXT_ARRAY));
-        }
-        if let Some(now) = &conditions.now {
-            parameters.push((now, Type::TIMESTAMPTZ));
-        }
-        let (begun, rows) = tokio::join!(
+        let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
+        let frontiers = self.database().memory().of(task_ids, conditions);
+        let (begun, steps) = lock(&frontiers).begin_free(Instant::now());
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(8);
+        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&wanted, Type::INT8)]);
+        parameters.extend(steps.free_parameters());
+        parameters.extend(conditions.parameters());
+        let (transaction, rows) = tokio::join!(
             biased;
-            self.command(LOCK, "begin"),
+            self.command(LOCK, BEGIN),
             self.query_as_part(LOCK, select(conditions), &parameters)
         );
-        begun?;
-        let rows = rows?;
-        let read = |error: tokio_postgres::Error| QueueError::statement(LOCK, &error);
-        rows.iter().map(|row| Job::from_row(row).map_err(read)).collect()
+        transaction?;
+        let answer = Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))?;
+        self.plan_for(answer.pages).await;
+        lock(&frontiers).ended_free(begun, &answer, limit, Instant::now());
+        Ok(answer.jobs)
     }
 
     /// Stores what became of the jobs, and commits. All statements are sent at the first poll.
@@ -172,7 +184,7 @@ impl Session {
     pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
-        self.command(LOCK, "begin").await?;
+        self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();
         for row in rows {

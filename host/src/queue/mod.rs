@@ -17,6 +17,7 @@ mod new_job;
 mod request_order;
 mod stored_job;
 
+mod add_batch;
 mod add_job;
 mod add_jobs;
 mod adding;
@@ -36,7 +37,7 @@ mod lock_age;
 mod return_jobs;
 mod task_ids;
 
-pub use adding::{AddedJob, add_job, add_jobs};
+pub use adding::{AddedJob, add_job, add_jobs, add_jobs_unread};
 pub use administer_jobs::{Reschedule, UnlockedWorker};
 pub use cleanup::{CleanedUp, CleanupTask};
 pub use complete_jobs::CompletedJob;
@@ -57,6 +58,7 @@ pub use return_jobs::ReturnedJob;
 pub use stored_job::{JobState, StoredJob};
 pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
+pub(crate) use add_batch::Batch;
 pub(crate) use connection::quote_identifier;
 pub(crate) use error::reason_of;
 pub(crate) use fail_jobs::beyond_encoding;

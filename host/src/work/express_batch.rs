@@ -16,15 +16,16 @@ pub(super) const BOUND: Duration = Duration::from_millis(30);
 /// The same where jobs of the marked lane wait for the commit.
 const SHORT_BOUND: Duration = Duration::from_millis(5);
 
-/// The jobs that were locked by one transaction and may run in it.
+/// The jobs that were locked by one transaction.
 #[derive(Debug)]
 pub(super) struct ExpressBatch {
+    /// In ascending order.
     ids: Vec<i64>,
     /// The attempt under way, of each of them.
     attempts: Vec<i16>,
     deadline: Instant,
     state: Mutex<State>,
-    /// All have ended.
+    /// All that run have ended.
     ended: Notify,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct ExpressBatch {
 struct State {
     phase: Phase,
     verdicts: Vec<Verdict>,
-    /// How many have not ended yet.
+    /// How many of those that run have not ended yet.
     left: usize,
 }
 
@@ -48,10 +49,11 @@ enum Phase {
 }
 
 impl ExpressBatch {
-    /// Of jobs by id and attempt; `hurry`: others wait for the commit.
-    pub(super) fn new(jobs: impl ExactSizeIterator<Item = (i64, i16)>, hurry: bool) -> Self {
-        let left = jobs.len();
-        let (ids, attempts) = jobs.unzip();
+    /// Of jobs by id and attempt, of which so many run before the commit. If others wait for it, it comes sooner.
+    pub(super) fn new(mut jobs: Vec<(i64, i16)>, left: usize) -> Self {
+        let hurry = left < jobs.len();
+        jobs.sort_unstable();
+        let (ids, attempts) = jobs.into_iter().unzip();
         Self {
             ids,
             attempts,
@@ -63,6 +65,16 @@ impl ExpressBatch {
 
     pub(super) fn ids(&self) -> &[i64] {
         &self.ids
+    }
+
+    /// Whether it has one of these jobs. Where its connection was lost and nobody noticed yet, they can be claimed again.
+    pub(super) fn shares(&self, ids: impl Iterator<Item = i64>) -> bool {
+        let (Some(first), Some(last)) = (self.ids.first(), self.ids.last()) else { return false };
+        ids.filter(|id| (first..=last).contains(&id)).any(|id| self.has(id))
+    }
+
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.ids.binary_search(&id).is_ok()
     }
 
     pub(super) fn attempts(&self) -> &[i16] {
@@ -110,5 +122,57 @@ impl ExpressBatch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::verdict::VerdictKind;
+
+    fn verdict(id: i64) -> Verdict {
+        Verdict {
+            id,
+            task_id: 1,
+            job_queue_id: None,
+            map: 1,
+            took: Duration::ZERO,
+            kind: VerdictKind::Complete,
+            run: None,
+        }
+    }
+
+    fn ids(verdicts: &[Verdict]) -> Vec<i64> {
+        verdicts.iter().map(|verdict| verdict.id).collect()
+    }
+
+    #[tokio::test]
+    async fn verdicts_go_into_the_transaction_until_it_ends_and_to_the_marked_jobs_after_the_commit() {
+        let batch = ExpressBatch::new(vec![(3, 1), (1, 1), (2, 2)], 3);
+        assert_eq!((batch.ids(), batch.attempts()), (&[1, 2, 3][..], &[1, 2, 1][..]));
+        assert!(batch.report(verdict(1)).is_none());
+        assert_eq!(ids(&batch.take_verdicts()), [1]);
+        assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
+        assert_eq!(ids(&batch.committed()), [2]);
+        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.id), Some(3));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_last_job_or_when_its_time_is_up() {
+        let began = tokio::time::Instant::now();
+        let batch = ExpressBatch::new(vec![(1, 1)], 1);
+        batch.ended().await;
+        assert!(began.elapsed() >= BOUND / 2, "it waited");
+        batch.report(verdict(1));
+        batch.ended().await;
+        ExpressBatch::new(vec![(1, 1)], 0).ended().await;
+    }
+
+    #[test]
+    fn it_knows_its_jobs() {
+        let batch = ExpressBatch::new(vec![(10, 1), (30, 1), (20, 1)], 2);
+        assert!(batch.has(30) && !batch.has(25));
+        assert!(batch.shares([5, 20].into_iter()));
+        assert!(!batch.shares([5, 25, 35].into_iter()));
     }
 }

@@ -172,3 +172,57 @@ impl HeldJob {
         (self.job.priority, self.job.run_at, self.job.id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(id: i64, priority: i16) -> HeldJob {
+        let job = Job {
+            id,
+            task_id: 1,
+            job_queue_id: None,
+            queue_name: None,
+            payload: "{}".to_owned(),
+            priority,
+            run_at: SystemTime::UNIX_EPOCH,
+            attempts: 1,
+            max_attempts: 25,
+            last_error: None,
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+            key: None,
+            revision: 0,
+            flags: None,
+        };
+        HeldJob { job, task: Arc::from("t"), map: 1 }
+    }
+
+    async fn next(jobs: &HeldJobs) -> i64 {
+        jobs.take().await.expect("there is one").held.job.id
+    }
+
+    #[tokio::test]
+    async fn the_most_urgent_is_taken_first_whichever_claim_brought_it() {
+        let jobs = HeldJobs::new();
+        jobs.add(vec![held(1, 0), held(2, 5)], None);
+        jobs.add(vec![held(3, -1), held(4, 3)], None);
+        assert_eq!([next(&jobs).await, next(&jobs).await, next(&jobs).await, next(&jobs).await], [3, 1, 4, 2]);
+        assert_eq!((jobs.count(), jobs.running()), (0, 4));
+    }
+
+    #[tokio::test]
+    async fn what_is_withdrawn_is_not_taken() {
+        let jobs = HeldJobs::new();
+        let batch = Arc::new(ExpressBatch::new(vec![(1, 1), (2, 1)], 2));
+        jobs.add(vec![held(1, 0), held(2, 0)], Some(Arc::clone(&batch)));
+        jobs.add(vec![held(3, 1), held(4, 1)], None);
+        assert_eq!(next(&jobs).await, 1);
+        assert_eq!(jobs.withdraw(&batch).iter().map(|held| held.job.id).collect::<Vec<_>>(), [2]);
+        let marked = jobs.withdraw_marked(|held, _| held.job.id == 3);
+        assert_eq!(marked.iter().map(|(held, _)| held.job.id).collect::<Vec<_>>(), [3]);
+        assert_eq!(next(&jobs).await, 4);
+        jobs.close();
+        assert!(jobs.take().await.is_none());
+    }
+}

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -19,9 +19,11 @@ use tracing::Level;
 
 use super::{
     execution::run_slot,
-    held::HeldJobs,
+    express_batch::ExpressBatch,
+    held::{HeldJob, HeldJobs},
     line::{Line, Place},
     locks::look_after_locks,
+    refetching::Refetching,
     registered::Registered,
     speed::Speed,
     verdict::Verdicts,
@@ -78,6 +80,14 @@ pub struct Pool {
     registered: ArcSwap<Registered>,
     /// Whether most of the jobs that were claimed last could have taken the express lane.
     pub(super) prefers_express: AtomicBool,
+    /// The transactions of the express lane that are open.
+    open: Mutex<Vec<Arc<ExpressBatch>>>,
+    /// The wait after a claim that brought few jobs.
+    pub(super) refetch: Refetching,
+    /// When a claim could bring jobs again although nothing has changed: there are some that the last one did not look at.
+    again: Mutex<Option<Instant>>,
+    /// The next claim is a marked one whatever suits.
+    pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
     pub(super) front_is_bound: AtomicBool,
     /// Whether the last claim brought nothing.
@@ -123,7 +133,6 @@ impl Pool {
             owner,
             id,
             mode,
-            settings,
             database,
             tasks,
             events,
@@ -132,6 +141,9 @@ impl Pool {
             help: Notify::new(),
             registered: ArcSwap::from_pointee(Registered::unknown()),
             prefers_express: AtomicBool::new(false),
+            open: Mutex::default(),
+            again: Mutex::default(),
+            marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             turns: AtomicUsize::new(0),
@@ -139,13 +151,15 @@ impl Pool {
             held: HeldJobs::new(),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
-            verdicts: Verdicts::default(),
+            verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
             unsettled: AtomicUsize::new(0),
             slots: TaskTracker::new(),
             opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
             closing: stop.graceful.child_token(),
             stop,
+            refetch: Refetching::default(),
+            settings,
         })
     }
 
@@ -210,6 +224,35 @@ impl Pool {
         }
     }
 
+    pub(super) fn look_again_at(&self, when: Option<Instant>) {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner) = when;
+    }
+
+    pub(super) fn looks_again(&self) -> Option<Instant> {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().push(Arc::clone(batch));
+    }
+
+    pub(super) fn ended(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().retain(|open| !Arc::ptr_eq(open, batch));
+    }
+
+    /// Leaves out what the pool has already: jobs of a transaction whose connection was lost a moment ago.
+    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
+        for open in &*self.open_batches() {
+            if open.shares(jobs.iter().map(|held| held.job.id)) {
+                jobs.retain(|held| !open.has(held.job.id));
+            }
+        }
+    }
+
+    fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A slot has taken a job.
     pub(super) fn taken(&self) {
         if self.look.load(Ordering::Acquire) && self.held.count() == self.low_water.load(Ordering::Acquire) {
@@ -249,8 +292,12 @@ impl Pool {
     fn heard(&self, notification: &Notification) {
         match notification {
             Notification::JobsAdded(count) if *count == 0 => {}
+            Notification::JobsAdded(count) => {
+                self.refetch.heard(*count);
+                self.nudge();
+            }
             // Jobs may have been added while nobody listened.
-            Notification::JobsAdded(_) | Notification::Connected => self.nudge(),
+            Notification::Connected => self.nudge(),
             // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }

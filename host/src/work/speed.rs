@@ -100,3 +100,49 @@ impl Speed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
+        let verdict =
+            |_| Verdict { id: 1, task_id: 7, job_queue_id: None, map, took, kind: VerdictKind::Complete, run: None };
+        (0..jobs).map(verdict).collect()
+    }
+
+    const FAST: Duration = Duration::from_micros(100);
+    const SLOW: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn as_much_is_claimed_ahead_as_is_done_within_the_time() {
+        let speed = Speed::default();
+        assert_eq!(speed.ahead(10), 0, "nothing before anything is known");
+        speed.learn(&verdicts(200, FAST, 1));
+        assert!((9_000..=10_000).contains(&speed.ahead(10)), "{}", speed.ahead(10));
+        speed.learn(&verdicts(100, SLOW, 1));
+        assert_eq!(speed.ahead(10), 0, "slow jobs are claimed one by one");
+    }
+
+    #[test]
+    fn who_had_to_wait_makes_it_careful() {
+        let speed = Speed::default();
+        speed.learn(&verdicts(200, FAST, 1));
+        speed.stalled(Duration::from_millis(500));
+        assert_eq!(speed.ahead(1), 0);
+    }
+
+    #[test]
+    fn a_task_is_short_after_some_jobs_until_a_long_one_and_for_one_map() {
+        let speed = Speed::default();
+        speed.learn(&verdicts(15, FAST, 3));
+        assert!(speed.short_tasks(3).is_empty());
+        speed.learn(&verdicts(10, FAST, 3));
+        assert_eq!(speed.short_tasks(3), [7]);
+        assert!(speed.short_tasks(4).is_empty(), "another build may take longer");
+        speed.learn(&verdicts(1, SLOW, 3));
+        assert!(speed.short_tasks(3).is_empty());
+        speed.learn(&verdicts(40, FAST, 3));
+        assert_eq!(speed.short_tasks(3), [7]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::Level;
@@ -44,27 +44,65 @@ pub(super) enum VerdictKind {
 }
 
 /// Verdicts of marked jobs that no line has taken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Verdicts {
-    waiting: Mutex<Vec<Verdict>>,
+    complete_delay: Duration,
+    fail_delay: Duration,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    verdicts: Vec<Verdict>,
+    /// When the first of them is to be stored.
+    due: Option<Instant>,
 }
 
 impl Verdicts {
+    /// Those that are done, and those that failed, wait so long for others.
+    pub(super) fn new(complete_delay: Duration, fail_delay: Duration) -> Self {
+        Self { complete_delay, fail_delay, waiting: Mutex::default() }
+    }
+
     pub(super) fn add(&self, verdict: Verdict) {
-        self.waiting().push(verdict);
+        self.add_all([verdict]);
     }
 
     pub(super) fn add_all(&self, verdicts: impl IntoIterator<Item = Verdict>) {
-        self.waiting().extend(verdicts);
-    }
-
-    /// The first ones, at most `most`.
-    pub(super) fn take(&self, most: usize) -> Vec<Verdict> {
         let mut waiting = self.waiting();
-        if waiting.len() <= most { mem::take(&mut *waiting) } else { waiting.drain(..most).collect() }
+        for verdict in verdicts {
+            let delay = match verdict.kind {
+                VerdictKind::Complete => self.complete_delay,
+                VerdictKind::Fail { .. } => self.fail_delay,
+                VerdictKind::Return { .. } => Duration::ZERO,
+            };
+            if !delay.is_zero() || waiting.due.is_some() {
+                let due = Instant::now() + delay;
+                waiting.due = Some(waiting.due.map_or(due, |sooner| sooner.min(due)));
+            }
+            waiting.verdicts.push(verdict);
+        }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Verdict>> {
+    /// The first ones, at most `most`, if they need not wait. With `all`, nothing waits any more.
+    pub(super) fn take(&self, most: usize, all: bool) -> Vec<Verdict> {
+        let mut waiting = self.waiting();
+        if !all && waiting.due.is_some_and(|due| due > Instant::now()) {
+            return Vec::new();
+        }
+        if waiting.verdicts.len() > most {
+            return waiting.verdicts.drain(..most).collect();
+        }
+        waiting.due = None;
+        mem::take(&mut waiting.verdicts)
+    }
+
+    /// When those that wait for others are to be stored.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.waiting().due
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,6 +145,12 @@ impl Results {
 }
 
 impl Verdict {
+    /// Of a job without a queue that is marked and was never run. Nobody hears of it.
+    pub(super) fn never_begun(id: i64) -> Self {
+        let kind = VerdictKind::Return { reason: "" };
+        Self { id, task_id: 0, job_queue_id: None, map: 0, took: Duration::ZERO, kind, run: None }
+    }
+
     /// The queue of the job is free once this is stored.
     pub(super) fn frees_a_queue(&self) -> bool {
         self.job_queue_id.is_some()

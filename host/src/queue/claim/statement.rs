@@ -4,26 +4,9 @@ use std::sync::LazyLock;
 
 use super::{
     CROWD,
-    free_walk::{FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FREE, STEPS, form, forms},
 };
 use crate::queue::Conditions;
-
-/// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
-pub(super) const JOB: i16 = 0;
-/// `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
-pub(super) const PASSED: i16 = 1;
-/// `job_queue_id`: of the queues in question, one that is free and has nothing near, or that does not exist.
-pub(super) const GONE: i16 = 2;
-/// `priority`: there is one that was not among the steps.
-pub(super) const FOUND: i16 = 3;
-/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
-/// the size of the table of jobs, in pages.
-pub(super) const FREE_WALK: i16 = 4;
-/// `id`: the microseconds that the walk over jobs in queues took.
-pub(super) const QUEUED_WALK: i16 = 5;
-/// If that walk did not see all: `priority`, `run_at`: the last that it saw; `task_id`: how many of the same moment; `id`: the
-/// highest of their ids.
-pub(super) const LAST_QUEUED: i16 = 6;
 
 /// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
 /// wait behind, then what the [`Conditions`] need: see [`claim_statement`].
@@ -290,15 +273,7 @@ union all
 select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
 from alone
 where id is null
-union all
-select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
-from step
-where found is not null
-union all
-select
-  (extract(epoch from took) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
-  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2
-from free_walk
+@about_free@
 union all
 select
   (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, null, null, null, null,
@@ -323,6 +298,8 @@ group by last.priority, last.run_at";
 pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
         let text = CLAIM
+            .replace("@about_free@", ABOUT_FREE.trim_start())
+            .replace("@took@", "(select took from free_walk)")
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
             .replace(

@@ -19,23 +19,24 @@ use crate::{
     },
 };
 
-/// Where a task could end this process, one claim of so many is marked although all of it could take the express lane. A job
-/// that kills the process then uses up its attempts, after so many times as many deaths as usual at the latest.
+/// One claim of so many is marked although the express lane suits: it sees the jobs in queues, too. Where a task could end
+/// this process, all of that claim's jobs are marked: a job that kills the process uses up its attempts, after so many times
+/// as many deaths as usual at the latest.
 const MARKED_TURN: usize = 16;
 
 impl Pool {
     /// How the next jobs are claimed: by express, unless that is switched off, or most of the jobs that were claimed last
     /// could not have taken it.
     pub(super) fn lane(&self) -> Lane {
-        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == 0;
-        if self.settings.claim == Claim::Marked
-            || !self.prefers_express.load(Ordering::Relaxed)
-            || (in_turn && self.registered().in_this_process)
-        {
-            Lane::Marked
-        } else {
-            Lane::Express
-        }
+        let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
+        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
+        if express && !in_turn { Lane::Express } else { Lane::Marked }
+    }
+
+    pub(super) fn suits_express(&self) -> bool {
+        self.settings.claim == Claim::Express
+            && self.settings.local_queue.is_none()
+            && self.prefers_express.load(Ordering::Relaxed)
     }
 }
 
@@ -57,7 +58,9 @@ impl Line {
             return Ok(Vec::new());
         }
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
-        pool.turns.fetch_add(1, Ordering::Relaxed);
+        if lane == Lane::Marked {
+            pool.marked_next.store(false, Ordering::Release);
+        }
         pool.asked.fetch_add(wanted, Ordering::AcqRel);
         let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
         let conditions = Conditions { forbidden_flags: &forbidden, now };
@@ -71,6 +74,10 @@ impl Line {
         let ((), jobs) = tokio::join!(biased; self.recheck(session, &registered), jobs);
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         let jobs = jobs?;
+        let again = (lane == Lane::Marked && jobs.len() < wanted)
+            .then(|| pool.database.look_again(&registered.ids, conditions))
+            .flatten();
+        pool.look_again_at(again.map(|rest| Instant::now() + rest));
         self.learn_lane(&jobs, registered.map);
         Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
     }
@@ -115,7 +122,7 @@ impl Line {
     }
 
     /// Hands out what a claim brought.
-    pub(super) fn accept(&mut self, jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
+    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
         if wanted == 0 {
             return;
         }
@@ -123,18 +130,30 @@ impl Line {
         self.last_claim = Instant::now();
         let pool = Arc::clone(&self.pool);
         let claimed = jobs.len();
+        pool.without_open(&mut jobs);
         pool.idle.store(claimed == 0, Ordering::Relaxed);
-        pool.unsettled.fetch_add(claimed, Ordering::AcqRel);
+        pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
         if claimed == 0 {
             pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
-            if pool.mode == Mode::Once && idle_before {
+            if pool.mode == Mode::Once && idle_before && lane == Lane::Marked {
                 pool.closing.cancel();
             }
+        }
+        if let Some(settings) = pool.settings.refetch() {
+            pool.refetch.claimed(claimed, claimed == wanted, settings);
+        }
+        if claimed == wanted || lane == Lane::Marked {
+            // Where few jobs come, each claim by express is followed by a marked one anyway.
+            pool.turns.fetch_add(1, Ordering::Relaxed);
         }
         if claimed == wanted {
             // There are more.
             pool.look.store(true, Ordering::Release);
             pool.help.notify_one();
+        } else if lane == Lane::Express {
+            // There may be some in queues.
+            pool.marked_next.store(true, Ordering::Release);
+            pool.look.store(true, Ordering::Release);
         }
         match lane {
             Lane::Marked => pool.held.add(jobs, None),

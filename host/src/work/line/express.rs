@@ -9,6 +9,7 @@ use super::{Lane, Line, claim::fits_express};
 use crate::{
     queue::{QueueError, Settlement, beyond_encoding},
     work::{
+        ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         verdict::{Results, Verdict},
@@ -28,16 +29,6 @@ impl Open {
     pub(super) async fn ended(&self) {
         self.batch.ended().await;
     }
-
-    fn ids(&self) -> Vec<i64> {
-        let aside = self.aside.iter().map(|held| held.job.id);
-        self.batch.ids().iter().copied().chain(aside).collect()
-    }
-
-    fn attempts(&self) -> Vec<i16> {
-        let aside = self.aside.iter().map(|held| held.job.attempts);
-        self.batch.attempts().iter().copied().chain(aside).collect()
-    }
 }
 
 /// What has become of the jobs of a transaction by now.
@@ -49,7 +40,7 @@ struct Account {
 }
 
 impl Account {
-    /// What is to be stored. Those of the batch that have neither ended nor been withdrawn still run.
+    /// What is to be stored. Those that have neither ended nor been withdrawn still run, or are to.
     fn settlement(&self, open: &Open) -> Settlement {
         let mut settlement = Settlement::default();
         for verdict in &self.verdicts {
@@ -61,7 +52,6 @@ impl Account {
                 self.verdicts.iter().map(|verdict| verdict.id).chain(self.withdrawn.iter().copied()).collect();
             settlement.marked.extend(ids.iter().filter(|id| !known.contains(id)));
         }
-        settlement.marked.extend(open.aside.iter().map(|held| held.job.id));
         settlement
     }
 }
@@ -71,8 +61,9 @@ impl Line {
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
         let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
         let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
-        let batch = run.iter().map(|held| (held.job.id, held.job.attempts));
-        let batch = Arc::new(ExpressBatch::new(batch, !aside.is_empty()));
+        let all = run.iter().chain(&aside).map(|held| (held.job.id, held.job.attempts)).collect();
+        let batch = Arc::new(ExpressBatch::new(all, run.len()));
+        self.pool.opened(&batch);
         self.pool.held.add(run, Some(Arc::clone(&batch)));
         self.open = Some(Open { batch, aside });
     }
@@ -87,8 +78,9 @@ impl Line {
             pool.verdicts.add_all(verdicts);
             return self.recover(open, account, None).await;
         };
-        // The next transaction begins when nothing else is under way on its connection.
-        let wanted = if verdicts.is_empty() { wanted } else { 0 };
+        // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
+        let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, stored, claimed) = tokio::join!(
@@ -146,6 +138,7 @@ impl Line {
 
     fn committed(&self, open: Open, account: Account) {
         let pool = &self.pool;
+        self.pool.ended(&open.batch);
         let late = open.batch.committed();
         if !late.is_empty() {
             pool.verdicts.add_all(late);
@@ -159,8 +152,11 @@ impl Line {
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
     async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+        self.pool.database.look_everywhere();
+        let mut first = true;
         loop {
-            if let Some(error) = &error {
+            // The connection may be the only one that was lost.
+            if let Some(error) = error.as_ref().filter(|_| !std::mem::take(&mut first)) {
                 self.store_backoff.wait(error).await;
             }
             self.bring_up_to_date(&open, &mut account);
@@ -182,7 +178,7 @@ impl Line {
         in_ascii: bool,
     ) -> Result<(), QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let again = match session.lock_again(&self.pool.owner, &open.ids(), &open.attempts()).await {
+        let again = match session.lock_again(&self.pool.owner, open.batch.ids(), open.batch.attempts()).await {
             Ok(again) => again,
             Err(error) => {
                 session.discard();
@@ -200,12 +196,15 @@ impl Line {
             session.discard();
             return Err(error);
         }
-        // Those that the lost commit has marked may have ended since.
+        // Those that are marked already, by the lost commit or by the other line, may have ended since, or never begun.
         let before: HashSet<i64> = again.marked.into_iter().collect();
-        let (of_marked, rest) = account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.id));
+        let (of_marked, rest): (Vec<_>, Vec<_>) =
+            account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.id));
         account.verdicts = rest;
-        let of_marked: Vec<Verdict> = of_marked;
         self.pool.verdicts.add_all(of_marked);
+        let (of_marked, rest): (Vec<_>, Vec<_>) = account.withdrawn.drain(..).partition(|id| before.contains(id));
+        account.withdrawn = rest;
+        self.pool.verdicts.add_all(of_marked.into_iter().map(Verdict::never_begun));
         // What is neither marked now nor was before belongs to somebody else.
         let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
         let lost = open.aside.len();

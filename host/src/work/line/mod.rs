@@ -25,6 +25,8 @@ use crate::queue::{QueueError, Session};
 
 /// The most jobs that one statement claims or completes.
 const LARGEST_BATCH: usize = 500;
+/// How many marked ones it claims where the express lane suits.
+const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
 const MOST_AHEAD: usize = 2 * LARGEST_BATCH;
 /// A marked job that has waited for a slot this long goes back.
@@ -90,7 +92,7 @@ impl Line {
             }
             let lane = self.pool.lane();
             let wanted = self.wanted(lane);
-            let verdicts = self.pool.verdicts.take(LARGEST_BATCH);
+            let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
             if let Some(open) = self.open.take() {
                 self.end(open, verdicts, lane, wanted).await;
             } else if !verdicts.is_empty() || wanted > 0 {
@@ -127,12 +129,20 @@ impl Line {
         let slots = pool.settings.concurrency;
         let free = slots.saturating_sub(pool.held.running());
         let held = pool.held.count() + pool.asked.load(Ordering::Acquire);
+        if let Some(queue) = &pool.settings.local_queue {
+            let waits = held >= free.max(1) || pool.refetch.until().is_some();
+            pool.low_water.store(0, Ordering::Release);
+            return if waits { 0 } else { queue.size.max(free).min(MOST_AHEAD) };
+        }
         match lane {
             Lane::Marked => {
                 let ahead = pool.speed.ahead(slots).min(MOST_AHEAD);
                 pool.low_water.store(ahead / 2, Ordering::Release);
+                // A claim in between is to cost the express lane little.
+                let glance = pool.suits_express() && !pool.registered().in_this_process;
+                let most = if glance { GLANCE } else { LARGEST_BATCH };
                 let enough = held > free && held > ahead / 2;
-                if enough { 0 } else { (free + ahead).saturating_sub(held).min(LARGEST_BATCH) }
+                if enough && !glance { 0 } else { (free + ahead).saturating_sub(held).min(most) }
             }
             // One batch runs while another one is stored and claimed.
             Lane::Express => {
@@ -141,6 +151,10 @@ impl Line {
                 if held > batch { 0 } else { batch }
             }
         }
+    }
+
+    fn held_limit(&self) -> Duration {
+        self.pool.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
     }
 
     fn is_over(&self) -> bool {
@@ -158,11 +172,13 @@ impl Line {
             return;
         }
         let closing = pool.closing.is_cancelled();
-        let poll =
-            (!closing && !pool.look.load(Ordering::Acquire)).then(|| self.last_claim + pool.settings.poll_interval);
-        let limit = pool.held.waiting_since().map(|since| since + HELD_LIMIT);
+        let poll = (!closing && !pool.look.load(Ordering::Acquire)).then(|| {
+            let poll = self.last_claim + pool.settings.poll_interval;
+            pool.looks_again().map_or(poll, |again| again.min(poll))
+        });
+        let limit = pool.held.waiting_since().map(|since| since + self.held_limit());
         let alarm = async {
-            match [poll, limit].into_iter().flatten().min() {
+            match [poll, limit, pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -184,7 +200,7 @@ impl Line {
         if pool.held.count() == 0 {
             return;
         }
-        let closing = pool.closing.is_cancelled();
+        let (closing, limit) = (pool.closing.is_cancelled(), self.held_limit());
         let map = pool.tasks.load();
         let reason = |held: &HeldJob, waited| {
             if closing {
@@ -192,12 +208,12 @@ impl Line {
             } else if held.map != map.epoch() && map.get(&held.task).is_none() {
                 Some("no plugin has this task any more")
             } else {
-                (waited >= HELD_LIMIT).then_some("it has waited too long for others to end")
+                (waited >= limit).then_some("it has waited too long for others to end")
             }
         };
         let mut stalled = false;
         for (held, waited) in pool.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
-            stalled |= waited >= HELD_LIMIT;
+            stalled |= waited >= limit;
             pool.verdicts.add(Verdict {
                 id: held.job.id,
                 task_id: held.job.task_id,
@@ -209,7 +225,7 @@ impl Line {
             });
         }
         if stalled && !closing {
-            pool.speed.stalled(HELD_LIMIT);
+            pool.speed.stalled(limit);
         }
     }
 
@@ -291,6 +307,10 @@ impl Line {
     fn settled(&self, verdicts: Vec<Verdict>, withdrawn: usize) {
         let pool = &self.pool;
         pool.speed.learn(&verdicts);
+        if withdrawn > 0 || verdicts.iter().any(|verdict| matches!(verdict.kind, VerdictKind::Return { .. })) {
+            // They stand where they stood.
+            pool.database.look_everywhere();
+        }
         pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
         if pool.mode == Mode::Once || verdicts.iter().any(Verdict::frees_a_queue) {
             pool.look.store(true, Ordering::Release);

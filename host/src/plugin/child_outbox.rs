@@ -1,0 +1,332 @@
+//! What a plugin's process has to say to the host, on its way into the socket.
+//!
+//! Whoever adds something when nobody is writing writes it, without waiting: a thread that has just ended a job need not
+//! wake another one to say so. The thread of the outbox does what would have to wait, and what comes thick and fast.
+//! Jobs that came in together tend to end together, so that their ends are kept back until the last of them has ended, or
+//! for as long as [`PATIENCE`].
+
+use std::{
+    io::{self, Write},
+    mem,
+    os::unix::net::UnixStream,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::net::SendFlags;
+
+use super::{frames::push, libc_calls::exit_now};
+
+/// How long the end of a job waits for those of the jobs that came in with it.
+pub(super) const PATIENCE: Duration = Duration::from_micros(50);
+/// What comes so soon after the last piece was written is left to the thread, which takes more of it together.
+const THICK_AND_FAST: Duration = Duration::from_micros(20);
+/// Nothing is kept back beyond this.
+const ENOUGH: usize = 32 << 10;
+/// Log lines wait while more than this is unwritten; ends of jobs never do.
+const FULL: usize = 8 << 20;
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    state: Mutex<Pending>,
+    socket: UnixStream,
+    /// The thread has something to write.
+    handed_over: Condvar,
+    /// Something was written.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    writer: Writer,
+    /// Jobs that came in lately and have not ended; only a guess, since it does not tell which.
+    expected: usize,
+    /// Somebody will call [`Outbox::release`].
+    kept_back: bool,
+    /// Threads that wait for room or for the end of the writing.
+    waiting: usize,
+    last: Option<Instant>,
+}
+
+/// Who is writing, or about to.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Writer {
+    #[default]
+    Nobody,
+    Caller,
+    Thread,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        let (handed_over, written) = (Condvar::new(), Condvar::new());
+        Self { state: Mutex::default(), socket, handed_over, written }
+    }
+
+    /// Adds a frame; `false` if it is too long for one.
+    pub(super) fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut pending = self.lock();
+        let sent = push(&mut pending.bytes, kind, call, body).is_ok();
+        self.see_to_it(pending);
+        sent
+    }
+
+    /// As [`Outbox::send`], of a job's end.
+    pub(super) fn send_end(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) {
+        let mut pending = self.lock();
+        pending.expected = pending.expected.saturating_sub(1);
+        if push(&mut pending.bytes, kind, call, body).is_ok() {
+            self.see_to_it(pending);
+        }
+    }
+
+    /// A job came in. From now on ends may be kept back, until [`Outbox::release`].
+    pub(super) fn expect(&self) {
+        let mut pending = self.lock();
+        pending.expected += 1;
+        pending.kept_back = true;
+    }
+
+    /// All jobs that came in together have begun. Tells whether to call [`Outbox::release`] after a while.
+    pub(super) fn all_begun(&self) -> bool {
+        let mut pending = self.lock();
+        // The last end is not kept back in any case.
+        if pending.kept_back && pending.expected <= 1 && pending.bytes.is_empty() {
+            pending.kept_back = false;
+        }
+        pending.kept_back
+    }
+
+    /// Writes what was kept back. With `for_good`, nothing more is until another job comes in.
+    pub(super) fn release(&self, for_good: bool) {
+        let mut pending = self.lock();
+        if for_good {
+            pending.kept_back = false;
+            pending.expected = 0;
+        }
+        if !pending.bytes.is_empty() && pending.writer == Writer::Nobody {
+            self.write_now(pending);
+        }
+    }
+
+    pub(super) fn wait_for_room(&self) {
+        self.wait_while(self.lock(), |pending| pending.bytes.len() > FULL);
+    }
+
+    /// Returns when all is written.
+    pub(super) fn flush(&self) {
+        let mut pending = self.lock();
+        if !pending.bytes.is_empty() && pending.writer == Writer::Nobody {
+            self.hand_over(&mut pending);
+        }
+        self.wait_while(pending, |pending| pending.writer != Writer::Nobody);
+    }
+
+    /// What the thread does, for ever.
+    pub(super) fn write_what_is_handed_over(&self) {
+        let mut batch = Vec::new();
+        let mut pending = self.lock();
+        loop {
+            let idle = |pending: &mut Pending| pending.writer != Writer::Thread;
+            pending = self.handed_over.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut pending.bytes, &mut batch);
+            drop(pending);
+            if (&self.socket).write_all(&batch).is_err() {
+                exit_now(1);
+            }
+            empty(&mut batch);
+            pending = self.lock();
+            if pending.bytes.is_empty() {
+                pending.writer = Writer::Nobody;
+                pending.last = Some(Instant::now());
+            }
+            self.tell(&pending);
+        }
+    }
+
+    /// Has what was added written by somebody.
+    fn see_to_it(&self, mut pending: MutexGuard<'_, Pending>) {
+        if pending.writer != Writer::Nobody || pending.bytes.is_empty() {
+            return;
+        }
+        if pending.kept_back && pending.expected > 0 && pending.bytes.len() < ENOUGH {
+            return;
+        }
+        if !pending.kept_back && pending.last.is_some_and(|last| last.elapsed() < THICK_AND_FAST) {
+            return self.hand_over(&mut pending);
+        }
+        self.write_now(pending);
+    }
+
+    /// Writes as much as the socket takes at once, and leaves the rest to the thread.
+    fn write_now(&self, mut pending: MutexGuard<'_, Pending>) {
+        pending.writer = Writer::Caller;
+        let mut batch = mem::take(&mut pending.bytes);
+        drop(pending);
+        let count = match rustix::net::send(&self.socket, &batch, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => count,
+            Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => 0,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(_) => exit_now(1),
+        };
+        let all = count == batch.len();
+        let mut pending = self.lock();
+        if !all {
+            batch.drain(..count);
+            batch.append(&mut pending.bytes);
+        }
+        if all && pending.bytes.is_empty() {
+            // The room is used again.
+            empty(&mut batch);
+            pending.bytes = batch;
+            pending.writer = Writer::Nobody;
+            pending.last = Some(Instant::now());
+        } else {
+            if !all {
+                pending.bytes = batch;
+            }
+            self.hand_over(&mut pending);
+        }
+        self.tell(&pending);
+    }
+
+    fn hand_over(&self, pending: &mut Pending) {
+        pending.writer = Writer::Thread;
+        self.handed_over.notify_one();
+    }
+
+    fn tell(&self, pending: &Pending) {
+        // To tell nobody would be a system call as well.
+        if pending.waiting > 0 {
+            self.written.notify_all();
+        }
+    }
+
+    fn wait_while(&self, mut pending: MutexGuard<'_, Pending>, until: impl Fn(&Pending) -> bool) {
+        pending.waiting += 1;
+        let mut pending =
+            self.written.wait_while(pending, |pending| until(pending)).unwrap_or_else(PoisonError::into_inner);
+        pending.waiting -= 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn empty(batch: &mut Vec<u8>) {
+    batch.clear();
+    batch.shrink_to(1 << 20);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, sync::Arc, thread};
+
+    use super::*;
+    use crate::plugin::frames::{FrameReader, kind, put_text};
+
+    fn open() -> (Arc<Outbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Arc::new(Outbox::new(ours)), theirs)
+    }
+
+    fn with_thread(outbox: &Arc<Outbox>) {
+        let outbox = Arc::clone(outbox);
+        thread::spawn(move || outbox.write_what_is_handed_over());
+    }
+
+    /// The calls of what can be read in one piece now.
+    fn piece(theirs: &mut UnixStream) -> Vec<u64> {
+        theirs.set_nonblocking(true).unwrap();
+        let mut reader = FrameReader::new();
+        let count = theirs.read(reader.space()).unwrap_or(0);
+        reader.filled(count);
+        let mut calls = Vec::new();
+        while let Some(frame) = reader.next().unwrap() {
+            calls.push(frame.call);
+        }
+        calls
+    }
+
+    fn end(outbox: &Outbox, call: u64) {
+        outbox.send_end(kind::ENDED, call, |_| ());
+    }
+
+    #[test]
+    fn the_end_of_a_job_that_came_alone_is_written_at_once_by_whoever_reports_it() {
+        let (outbox, mut theirs) = open();
+        outbox.expect();
+        assert!(!outbox.all_begun(), "there is nothing to keep back");
+        end(&outbox, 1);
+        assert_eq!(piece(&mut theirs), [1]);
+    }
+
+    #[test]
+    fn ends_of_jobs_that_came_together_go_in_one_piece_once_the_last_has_ended() {
+        let (outbox, mut theirs) = open();
+        for _ in 0..3 {
+            outbox.expect();
+        }
+        end(&outbox, 1);
+        assert!(outbox.all_begun());
+        end(&outbox, 2);
+        assert!(piece(&mut theirs).is_empty());
+        end(&outbox, 3);
+        assert_eq!(piece(&mut theirs), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_kept_back_comes_when_it_is_released_and_then_nothing_is_kept_back() {
+        let (outbox, mut theirs) = open();
+        with_thread(&outbox);
+        for _ in 0..3 {
+            outbox.expect();
+        }
+        end(&outbox, 1);
+        outbox.release(true);
+        assert_eq!(piece(&mut theirs), [1]);
+        end(&outbox, 2);
+        outbox.flush();
+        assert_eq!(piece(&mut theirs), [2]);
+    }
+
+    #[test]
+    fn nothing_is_lost_or_changes_places_when_the_socket_is_full_and_many_threads_send() {
+        const EACH: u64 = 2_000;
+        let (outbox, mut theirs) = open();
+        with_thread(&outbox);
+        let senders: Vec<_> = (0..4)
+            .map(|sender| {
+                let outbox = Arc::clone(&outbox);
+                let text = "x".repeat(1_000);
+                thread::spawn(move || {
+                    for number in 0..EACH {
+                        if number % 7 == 0 {
+                            outbox.expect();
+                        }
+                        outbox.wait_for_room();
+                        outbox.send(kind::LOG, sender << 32 | number, |body| put_text(body, Some(&text)));
+                    }
+                    outbox.release(true);
+                })
+            })
+            .collect();
+        let (mut reader, mut next, mut total) = (FrameReader::new(), [0; 4], 0);
+        while total < 4 * EACH {
+            let count = theirs.read(reader.space()).unwrap();
+            reader.filled(count);
+            while let Some(mut frame) = reader.next().unwrap() {
+                let sender = (frame.call >> 32) as usize;
+                assert_eq!(frame.call & u64::from(u32::MAX), next[sender]);
+                assert_eq!(frame.body.text().unwrap().map(str::len), Some(1_000));
+                next[sender] += 1;
+                total += 1;
+            }
+        }
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The word to stop, for any number of running jobs, at no cost to those that never hear it.
+//!
+//! A job does not sign up to be woken: its plugin's table of calls does, once, and passes the word on.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Calls;
+
+/// Given once, heard for ever. Clones are the same signal.
+#[derive(Clone)]
+pub struct StopSignal(Arc<Inner>);
+
+struct Inner {
+    /// Never that of another signal.
+    number: u64,
+    given: AtomicBool,
+    /// For those who wait for this signal alone.
+    token: CancellationToken,
+    /// Whose calls are to be woken.
+    tables: Mutex<Vec<Weak<Calls>>>,
+}
+
+impl StopSignal {
+    /// Gives the signal.
+    pub fn cancel(&self) {
+        // Before anybody is woken, so that whoever signs up too late for that sees it.
+        self.0.given.store(true, Ordering::SeqCst);
+        self.0.token.cancel();
+        let tables = std::mem::take(&mut *self.0.tables.lock().unwrap_or_else(PoisonError::into_inner));
+        for table in tables.iter().filter_map(Weak::upgrade) {
+            table.wake_all();
+        }
+    }
+
+    /// Whether it has been given.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.given.load(Ordering::SeqCst)
+    }
+
+    /// Returns once it has been given.
+    pub async fn cancelled(&self) {
+        self.0.token.cancelled().await;
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Has it wake all calls of a table.
+    pub(super) fn wakes(&self, calls: &Arc<Calls>) {
+        let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |table: &Weak<Calls>| std::ptr::eq(table.as_ptr(), Arc::as_ptr(calls));
+        if !tables.iter().any(known) {
+            tables.retain(|table| table.strong_count() > 0);
+            tables.push(Arc::downgrade(calls));
+        }
+    }
+}
+
+impl Default for StopSignal {
+    fn default() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(Arc::new(Inner {
+            number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            given: AtomicBool::new(false),
+            token: CancellationToken::new(),
+            tables: Mutex::default(),
+        }))
+    }
+}
+
+impl fmt::Debug for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopSignal").field("given", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,274 @@
+//! Where jobs wait for a thread of the plugin, and the hands that take them from there.
+//!
+//! A hand is a task of the runtime that begins one job after the other, so that a job which waits for nothing costs
+//! neither a task of its own nor the waking of a thread. A job may keep its hand for long. Therefore, whenever jobs wait,
+//! there is a hand that has been called and has not taken anything since.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use tokio::task::yield_now;
+
+/// So many jobs are begun by one hand before the other tasks of its thread get their turn.
+const IN_A_ROW: usize = 32;
+
+/// Jobs that nobody has begun.
+pub(crate) struct Intake<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    waiting: VecDeque<T>,
+    hands: Vec<Doing>,
+    /// How many hands are called.
+    called: usize,
+    /// Which of the hands are idle.
+    idle: Vec<usize>,
+}
+
+/// What a hand does.
+#[derive(Debug)]
+enum Doing {
+    /// Waits to be called.
+    Idle(Waker),
+    /// Is about to look for a job.
+    Called,
+    /// Begins one.
+    Working,
+}
+
+/// One who takes jobs. A new one has been called.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    number: usize,
+    in_a_row: usize,
+}
+
+impl<T> Intake<T> {
+    /// Adds a job. If a hand is given back, it has to be put to work.
+    #[must_use]
+    pub(crate) fn offer(&self, job: T) -> Option<Hand> {
+        let mut state = self.lock();
+        state.waiting.push_back(job);
+        let call = state.call();
+        drop(state);
+        call.and_then(Call::make)
+    }
+
+    /// Waits for a job. The hand that comes with it, if there is one, has to be put to work before the job is begun.
+    pub(crate) async fn next(&self, hand: &mut Hand) -> (T, Option<Hand>) {
+        hand.in_a_row += 1;
+        if hand.in_a_row > IN_A_ROW {
+            hand.in_a_row = 1;
+            self.lock().come_back(hand.number);
+            yield_now().await;
+        }
+        let (job, call) = poll_fn(|context| {
+            let mut state = self.lock();
+            match state.take(hand.number) {
+                Some(job) => {
+                    let call = state.call();
+                    Poll::Ready((job, call))
+                }
+                None => {
+                    state.rest(hand.number, context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        (job, call.and_then(Call::make))
+    }
+
+    /// Takes out all that wait.
+    pub(crate) fn clear(&self) -> VecDeque<T> {
+        mem::take(&mut self.lock().waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The call for a hand, to be made without the lock.
+enum Call {
+    Wake(Waker),
+    Hire(usize),
+}
+
+impl Call {
+    fn make(self) -> Option<Hand> {
+        match self {
+            Self::Wake(waker) => {
+                waker.wake();
+                None
+            }
+            Self::Hire(number) => Some(Hand { number, in_a_row: 0 }),
+        }
+    }
+}
+
+impl<T> State<T> {
+    /// Calls a hand if one is needed.
+    fn call(&mut self) -> Option<Call> {
+        if self.waiting.is_empty() || self.called > 0 {
+            return None;
+        }
+        self.called += 1;
+        let Some(number) = self.idle.pop() else {
+            self.hands.push(Doing::Called);
+            return Some(Call::Hire(self.hands.len() - 1));
+        };
+        match mem::replace(&mut self.hands[number], Doing::Called) {
+            Doing::Idle(waker) => Some(Call::Wake(waker)),
+            Doing::Called | Doing::Working => None,
+        }
+    }
+
+    /// The hand is on its way to the next job.
+    fn come_back(&mut self, hand: usize) {
+        if matches!(self.hands[hand], Doing::Working) {
+            self.hands[hand] = Doing::Called;
+            self.called += 1;
+        }
+    }
+
+    fn take(&mut self, hand: usize) -> Option<T> {
+        let job = self.waiting.pop_front()?;
+        self.leave(hand, Doing::Working);
+        Some(job)
+    }
+
+    fn rest(&mut self, hand: usize, waker: &Waker) {
+        self.leave(hand, Doing::Idle(waker.clone()));
+        self.idle.push(hand);
+    }
+
+    fn leave(&mut self, hand: usize, now: Doing) {
+        match mem::replace(&mut self.hands[hand], now) {
+            Doing::Called => self.called -= 1,
+            // Woken by somebody else, such as what a job waited for that it began.
+            Doing::Idle(_) => self.idle.retain(|idle| *idle != hand),
+            Doing::Working => {}
+        }
+    }
+}
+
+impl<T> Default for Intake<T> {
+    fn default() -> Self {
+        let state = State { waiting: VecDeque::new(), hands: Vec::new(), called: 0, idle: Vec::new() };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl<T> fmt::Debug for Intake<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Intake").field("waiting", &state.waiting.len()).field("hands", &state.hands.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Wake},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What a hand gets when it looks now, and whether another one is to be hired.
+    fn look(intake: &Intake<u32>, hand: &mut Hand, woken: &Arc<Woken>) -> Option<(u32, Option<Hand>)> {
+        let waker = Waker::from(Arc::clone(woken));
+        match pin!(intake.next(hand)).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(found) => Some(found),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_hand_is_hired_for_the_first_job_and_called_again_for_a_later_one() {
+        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let mut hand = intake.offer(1).expect("there was none");
+        assert!(intake.offer(2).is_none(), "one was called and has not come yet");
+        let (first, second_hand) = look(&intake, &mut hand, &woken).expect("a job");
+        assert_eq!(first, 1);
+        assert!(second_hand.is_some(), "the first job may keep its hand while the second one waits");
+        let (second, third_hand) = look(&intake, &mut hand, &woken).expect("a job");
+        assert_eq!(second, 2);
+        assert!(third_hand.is_none(), "nothing waits");
+        assert!(look(&intake, &mut second_hand.unwrap(), &woken).is_none());
+        assert!(look(&intake, &mut hand, &woken).is_none());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        assert!(intake.offer(3).is_none());
+        assert!(intake.offer(4).is_none());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "one for both");
+    }
+
+    #[test]
+    fn jobs_behind_one_that_keeps_its_hand_are_taken_by_others() {
+        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let mut hands = vec![intake.offer(0).expect("a hand")];
+        // None of the hands ever comes back.
+        for job in 0..5 {
+            let mut hand = hands.pop().expect("a hand was called for this job");
+            assert_eq!(look(&intake, &mut hand, &woken).expect("the job").0, job);
+            hands.extend(intake.offer(job + 1));
+        }
+    }
+
+    #[test]
+    fn a_hand_that_is_woken_by_chance_takes_what_there_is_and_is_not_called_in_vain() {
+        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let mut hand = intake.offer(1).expect("a hand");
+        assert!(look(&intake, &mut hand, &woken).is_some());
+        for _ in 0..3 {
+            assert!(look(&intake, &mut hand, &woken).is_none());
+        }
+        assert!(intake.offer(2).is_none());
+        assert_eq!(look(&intake, &mut hand, &woken).expect("the job").0, 2);
+        assert!(intake.offer(3).is_some(), "the only hand works");
+    }
+
+    #[test]
+    fn after_many_jobs_in_a_row_the_other_tasks_get_their_turn() {
+        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let mut hand = intake.offer(0).expect("a hand");
+        let mut others: Vec<Hand> = (1..100).filter_map(|job| intake.offer(job)).collect();
+        let mut taken = 0;
+        while let Some((job, hired)) = look(&intake, &mut hand, &woken) {
+            assert_eq!(job, taken);
+            others.extend(hired);
+            taken += 1;
+        }
+        assert_eq!(taken as usize, IN_A_ROW);
+        assert_eq!(others.len(), 1);
+    }
+
+    #[test]
+    fn what_was_not_begun_can_be_taken_out() {
+        let intake = Intake::default();
+        let _hand = intake.offer(7);
+        assert_eq!(intake.clear(), [7]);
+    }
+}
