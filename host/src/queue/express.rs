@@ -7,16 +7,13 @@
 //! Until the commit, others see the jobs as they were before, and pass over them because their rows are locked. Whatever ends
 //! the connection before that leaves them as they were: available.
 
-use std::{
-    sync::LazyLock,
-    time::{Instant, SystemTime},
-};
+use std::{sync::LazyLock, time::Instant};
 
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session,
-    claim::{FREE, STEPS, Steps, form, forms, lock},
+    claim::{ABOUT_FREE, Answer, FREE, STEPS, Steps, form, forms, lock},
     fail_jobs::Failures,
 };
 
@@ -27,14 +24,18 @@ const SETTLE: &str = "store the results of jobs";
 /// transactions fail.
 const BEGIN: &str = "begin isolation level read committed";
 
-/// $1 ids of tasks, $2 how many, $3 to $8 the steps of the walk, then what the [`Conditions`] need. When it began and when it
-/// came to each row, it says in the last columns.
+/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, then what the [`Conditions`] need. It answers as the statement of
+/// the marked lane does.
 const SELECT: &str = "
 with @step_part@
-select first.*, statement_timestamp(), clock_timestamp()
-from (@free_part@
-) as first
-limit $2";
+select *, 0::int2
+from (
+  select *
+  from (@free_part@
+  ) as first
+  limit $2
+) as job
+@about_free@";
 
 /// As [`Job::from_row`] reads them.
 const COLUMNS: &str = "
@@ -48,12 +49,11 @@ fn select(conditions: Conditions<'_>) -> &'static str {
         let text = SELECT
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
-            .replace(
-                "@steps@",
-                "$3, $4, $5, $6, $7, $8) as step (below, priority, free_at, free_id, queued_at, queued_id",
-            )
-            .replace("@columns@", COLUMNS.trim_start());
-        forms(&text, 1, 9)
+            .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
+            .replace("@columns@", COLUMNS.trim_start())
+            .replace("@about_free@", ABOUT_FREE.trim_start())
+            .replace("@took@", "clock_timestamp() - statement_timestamp()");
+        forms(&text, 1, 7)
     });
     &FORMS[form(conditions)]
 }
@@ -140,12 +140,12 @@ impl Session {
         limit: usize,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
         let frontiers = self.database().memory().of(task_ids, conditions);
         let (begun, steps) = lock(&frontiers).begin_free(Instant::now());
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(9);
-        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&limit, Type::INT8)]);
-        parameters.extend(steps.parameters());
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(8);
+        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&wanted, Type::INT8)]);
+        parameters.extend(steps.free_parameters());
         parameters.extend(conditions.parameters());
         let (transaction, rows) = tokio::join!(
             biased;
@@ -153,17 +153,10 @@ impl Session {
             self.query_as_part(LOCK, select(conditions), &parameters)
         );
         transaction?;
-        let rows = rows?;
-        let read = |error: tokio_postgres::Error| QueueError::statement(LOCK, &error);
-        let jobs = rows.iter().map(Job::from_row).collect::<Result<Vec<Job>, _>>().map_err(read)?;
-        if let Some(last) = rows.last() {
-            let began: SystemTime = last.try_get(15).map_err(read)?;
-            let ended: SystemTime = last.try_get(16).map_err(read)?;
-            let took = ended.duration_since(began).unwrap_or_default();
-            let full = i64::try_from(jobs.len()).is_ok_and(|jobs| jobs >= limit);
-            lock(&frontiers).ended_free(begun, &jobs, full, conditions.now.unwrap_or(began), took, Instant::now());
-        }
-        Ok(jobs)
+        let answer = Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))?;
+        self.plan_for(answer.pages).await;
+        lock(&frontiers).ended_free(begun, &answer, limit, Instant::now());
+        Ok(answer.jobs)
     }
 
     /// Stores what became of the jobs, and commits. All statements are sent at the first poll.

@@ -4,12 +4,25 @@ use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 
-use super::{
-    CROWD,
-    statement::{FOUND, FREE_WALK, GONE, JOB, LAST_QUEUED, PASSED, QUEUED_WALK},
-    waiting::Spot,
-};
+use super::{CROWD, waiting::Spot};
 use crate::queue::Job;
+
+/// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
+const JOB: i16 = 0;
+/// `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
+const PASSED: i16 = 1;
+/// `job_queue_id`: of the queues in question, one that is free and has nothing near, or that does not exist.
+const GONE: i16 = 2;
+/// `priority`: there is one that was not among the steps.
+const FOUND: i16 = 3;
+/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
+/// the size of the table of jobs, in pages.
+const FREE_WALK: i16 = 4;
+/// `id`: the microseconds that the walk over jobs in queues took.
+const QUEUED_WALK: i16 = 5;
+/// If that walk did not see all: `priority`, `run_at`: the last that it saw; `task_id`: how many of the same moment; `id`: the
+/// highest of their ids.
+const LAST_QUEUED: i16 = 6;
 
 /// The claimed jobs, and what the statement saw on its way to them.
 #[derive(Debug)]

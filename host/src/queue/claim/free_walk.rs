@@ -80,6 +80,17 @@ pub(in crate::queue) const FREE: &str = "
       ) as near
       limit 1000";
 
+/// What is said of the walk beside the jobs: see [`super::Answer`]. It comes after them, for `@took@` may be asked only then.
+pub(in crate::queue) const ABOUT_FREE: &str = "
+union all
+select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
+from step
+where found is not null
+union all
+select
+  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
+  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
+
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
 /// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
 /// tasks and for the first condition.

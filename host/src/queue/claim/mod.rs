@@ -18,7 +18,7 @@ use std::{
 use self::waiting::{Offer, Spot, Waiting};
 pub(super) use self::{
     answer::Answer,
-    free_walk::{FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FREE, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
     statement::claim_statement,
     steps::Steps,
@@ -132,37 +132,9 @@ impl Frontiers {
         }
     }
 
-    /// For a walk over jobs without a queue alone.
-    pub(super) fn begin_free(&mut self, now: Instant) -> (Begun, Steps) {
-        (self.free.begin(now), Steps::new(&self.free, None))
-    }
-
-    /// Such a walk has ended with these jobs, in their order. `due`: up to when jobs were due.
-    pub(super) fn ended_free(
-        &mut self,
-        begun: Begun,
-        jobs: &[Job],
-        full: bool,
-        due: SystemTime,
-        took: Duration,
-        now: Instant,
-    ) {
-        let end = match jobs.last() {
-            Some(last) if full => End::job(spot(last), crowd(jobs.iter(), last), due),
-            _ => End::Everything(due),
-        };
-        let mut priorities: Vec<i16> = jobs.iter().map(|job| job.priority).collect();
-        priorities.dedup();
-        let walk = Walk { end, cut_short: false, took, jobs: jobs.len(), priorities: &priorities };
-        self.free.ended(begun, walk, now);
-    }
-
     /// Such a claim has ended. Returns whether the next one is to go on where this one has not seen all.
     pub(super) fn ended(&mut self, begin: &Begin, answer: &Answer, limit: usize, now: Instant) -> bool {
-        let mut priorities: Vec<i16> =
-            answer.jobs.iter().map(|job| job.priority).chain(answer.found.iter().copied()).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
+        let priorities = answer.priorities();
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
         if let Some(end) = answer.free_end(last) {
             let took = answer.free_took;
@@ -185,6 +157,20 @@ impl Frontiers {
         cut_short && last.is_none()
     }
 
+    /// For a walk over jobs without a queue alone.
+    pub(super) fn begin_free(&mut self, now: Instant) -> (Begun, Steps) {
+        (self.free.begin(now), Steps::new(&self.free, None))
+    }
+
+    /// Such a walk for up to `limit` jobs has ended.
+    pub(super) fn ended_free(&mut self, begun: Begun, answer: &Answer, limit: usize, now: Instant) {
+        let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
+        if let Some(end) = answer.free_end(last) {
+            let (took, jobs, priorities) = (answer.free_took, answer.jobs.len(), &answer.priorities());
+            self.free.ended(begun, Walk { end, cut_short: false, took, jobs, priorities }, now);
+        }
+    }
+
     /// See [`super::Database::look_again`].
     pub(super) fn next_lap(&self, now: Instant) -> Option<Duration> {
         self.free.next_lap(now).into_iter().chain(self.queued.next_lap(now)).min()
@@ -192,6 +178,15 @@ impl Frontiers {
 }
 
 impl Answer {
+    /// Those that it met.
+    fn priorities(&self) -> Vec<i16> {
+        let mut priorities: Vec<i16> =
+            self.jobs.iter().map(|job| job.priority).chain(self.found.iter().copied()).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        priorities
+    }
+
     fn free(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().filter(|job| job.job_queue_id.is_none())
     }

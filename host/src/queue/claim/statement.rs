@@ -4,26 +4,9 @@ use std::sync::LazyLock;
 
 use super::{
     CROWD,
-    free_walk::{FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FREE, STEPS, form, forms},
 };
 use crate::queue::Conditions;
-
-/// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
-pub(super) const JOB: i16 = 0;
-/// `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
-pub(super) const PASSED: i16 = 1;
-/// `job_queue_id`: of the queues in question, one that is free and has nothing near, or that does not exist.
-pub(super) const GONE: i16 = 2;
-/// `priority`: there is one that was not among the steps.
-pub(super) const FOUND: i16 = 3;
-/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
-/// the size of the table of jobs, in pages.
-pub(super) const FREE_WALK: i16 = 4;
-/// `id`: the microseconds that the walk over jobs in queues took.
-pub(super) const QUEUED_WALK: i16 = 5;
-/// If that walk did not see all: `priority`, `run_at`: the last that it saw; `task_id`: how many of the same moment; `id`: the
-/// highest of their ids.
-pub(super) const LAST_QUEUED: i16 = 6;
 
 /// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
 /// wait behind, then what the [`Conditions`] need: see [`claim_statement`].
@@ -74,28 +57,35 @@ with
   ),
   reach as materialized (
     select
-      step.found,
-      step.priority,
+      stage.found,
+      stage.priority,
+      least(stage.priority, edge.priority) as gap_end,
       case
-        when step.queued_at is null then '-infinity'
-        else least(step.queued_at, @now@ - interval '250 milliseconds')
+        when stage.queued_at is null then '-infinity'
+        else least(stage.queued_at, @now@ - interval '250 milliseconds')
       end as begin_at,
       case
-        when step.priority > edge.priority then '-infinity'
-        when step.priority = edge.priority and is_crowd then edge.run_at - interval '1 microsecond'
-        when step.priority = edge.priority then edge.run_at
-        else @now@
+        when stage.priority > edge.priority then '-infinity'
+        when stage.priority < edge.priority or edge.priority is null then @now@
+        when is_crowd then edge.run_at - interval '1 microsecond'
+        else edge.run_at
       end as end_at,
-      case when step.priority = edge.priority and is_crowd then edge.run_at else step.queued_at end as crowd_at,
+      case when stage.priority = edge.priority and is_crowd then edge.run_at else stage.queued_at end as crowd_at,
       case
-        when step.priority = edge.priority and is_crowd and step.queued_at = edge.run_at
-          then coalesce(step.queued_id, first_id - 1)
-        when step.priority = edge.priority and is_crowd then first_id - 1
-        else step.queued_id
+        when stage.priority = edge.priority and is_crowd and stage.queued_at = edge.run_at
+          then coalesce(stage.queued_id, first_id - 1)
+        when stage.priority = edge.priority and is_crowd then first_id - 1
+        when (stage.priority, stage.queued_at) > (edge.priority, edge.run_at) then null
+        else stage.queued_id
       end as crowd_begin,
-      case when step.priority = edge.priority and is_crowd then last_id else step.queued_id + 10000 end as crowd_end
-    from step
+      case when stage.priority = edge.priority and is_crowd then last_id else stage.queued_id + 10000 end as crowd_end
+    from (
+      select priority, found, queued_at, queued_id from step
+      union all
+      select priority, null, null, null from edge where edge.priority not in (select priority from step)
+    ) as stage
     left join edge on true
+    order by stage.priority
   ),
   walked as materialized (
     select id, job_queue_id, priority, run_at
@@ -108,8 +98,7 @@ with
           from @schema@._private_jobs as job
           where job.is_available = true
             and job.priority >= reach.found
-            and job.priority < reach.priority
-            and reach.found <= coalesce((select priority from edge), 32767)
+            and job.priority < reach.gap_end
             and @may_run@
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -143,9 +132,6 @@ with
         ) as all_others
       ) as near
       where near.job_queue_id is not null
-        and (near.priority, near.run_at) <= (
-          coalesce((select priority from edge), 32767), coalesce((select run_at from edge), 'infinity')
-        )
         and exists (select from @schema@._private_job_queues)
     ) as first
     limit $10
@@ -287,15 +273,7 @@ union all
 select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
 from alone
 where id is null
-union all
-select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
-from step
-where found is not null
-union all
-select
-  (extract(epoch from took) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
-  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2
-from free_walk
+@about_free@
 union all
 select
   (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, null, null, null, null,
@@ -320,6 +298,8 @@ group by last.priority, last.run_at";
 pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
         let text = CLAIM
+            .replace("@about_free@", ABOUT_FREE.trim_start())
+            .replace("@took@", "(select took from free_walk)")
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
             .replace(

@@ -24,6 +24,10 @@ pub(in crate::queue) struct Steps {
 }
 
 impl Steps {
+    /// Of [`Steps::free_parameters`].
+    pub(in crate::queue) const KINDS: [Type; 4] =
+        [Type::INT4_ARRAY, Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::INT8_ARRAY];
+
     /// For both walks at once, or for the first alone.
     pub(in crate::queue) fn new(free: &Frontier, queued: Option<&Frontier>) -> Self {
         let walks = || queued.into_iter().chain([free]);
@@ -46,20 +50,17 @@ impl Steps {
         }
     }
 
-    /// The types of the columns, in the order of the fields.
-    pub(in crate::queue) const KINDS: [Type; 6] = [
-        Type::INT4_ARRAY,
-        Type::INT4_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::INT8_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::INT8_ARRAY,
-    ];
+    /// The columns for both walks, in the order of the fields.
+    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 6] {
+        let [below, priority, free_at, free_id] = self.free_parameters();
+        let (queued_at, queued_id) =
+            ((&self.queued_at as _, Self::KINDS[2].clone()), (&self.queued_id as _, Self::KINDS[3].clone()));
+        [below, priority, free_at, free_id, queued_at, queued_id]
+    }
 
-    /// The columns.
-    pub(in crate::queue) fn parameters(&self) -> impl Iterator<Item = (&(dyn ToSql + Sync), Type)> {
-        let columns: [&(dyn ToSql + Sync); 6] =
-            [&self.below, &self.priority, &self.free_at, &self.free_id, &self.queued_at, &self.queued_id];
-        columns.into_iter().zip(Self::KINDS)
+    /// Those for the walk over jobs without a queue.
+    pub(in crate::queue) fn free_parameters(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+        let [below, priority, free_at, free_id] = Self::KINDS;
+        [(&self.below, below), (&self.priority, priority), (&self.free_at, free_at), (&self.free_id, free_id)]
     }
 }
