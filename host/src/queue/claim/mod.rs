@@ -97,14 +97,6 @@ impl Memory {
             frontiers.queued.look_everywhere();
         }
     }
-
-    /// Jobs without a queue can be claimed again that were passed.
-    pub(super) fn came_back(&self, spots: &[(i16, SystemTime)]) {
-        for kind in &*lock(&self.kinds) {
-            let mut frontiers = lock(&kind.frontiers);
-            spots.iter().for_each(|(priority, run_at)| frontiers.free.came_back(*priority, *run_at));
-        }
-    }
 }
 
 /// What a claim begins with.
