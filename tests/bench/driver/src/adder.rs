@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Statement};
 use crate::{bench::Bench, clock, contender::Contender, database::Database, store::Store};
 
 /// How many connections share the calls if they come fast.
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 16;
 
 /// One call: just before it, and when its commit was known.
 #[derive(Debug, Clone, Copy)]
