@@ -69,21 +69,17 @@ impl<T> Intake<T> {
             self.lock().come_back(hand.number);
             yield_now().await;
         }
-        let (job, call) = poll_fn(|context| {
+        let taken = poll_fn(|context| {
             let mut state = self.lock();
             match state.take(hand.number) {
-                Some(job) => {
-                    let call = state.call();
-                    Poll::Ready((job, call))
-                }
+                Some(taken) => Poll::Ready(taken),
                 None => {
                     state.rest(hand.number, context.waker());
                     Poll::Pending
                 }
             }
-        })
-        .await;
-        (job, call.and_then(Call::make))
+        });
+        taken.await.make()
     }
 
     /// Takes out all that wait.
@@ -100,6 +96,18 @@ impl<T> Intake<T> {
 enum Call {
     Wake(Waker),
     Hire(usize),
+}
+
+/// A job, and a call that is to be made before it begins.
+struct Taken<T> {
+    job: T,
+    call: Option<Call>,
+}
+
+impl<T> Taken<T> {
+    fn make(self) -> (T, Option<Hand>) {
+        (self.job, self.call.and_then(Call::make))
+    }
 }
 
 impl Call {
@@ -139,10 +147,10 @@ impl<T> State<T> {
         }
     }
 
-    fn take(&mut self, hand: usize) -> Option<T> {
+    fn take(&mut self, hand: usize) -> Option<Taken<T>> {
         let job = self.waiting.pop_front()?;
         self.leave(hand, Doing::Working);
-        Some(job)
+        Some(Taken { job, call: self.call() })
     }
 
     fn rest(&mut self, hand: usize, waker: &Waker) {
