@@ -98,11 +98,16 @@ impl Memory {
         }
     }
 
-    /// Jobs without a queue can be claimed again that were passed.
-    pub(super) fn came_back(&self, spots: &[(i16, SystemTime)]) {
+    /// See [`super::Database::came_back`].
+    pub(super) fn came_back(&self, jobs: &[(Option<i32>, i16, SystemTime)]) {
         for kind in &*lock(&self.kinds) {
             let mut frontiers = lock(&kind.frontiers);
-            spots.iter().for_each(|(priority, run_at)| frontiers.free.came_back(*priority, *run_at));
+            for (queue, priority, run_at) in jobs {
+                match queue {
+                    Some(queue) => frontiers.waiting.passed(*queue, (*priority, *run_at)),
+                    None => frontiers.free.came_back(*priority, *run_at),
+                }
+            }
         }
     }
 }
