@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -17,7 +18,7 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<u64, Arc<Call>>,
+    open: HashMap<u64, Arc<Call>, BuildHasherDefault<Spread>>,
     closed: Option<&'static str>,
 }
 
@@ -89,5 +90,27 @@ impl Calls {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Spreads the numbers of calls, which nobody chooses to do harm, over a table.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio in 64 bits. The upper half of a product depends on every bit of a factor, the lower one does not.
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -81,14 +81,11 @@ impl Guarded {
         Self { current: Some(current), future: Some(future) }
     }
 
-    /// The author's destructors may panic as well, and must do it here.
+    /// The author's destructors may panic as well, and must do it while the thread works for the call.
     fn discard(&mut self) -> Option<Ended> {
         let future = self.future.take()?;
-        let ended = guard(self.current.take()?, move || {
-            drop(future);
-            Ended::Done
-        });
-        matches!(ended, Ended::Panicked(_)).then_some(ended)
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        dropped.err().map(|payload| Ended::Panicked(panics::take(&*payload)))
     }
 }
 
@@ -100,10 +97,11 @@ impl Future for Guarded {
         let Some(future) = &mut this.future else { return Poll::Pending };
         let Some(current) = this.current.take() else { return Poll::Pending };
         let entered = enter(current);
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-        this.current = entered.leave();
-        let ended = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
+        let ended = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => {
+                this.current = entered.leave();
+                return Poll::Pending;
+            }
             Ok(Poll::Ready(result)) => result.into(),
             Err(payload) => Ended::Panicked(panics::take(&*payload)),
         };
@@ -117,7 +115,10 @@ impl Future for Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        self.discard();
+        if let Some(current) = self.current.take() {
+            let _entered = enter(current);
+            self.discard();
+        }
     }
 }
 

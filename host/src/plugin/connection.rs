@@ -1,17 +1,14 @@
 //! The host's end of the line to a plugin's process: calls go out, ends, log lines and requests come in.
 
 use std::{
-    io,
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    io::AsyncReadExt,
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{Interest, unix::AsyncFd},
     sync::{Notify, mpsc},
     task::yield_now,
 };
@@ -48,7 +45,8 @@ pub(super) struct Connection {
     outbox: Mutex<Outbox>,
     /// The outbox was filled and wants to be written.
     filled: Notify,
-    sink: OwnedWriteHalf,
+    /// Heard of only when there is something to read: else each piece that the process takes would wake this one.
+    socket: AsyncFd<UnixStream>,
     /// Cancelled when nothing more will arrive.
     closed: CancellationToken,
     /// Cancelled when the process is to be killed, for the reason in `verdict`.
@@ -70,28 +68,27 @@ struct Outbox {
 pub(super) type Ends = [AbortOnDropHandle<()>; 2];
 
 impl Connection {
-    /// Serves a line on two tasks of its own. `milestones` ends with the line.
+    /// Serves a line on two tasks of its own. `milestones` ends with the line. The socket must not block.
     pub(super) fn open(
         socket: UnixStream,
         build: PluginBuild,
         services: Option<&HostServices>,
         milestones: mpsc::UnboundedSender<Milestone>,
-    ) -> (Arc<Self>, Ends) {
-        let (source, sink) = socket.into_split();
+    ) -> io::Result<(Arc<Self>, Ends)> {
         let connection = Arc::new(Self {
             calls: Arc::default(),
             log: PluginLog::new(build),
             add_job: services.map(|services| Arc::clone(&services.add_job)),
             outbox: Mutex::default(),
             filled: Notify::new(),
-            sink,
+            socket: heard_of(socket, Interest::READABLE)?,
             closed: CancellationToken::new(),
             condemned: CancellationToken::new(),
             verdict: OnceLock::new(),
         });
-        let reading = tokio::spawn(Arc::clone(&connection).read(source, milestones));
+        let reading = tokio::spawn(Arc::clone(&connection).read(milestones));
         let writing = tokio::spawn(Arc::clone(&connection).write());
-        (connection, [reading, writing].map(AbortOnDropHandle::new))
+        Ok((connection, [reading, writing].map(AbortOnDropHandle::new)))
     }
 
     pub(super) fn hello(&self, hello: &Hello) {
@@ -166,7 +163,7 @@ impl Connection {
         }
         // Where no other job runs, there is nothing to wait for that could go in the same piece.
         if self.calls.running() <= 1
-            && let Ok(count) = self.sink.try_write(&outbox.bytes)
+            && let Ok(count) = self.socket.get_ref().write(&outbox.bytes)
         {
             outbox.bytes.drain(..count);
         }
@@ -206,16 +203,25 @@ impl Connection {
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.sink.try_write(bytes) {
+            match self.socket.get_ref().write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.sink.writable().await?,
-                Err(error) => return Err(error),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.writable().await?,
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
             }
         }
         Ok(())
     }
 
-    async fn read(self: Arc<Self>, mut source: OwnedReadHalf, milestones: mpsc::UnboundedSender<Milestone>) {
+    async fn writable(&self) -> io::Result<()> {
+        let socket = heard_of(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
+        socket.writable().await?.retain_ready();
+        Ok(())
+    }
+
+    async fn read(self: Arc<Self>, milestones: mpsc::UnboundedSender<Milestone>) {
         let _closing = Closing(&self);
         let mut reader = FrameReader::new();
         loop {
@@ -223,9 +229,27 @@ impl Connection {
                 Ok(()) => {}
                 Err(error) => return self.condemn(format!("was stopped because it sent {error}")),
             }
-            match source.read(reader.space()).await {
+            match self.receive(reader.space()).await {
                 Ok(count) if count > 0 => reader.filled(count),
                 _ => return,
+            }
+        }
+    }
+
+    async fn receive(&self, space: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| socket.get_ref().read(space)) {
+                Ok(Ok(count)) => {
+                    if count < space.len() {
+                        // There is no more, which need not be asked for.
+                        ready.clear_ready();
+                    }
+                    return Ok(count);
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
             }
         }
     }
@@ -300,6 +324,11 @@ impl Connection {
     }
 }
 
+#[allow(deprecated, reason = "a socket keeps its one descriptor open, which is all that the unsafe successor asks for")]
+fn heard_of(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 /// Closes the line when the reading ends, however that comes.
 struct Closing<'a>(&'a Connection);
 
@@ -312,8 +341,6 @@ impl Drop for Closing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
-
     use super::*;
     use crate::plugin::{BuildId, calls::CallEnd};
 
@@ -321,7 +348,8 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (milestones, launch) = mpsc::unbounded_channel();
         let build = PluginBuild { plugin: "p".to_owned(), build: BuildId([1; 32]) };
-        let (connection, ends) = Connection::open(ours, build, None, milestones);
+        ours.set_nonblocking(true).unwrap();
+        let (connection, ends) = Connection::open(ours, build, None, milestones).unwrap();
         (connection, ends, theirs, launch)
     }
 
@@ -354,7 +382,7 @@ mod tests {
             [(unknown, "unknown kind 99"), (short, "makes no sense"), (vec![255; 64], "makes no sense")]
         {
             let (connection, _ends, mut theirs, _launch) = open();
-            theirs.write_all(&bytes).await.unwrap();
+            theirs.write_all(&bytes).unwrap();
             connection.closed().await;
             connection.condemned().await;
             assert!(connection.verdict().unwrap().contains(said), "{:?}", connection.verdict());
@@ -374,7 +402,7 @@ mod tests {
             put_text(body, None);
         })
         .unwrap();
-        theirs.write_all(&bytes).await.unwrap();
+        theirs.write_all(&bytes).unwrap();
         drop(theirs);
         connection.closed().await;
         assert!(matches!(launch.recv().await, Some(Milestone::Ready)));

@@ -5,7 +5,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as StdUnixStream,
+        unix::net::UnixStream,
         unix::process::ExitStatusExt,
     },
     path::Path,
@@ -16,7 +16,6 @@ use std::{
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::{
-    net::UnixStream,
     process::{Child, Command},
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -88,7 +87,7 @@ impl Process {
     ) -> Result<(Self, ManifestInfo), LaunchError> {
         let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
         let failed = |error: std::io::Error| LaunchError::Process(error.to_string());
-        let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         send_image(&ours, &image.fd).map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         let mut child = spawn(command(program, &build, theirs.into()))
@@ -96,8 +95,7 @@ impl Process {
             .map_err(|error| LaunchError::Process(format!("{} could not be run: {error}", program.display())))?;
         let output = Output::capture(&mut child, &build, services.map(|services| &services.events));
         let (milestones, launch) = mpsc::unbounded_channel();
-        let socket = UnixStream::from_std(ours).map_err(failed)?;
-        let (connection, ends) = Connection::open(socket, build, services, milestones);
+        let (connection, ends) = Connection::open(ours, build, services, milestones).map_err(failed)?;
         connection.hello(&Hello {
             parent: std::process::id(),
             check_only: services.is_none(),
@@ -247,7 +245,7 @@ pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
     reply.await.map_err(|_| gone())?
 }
 
-fn send_image(socket: &StdUnixStream, image: &OwnedFd) -> std::io::Result<()> {
+fn send_image(socket: &UnixStream, image: &OwnedFd) -> std::io::Result<()> {
     let fds = [image.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
