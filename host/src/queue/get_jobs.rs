@@ -41,6 +41,11 @@ impl Database {
         self.memory().look_everywhere();
     }
 
+    /// Jobs can be claimed again, which stand where they stood: given are their queue, priority and time.
+    pub(crate) fn came_back(&self, jobs: &[(Option<i32>, i16, SystemTime)]) {
+        self.memory().came_back(jobs);
+    }
+
     /// In how long a further claim of these tasks could bring jobs although the last one brought fewer than wanted, and nothing
     /// has changed since: it began where the one before had ended. `None`: it has seen everything.
     pub fn look_again(&self, task_ids: &[i32], conditions: Conditions<'_>) -> Option<Duration> {

@@ -137,6 +137,14 @@ impl Frontier {
         self.wants_lap = true;
     }
 
+    /// A job that was passed can be claimed again.
+    pub(in crate::queue) fn came_back(&mut self, priority: i16, run_at: SystemTime) {
+        self.version += 1;
+        if let Some(place) = self.places.get_mut(&priority) {
+            *place = (*place).min(Place { run_at: Some(run_at), id: None });
+        }
+    }
+
     /// When it is worth to walk once more although the last walk brought all that it saw; `None` if it saw all that there is.
     pub(in crate::queue) fn next_lap(&self, now: Instant) -> Option<Duration> {
         match self.rest_until {

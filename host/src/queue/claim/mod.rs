@@ -97,6 +97,19 @@ impl Memory {
             frontiers.queued.look_everywhere();
         }
     }
+
+    /// See [`super::Database::came_back`].
+    pub(super) fn came_back(&self, jobs: &[(Option<i32>, i16, SystemTime)]) {
+        for kind in &*lock(&self.kinds) {
+            let mut frontiers = lock(&kind.frontiers);
+            for (queue, priority, run_at) in jobs {
+                match queue {
+                    Some(queue) => frontiers.waiting.passed(*queue, (*priority, *run_at)),
+                    None => frontiers.free.came_back(*priority, *run_at),
+                }
+            }
+        }
+    }
 }
 
 /// What a claim begins with.

@@ -213,7 +213,7 @@ with
     order by job_queue_id, priority, run_at, id
   ),
   turn as materialized (
-    select head.id, head.job_queue_id
+    select head.id, head.job_queue_id, queue.queue_name
     from head
     join @schema@._private_job_queues as queue on queue.id = head.job_queue_id
     where queue.is_available = true
@@ -222,7 +222,7 @@ with
     for update of queue skip locked
   ),
   heads as materialized (
-    select job.id, job.job_queue_id, job.priority, job.run_at
+    select job.id, job.job_queue_id, turn.queue_name, job.priority, job.run_at
     from turn
     join @schema@._private_jobs as job on job.id = turn.id and job.job_queue_id = turn.job_queue_id
     where job.is_available = true
@@ -230,9 +230,11 @@ with
     for update of job skip locked
   ),
   chosen as materialized (
-    select id, null::int4 as job_queue_id, priority, run_at from free where (select jobs from free_walk) > 0
+    select id, null::int4 as job_queue_id, null::text as queue_name, priority, run_at
+    from free
+    where (select jobs from free_walk) > 0
     union all
-    select id, job_queue_id, priority, run_at from heads
+    select id, job_queue_id, queue_name, priority, run_at from heads
     order by priority, run_at, id
     limit $3
   ),
@@ -248,10 +250,8 @@ with
     from chosen
     where job.id = chosen.id
     returning
-      job.id, job.task_id, job.job_queue_id,
-      (select queue_name from @schema@._private_job_queues as queue where queue.id = job.job_queue_id),
-      job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
-      job.updated_at, job.key, job.revision, job.flags::text
+      job.id, job.task_id, job.job_queue_id, chosen.queue_name, job.payload::text, job.priority, job.run_at, job.attempts,
+      job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision, job.flags::text
   )
 select marked_job.*, 0::int2 from marked_job
 union all

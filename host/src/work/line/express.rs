@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
+    time::SystemTime,
 };
 
 use super::{Lane, Line, claim::fits_express};
@@ -37,6 +38,8 @@ struct Account {
     verdicts: Vec<Verdict>,
     /// Ids of those that no slot has taken; they stay as they were.
     withdrawn: Vec<i64>,
+    /// Where these stand: no queue, priority, time.
+    left_behind: Vec<(Option<i32>, i16, SystemTime)>,
 }
 
 impl Account {
@@ -133,6 +136,7 @@ impl Line {
             self.pool.look.store(true, Ordering::Release);
         }
         account.withdrawn.extend(withdrawn.iter().map(|held| held.job.id));
+        account.left_behind.extend(withdrawn.iter().map(|held| (None, held.job.priority, held.job.run_at)));
         account.verdicts.extend(open.batch.take_verdicts());
     }
 
@@ -144,6 +148,7 @@ impl Line {
             pool.verdicts.add_all(late);
             pool.wake();
         }
+        pool.database.came_back(&account.left_behind);
         self.settled(account.verdicts, account.withdrawn.len());
         pool.held.add(open.aside, None);
         pool.open_slots();

@@ -307,10 +307,6 @@ impl Line {
     fn settled(&self, verdicts: Vec<Verdict>, withdrawn: usize) {
         let pool = &self.pool;
         pool.speed.learn(&verdicts);
-        if withdrawn > 0 || verdicts.iter().any(|verdict| matches!(verdict.kind, VerdictKind::Return { .. })) {
-            // They stand where they stood.
-            pool.database.look_everywhere();
-        }
         pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
         if pool.mode == Mode::Once || verdicts.iter().any(Verdict::frees_a_queue) {
             pool.look.store(true, Ordering::Release);
