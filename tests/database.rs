@@ -10,8 +10,14 @@ mod installing;
 mod node_workers;
 // Which jobs are claimed, in which order, and by how many at once.
 mod claiming;
+// What a claim reads, whatever stands before the jobs that it finds.
+mod claim_cost;
+// Jobs that turn up where claims have passed already.
+mod behind;
 // What completing, failing and returning change.
 mod outcomes;
+// The transaction of the express lane.
+mod express;
 mod view;
 // Jobs that the host adds, and what arrives of them.
 mod adding;

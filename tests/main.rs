@@ -13,6 +13,8 @@ mod upgrades;
 mod runners;
 // How jobs are claimed, run, completed, failed and given back.
 mod worker;
+// Short jobs, each written once.
+mod express;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
 // The way to the database.
@@ -49,6 +51,8 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+// Jobs that the lines of a file are.
+mod add_file;
 // Where settings come from, and which of them counts.
 mod settings;
 // Jobs in the hands of administrators: by the command line, and by the library.

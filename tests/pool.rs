@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
 
+mod ahead;
 mod clock;
 mod connections;
 mod forbidden_flags;

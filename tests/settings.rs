@@ -66,6 +66,14 @@ fn every_setting_of_the_file_is_in_force() {
             forbidden_flags = ["a"]
             listen = false
             clock = "process"
+            claim = "marked"
+            local_queue_size = 20
+            local_queue_ttl = "1m"
+            refetch_delay = "1s"
+            refetch_threshold = 2
+            refetch_max_abort_threshold = 30
+            complete_job_batch_delay = "1ms"
+            fail_job_batch_delay = "2ms"
             min_reset_locked_interval = "1m"
             max_reset_locked_interval = "2m"
             [cron]
@@ -102,11 +110,16 @@ fn every_setting_has_a_variable_that_works() {
             "false"
         }
         "TASKBAY_CLOCK" => "process",
+        "TASKBAY_CLAIM" => "marked",
         "TASKBAY_LOG_FORMAT" => "json",
         "TASKBAY_LOG_LEVEL" => "warn",
         "TASKBAY_ISOLATION" => "in-process",
         "TASKBAY_MEMORY_LIMIT" => "1GiB",
-        "TASKBAY_CONCURRENCY" | "TASKBAY_MAX_POOL_SIZE" => "12",
+        "TASKBAY_CONCURRENCY"
+        | "TASKBAY_MAX_POOL_SIZE"
+        | "TASKBAY_LOCAL_QUEUE_SIZE"
+        | "TASKBAY_REFETCH_THRESHOLD"
+        | "TASKBAY_REFETCH_MAX_ABORT_THRESHOLD" => "12",
         "TASKBAY_SETTLE_CAP" => "33m",
         "TASKBAY_SETTLE" => "33ms",
         "TASKBAY_MAX_RESET_LOCKED_INTERVAL" => "33m",

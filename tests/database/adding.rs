@@ -107,7 +107,11 @@ async fn many_jobs_are_added_together_or_not_at_all() {
         .map(|number| NewJob {
             payload: Some(number.to_string()),
             queue_name: (number % 2 == 0).then(|| format!("q{}", number % 10)),
-            flags: if number % 3 == 0 { vec!["f,\"{}".to_owned()] } else { Vec::new() },
+            flags: if number % 3 == 0 {
+                vec!["f,\"{}\\".to_owned(), "NULL".to_owned(), String::new()]
+            } else {
+                Vec::new()
+            },
             ..NewJob::new("t")
         })
         .collect();
@@ -115,8 +119,9 @@ async fn many_jobs_are_added_together_or_not_at_all() {
     let payloads: Vec<String> = added.iter().map(|job| job.payload.clone()).collect();
     assert_eq!(payloads, (0..1000).map(|number| number.to_string()).collect::<Vec<_>>(), "in the order given");
     assert_eq!(added[4].queue_name.as_deref(), Some("q4"));
-    assert_eq!(added[3].flags.as_deref(), Some(r#"{"f,\"{}": true}"#));
+    assert_eq!(added[3].flags.as_deref(), Some(r#"{"": true, "NULL": true, "f,\"{}\\": true}"#));
     assert_eq!(session.add_jobs(&[]).await.unwrap(), []);
+    assert_eq!(test.database().add_jobs_unread(&[]).await.unwrap(), 0);
 
     jobs.push(NewJob { max_attempts: Some(0), ..NewJob::new("t") });
     let error = session.add_jobs(&jobs).await.unwrap_err();

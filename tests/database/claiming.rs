@@ -40,7 +40,7 @@ fn completed(jobs: &[Job]) -> Vec<CompletedJob> {
 
 #[tokio::test]
 async fn the_most_urgent_come_first_with_and_without_queues() {
-    let (test, _database, session, task) = fresh().await;
+    let (test, database, session, task) = fresh().await;
     // Priority, seconds that it is due, queue.
     let rows = [(0, 10, "-"), (5, 90, "a"), (-1, 5, "-"), (0, 20, "b"), (0, 30, "-"), (-1, 6, "c"), (5, 95, "-")];
     let jobs: Vec<NewJob> = rows
@@ -59,6 +59,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
         test.client().await.batch_execute("select graphile_worker.force_unlock_workers('{w}')").await.unwrap();
         let again = "update graphile_worker._private_jobs set attempts = 0";
         test.client().await.batch_execute(again).await.unwrap();
+        database.look_everywhere();
     }
 }
 

@@ -121,4 +121,22 @@ impl TestDatabase {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+
+    /// Waits until somebody waits for the lock of another transaction.
+    pub async fn wait_until_blocked(&self) {
+        let sql =
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        let deadline = Instant::now() + DEADLINE;
+        while self.id_of(sql, &[]).await == 0 {
+            assert!(Instant::now() < deadline, "nobody waits for a lock");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends all other connections to the database.
+    pub async fn terminate_others(&self) {
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid()";
+        self.id_of(sql, &[]).await;
+    }
 }

@@ -72,6 +72,12 @@ impl Taskbay {
         self
     }
 
+    /// What it reads; nothing without.
+    pub fn stdin(mut self, input: impl Into<Stdio>) -> Self {
+        self.command.stdin(input);
+        self
+    }
+
     /// Runs it in another folder than its own.
     pub fn current_dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);

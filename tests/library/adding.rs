@@ -173,28 +173,42 @@ async fn jobs_are_part_of_the_callers_own_transaction() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keyed_jobs_that_a_worker_takes_in_the_same_moment_are_added_again() {
-    let database = TestDatabase::installed().await;
-    let adding = database.database();
-    let old = adding.add_job(&NewJob::new("old").key("k")).await.unwrap();
-    let worker = database.client().await;
-    worker.batch_execute("begin").await.unwrap();
-    let take = "update graphile_worker._private_jobs set locked_by = 'another', locked_at = now() where id = $1";
-    worker.execute(take, &[&old.id]).await.unwrap();
-    let new = vec![NewJob::new("other"), NewJob::new("new").key("k"), NewJob::new("other")];
-    let added = tokio::spawn(async move { adding.add_jobs(&new).await });
-    // The statement has looked at the job under the key, and waits for the worker to be done with it.
-    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    within(async {
-        while database.id_of(waits, &[]).await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for unread in [false, true] {
+        let database = TestDatabase::installed().await;
+        let adding = database.database();
+        let old = adding.add_job(&NewJob::new("old").key("k")).await.unwrap();
+        let worker = database.client().await;
+        worker.batch_execute("begin").await.unwrap();
+        let take = "update graphile_worker._private_jobs set locked_by = 'another', locked_at = now() where id = $1";
+        worker.execute(take, &[&old.id]).await.unwrap();
+        let new = vec![NewJob::new("other"), NewJob::new("new").key("k"), NewJob::new("other").key("free")];
+        let added = tokio::spawn(async move {
+            if unread {
+                adding.add_jobs_unread(&new).await.map(|count| (count, Vec::new()))
+            } else {
+                adding.add_jobs(&new).await.map(|added| (added.len() as u64, added))
+            }
+        });
+        // The statement has looked at the job under the key, and waits for the worker to be done with it.
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        within(async {
+            while database.id_of(waits, &[]).await == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        worker.batch_execute("commit").await.unwrap();
+        let (count, added) = within(added).await.unwrap().unwrap();
+        assert_eq!(count, 3);
+        if !unread {
+            assert_eq!(added.iter().map(|job| job.task.as_str()).collect::<Vec<_>>(), ["other", "new", "other"]);
+            assert_ne!(added[1].id, old.id);
         }
-    })
-    .await;
-    worker.batch_execute("commit").await.unwrap();
-    let added = within(added).await.unwrap().unwrap();
-    assert_eq!(added.iter().map(|job| job.task.as_str()).collect::<Vec<_>>(), ["other", "new", "other"]);
-    assert_ne!(added[1].id, old.id);
-    assert_eq!(database.jobs().await.len(), 4);
+        let mut tasks: Vec<String> = database.jobs().await.into_iter().map(|job| job.task).collect();
+        tasks.sort();
+        assert_eq!(tasks, ["new", "old", "other", "other"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,4 +265,34 @@ async fn adding_lots_of_jobs_works_in_one_call() {
     let bare = began.elapsed();
     let rate = |took: Duration| f64::from(JOBS) / took.as_secs_f64();
     println!("added {:.0} jobs/s, the bare function {:.0} jobs/s", rate(ours), rate(bare));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_asked_for_holds_with_another_function_in_the_schema() {
+    let database = TestDatabase::installed().await;
+    // The schema may be of another program, whose function adds and returns the jobs in an order of its own.
+    database
+        .execute(
+            "alter function graphile_worker.add_jobs rename to add_in_order;
+             create function graphile_worker.add_jobs(specs graphile_worker.job_spec[], keep boolean default false)
+             returns setof graphile_worker._private_jobs language sql volatile as $$
+               select * from graphile_worker.add_in_order(
+                 array(select row(s.identifier, s.payload, s.queue_name, s.run_at, s.max_attempts, s.job_key, s.priority,
+                     s.flags)::graphile_worker.job_spec
+                   from unnest(specs) with ordinality as s (identifier, payload, queue_name, run_at, max_attempts, job_key,
+                     priority, flags, place)
+                   order by s.place desc),
+                 keep)
+             $$",
+        )
+        .await;
+    let alike: Vec<NewJob> = (0..100).map(|number| payload(json!(number / 2))).collect();
+    for new in [alike, mixed(100)] {
+        let added = database.database().add_jobs(&new).await.unwrap();
+        let given: Vec<_> = added.iter().map(|job| (&*job.task, &*job.job.payload, job.key.as_deref())).collect();
+        let asked = new.iter().map(|job| (&*job.identifier, job.payload.as_deref().unwrap(), job.job_key.as_deref()));
+        assert_eq!(given, asked.collect::<Vec<_>>());
+        assert!(added[0].id > added[90].id, "the function has reversed them");
+    }
+    assert_eq!(database.database().add_jobs_unread(&mixed(30)).await.unwrap(), 30);
 }

@@ -22,6 +22,9 @@ struct Wishes {
     /// Fails up to this attempt.
     #[serde(default)]
     fail_until: u32,
+    /// Takes its process down.
+    #[serde(default)]
+    abort: bool,
 }
 
 /// A line of the file that `echo` writes.
@@ -73,6 +76,9 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
     };
     if wishes.announce {
         trace("began")?;
+    }
+    if wishes.abort {
+        process::abort();
     }
     if wishes.sleep_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wishes.sleep_ms)).await;

@@ -109,6 +109,8 @@ pub enum CliError {
     #[error(transparent)]
     Payload(#[from] add::WrongPayload),
     #[error(transparent)]
+    Lines(#[from] add::FileError),
+    #[error(transparent)]
     Dev(#[from] dev::DevError),
     #[error(
         "schema {schema} is not installed in {database}, or is too old: {error}. `taskbay migrate` installs it, \

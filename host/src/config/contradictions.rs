@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Layer, SETTINGS, Settings};
 
-/// The connections that working jobs keeps busy: one claims, one stores what became of jobs, and one is for what plugins ask.
+/// The connections that working jobs keeps busy: two claim jobs and store what became of them, and one is for what plugins ask.
 const SMALLEST_POOL: usize = 3;
 
 /// Two settings of which only one can be right.
@@ -27,9 +27,20 @@ pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
     )?;
     let folder = &settings.folder;
     in_order(layer, settings, "tasks.settle", folder.settle, "tasks.settle_cap", folder.settle_cap)?;
+    if layer.local_queue_size.is_none() {
+        for (said, key) in
+            [(layer.local_queue_ttl.is_some(), "local_queue_ttl"), (layer.refetch_delay.is_some(), "refetch_delay")]
+        {
+            if said {
+                return Err(Contradiction(format!(
+                    "worker.{key} says nothing without worker.local_queue_size: set that, or leave {key} out"
+                )));
+            }
+        }
+    }
     if settings.database.max_pool_size < SMALLEST_POOL {
         return Err(Contradiction(format!(
-            "{} is too small to work jobs with: they need {SMALLEST_POOL} connections, one to claim jobs, one to store what \
+            "{} is too small to work jobs with: they need {SMALLEST_POOL} connections, two to claim jobs and store what \
              became of them, and one for jobs that plugins add ({} needs no more)",
             named(layer, settings, "database.max_pool_size"),
             named(layer, settings, "worker.concurrency"),

@@ -27,7 +27,7 @@ pub fn effective_settings(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Vec<EffectiveSetting> {
     let mut list = Vec::new();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let path = setting.path();
         let (value, origin) = if path == URL {
             let url = database_known.then(|| Value::Text(address(&settings.database)));

@@ -26,7 +26,7 @@ impl Layer {
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, WrongVariable> {
         let mut layer = Self::default();
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             read(setting, set, &mut layer, |layer| layer)?;
         }
         for setting in PLUGIN_SETTINGS {

@@ -48,6 +48,7 @@ fn sample(kind: Kind, key: &str) -> &'static str {
     match (kind, key) {
         (Kind::Secret, _) => "\"postgres://app@db.example/app\"",
         (Kind::Port, _) => "5432",
+        (Kind::Count, _) => "100",
         (Kind::Time | Kind::PositiveTime | Kind::Milliseconds, _) => "\"10m\"",
         (Kind::Size, _) => "\"512MiB\"",
         (_, "host") => "\"db.example\"",

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LogFormat, LogSettings, Origin, PLUGIN_SETTINGS,
-    PluginLookup, PluginSetting, Purpose, SETTINGS, Setting, Settings, Value, WorkerSettings, check,
+    Claim, Clock, Contradiction, CronSettings, FolderSettings, HostSetting, LocalQueue, LogFormat, LogSettings, Origin,
+    PLUGIN_SETTINGS, PluginLookup, PluginSetting, Purpose, Refetch, SETTINGS, Setting, Settings, Value, WorkerSettings,
+    check,
 };
 use crate::{
     plugin::{Isolation, PluginSettings},
@@ -37,6 +38,14 @@ pub struct Layer {
     pub forbidden_flags: Option<Vec<String>>,
     pub listen: Option<bool>,
     pub clock: Option<Clock>,
+    pub claim: Option<Claim>,
+    pub local_queue_size: Option<usize>,
+    pub local_queue_ttl: Option<Duration>,
+    pub refetch_delay: Option<Duration>,
+    pub refetch_threshold: Option<usize>,
+    pub refetch_max_abort_threshold: Option<usize>,
+    pub complete_job_batch_delay: Option<Duration>,
+    pub fail_job_batch_delay: Option<Duration>,
     pub min_reset_locked_interval: Option<Duration>,
     pub max_reset_locked_interval: Option<Duration>,
     pub crontab: Option<PathBuf>,
@@ -67,7 +76,7 @@ impl Layer {
     /// This layer, completed by the one below it.
     #[must_use]
     pub fn or(mut self, mut below: Self) -> Self {
-        complete(SETTINGS, &mut self, &below);
+        complete(SETTINGS.iter().copied(), &mut self, &below);
         complete(PLUGIN_SETTINGS, &mut self.all_plugins, &below.all_plugins);
         complete(PLUGIN_SETTINGS, &mut self.plugin_defaults, &below.plugin_defaults);
         if self.file_connection.is_none() {
@@ -164,12 +173,27 @@ impl Layer {
             forbidden_flags: self.forbidden_flags.clone().map_or(default.forbidden_flags, Into::into),
             listen: self.listen.unwrap_or(default.listen),
             clock: self.clock.unwrap_or(default.clock),
+            claim: self.claim.unwrap_or(default.claim),
+            local_queue: self.local_queue(),
+            complete_job_batch_delay: self.complete_job_batch_delay.unwrap_or(default.complete_job_batch_delay),
+            fail_job_batch_delay: self.fail_job_batch_delay.unwrap_or(default.fail_job_batch_delay),
             reset_locked: (
                 self.min_reset_locked_interval.unwrap_or(shortest),
                 self.max_reset_locked_interval.unwrap_or(longest),
             ),
             ..default
         }
+    }
+
+    fn local_queue(&self) -> Option<LocalQueue> {
+        let size = self.local_queue_size?;
+        let ttl = self.local_queue_ttl.unwrap_or(LocalQueue::TTL);
+        let refetch = self.refetch_delay.map(|delay| Refetch {
+            delay,
+            threshold: self.refetch_threshold.unwrap_or_default(),
+            max_abort_threshold: self.refetch_max_abort_threshold.unwrap_or(5 * size),
+        });
+        Some(LocalQueue { size, ttl, refetch })
     }
 
     /// How the tasks folder is watched.
@@ -205,7 +229,11 @@ impl PluginLayer {
 }
 
 /// Takes over what a layer does not say from the one below.
-fn complete<L, S>(settings: &[Setting<L, S>], layer: &mut L, below: &L) {
+fn complete<L: 'static, S: 'static>(
+    settings: impl IntoIterator<Item = &'static Setting<L, S>>,
+    layer: &mut L,
+    below: &L,
+) {
     for setting in settings {
         if (setting.field.get)(layer).is_none()
             && let Some(value) = (setting.field.get)(below)

@@ -13,6 +13,7 @@ mod setting;
 mod table;
 mod units;
 mod value;
+mod worker_table;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -101,6 +102,14 @@ pub struct WorkerSettings {
     pub listen: bool,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
+    /// How jobs are claimed.
+    pub claim: Claim,
+    /// How many are claimed ahead, instead of as many as are done within 100 ms.
+    pub local_queue: Option<LocalQueue>,
+    /// How long a marked job that is done waits for others, to be stored together.
+    pub complete_job_batch_delay: Duration,
+    /// The same for one that failed.
+    pub fail_job_batch_delay: Duration,
     /// The shortest and the longest time between two looks for locks that nobody lifted.
     pub reset_locked: (Duration, Duration),
     /// How often the locks of jobs that run long are renewed. Less than the 4 hours after which others take them.
@@ -118,6 +127,10 @@ impl Default for WorkerSettings {
             forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             clock: Clock::Database,
+            claim: Claim::Express,
+            local_queue: None,
+            complete_job_batch_delay: Duration::ZERO,
+            fail_job_batch_delay: Duration::ZERO,
             reset_locked: (Duration::from_secs(8 * 60), Duration::from_secs(10 * 60)),
             refresh_locked: Duration::from_secs(30 * 60),
             time: TimeSource::default(),
@@ -133,6 +146,50 @@ pub enum Clock {
     Database,
     /// This process's, as `useNodeTime` of graphile-worker.
     Process,
+}
+
+/// How jobs are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Claim {
+    /// Short jobs without key and queue are locked, worked and deleted in one short transaction; all others are marked.
+    #[default]
+    Express,
+    /// All are marked by one statement and deleted by a later one, as graphile-worker does it.
+    Marked,
+}
+
+/// Jobs that are claimed ahead by number, as graphile-worker's `localQueue` does it. All of them are marked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalQueue {
+    /// How many are claimed at once when none waits for a slot any more; at most 1,000.
+    pub size: usize,
+    /// How long one may wait before it is given back.
+    pub ttl: Duration,
+    /// When to wait after a claim.
+    pub refetch: Option<Refetch>,
+}
+
+impl LocalQueue {
+    /// How long a job may wait unless something else is said.
+    pub const TTL: Duration = Duration::from_secs(5 * 60);
+}
+
+/// After a claim that brought few jobs, the next one comes later, with more of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refetch {
+    /// How much later, give or take a half.
+    pub delay: Duration,
+    /// Up to how many are few.
+    pub threshold: usize,
+    /// How many new jobs at most may be heard of before the wait ends; the number that does end it is found by chance.
+    pub max_abort_threshold: usize,
+}
+
+impl WorkerSettings {
+    /// When to wait after a claim, if ever.
+    pub fn refetch(&self) -> Option<&Refetch> {
+        self.local_queue.as_ref()?.refetch.as_ref()
+    }
 }
 
 /// Which schedules add jobs, beside those that plugins declare.

@@ -1,15 +1,13 @@
 //! The settings of the program: the one place where each is declared. Flags, variables, the file, the help, the example, the
 //! documentation and `taskbay config` follow from it.
 
-use super::{
-    Clock, Kind, LogFormat, Value,
-    setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, more, short, signal, switch, variable},
-};
-use crate::work::ForbiddenFlags;
+use std::sync::LazyLock;
 
-impl Choice for Clock {
-    const NAMES: &'static [(&'static str, Self)] = &[("database", Self::Database), ("process", Self::Process)];
-}
+use super::{
+    Kind, LogFormat, Value,
+    setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, more, short, signal, switch, variable},
+    worker_table::WORKER,
+};
 
 impl Choice for LogFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
@@ -35,7 +33,11 @@ pub(super) const PLUGINS: &str = "plugins.NAME";
 /// The setting whose value may hold a password.
 pub(super) const URL: &str = "database.url";
 
-pub static SETTINGS: &[HostSetting] = &[
+/// All settings but those of plugins, in the order of the sections.
+pub static SETTINGS: LazyLock<Vec<&'static HostSetting>> =
+    LazyLock::new(|| [DATABASE_AND_TASKS, WORKER, CRON_AND_LOG].into_iter().flatten().collect());
+
+static DATABASE_AND_TASKS: &[HostSetting] = &[
     Setting {
         section: "database",
         key: "url",
@@ -214,108 +216,10 @@ pub static SETTINGS: &[HostSetting] = &[
         field: field!(Truth, strict_permissions),
         effective: |settings| Some(Value::Truth(settings.folder.strict_permissions)),
     },
-    Setting {
-        section: "worker",
-        key: "concurrency",
-        kind: Kind::Count,
-        help: "how many jobs run at once, over all plugins",
-        flags: &[short(flag("jobs", "N"), 'j')],
-        variables: &[variable("TASKBAY_CONCURRENCY")],
-        without: "",
-        field: field!(Count, concurrency),
-        effective: |settings| Some(Value::Count(settings.worker.concurrency)),
-    },
-    Setting {
-        section: "worker",
-        key: "poll_interval",
-        kind: Kind::Milliseconds,
-        help: "how often to look for jobs that no notification told of",
-        flags: &[Flag {
-            help: "how often to look for jobs that no notification told of: milliseconds, or with a unit such as 2s",
-            ..flag("poll-interval", "TIME")
-        }],
-        variables: &[variable("TASKBAY_POLL_INTERVAL")],
-        without: "",
-        field: field!(Time, poll_interval),
-        effective: |settings| Some(Value::Time(settings.worker.poll_interval)),
-    },
-    Setting {
-        section: "worker",
-        key: "abort_timeout",
-        kind: Kind::Time,
-        help: "how long running jobs go on after a stop signal before they are told of it",
-        flags: &[],
-        variables: &[variable("TASKBAY_ABORT_TIMEOUT")],
-        without: "",
-        field: field!(Time, abort_timeout),
-        effective: |settings| Some(Value::Time(settings.worker.abort_timeout)),
-    },
-    Setting {
-        section: "worker",
-        key: "forbidden_flags",
-        kind: Kind::Texts,
-        help: "jobs with any of these flags are left to others",
-        flags: &[Flag {
-            help: "leave jobs with this flag to others; may be given several times",
-            ..flag("forbidden-flag", "FLAG")
-        }],
-        variables: &[variable("TASKBAY_FORBIDDEN_FLAGS")],
-        without: "",
-        field: field!(Texts, forbidden_flags),
-        effective: |settings| match &settings.worker.forbidden_flags {
-            ForbiddenFlags::Fixed(flags) => Some(Value::Texts(flags.clone())),
-            // Only programs have such.
-            ForbiddenFlags::Asked(_) => None,
-        },
-    },
-    Setting {
-        section: "worker",
-        key: "listen",
-        kind: Kind::Truth,
-        help: "whether to hear of new jobs by notifications; without, they are found by polling alone",
-        flags: &[switch("no-listen", "false", "do not listen for notifications; find new jobs by polling alone")],
-        variables: &[variable("TASKBAY_LISTEN")],
-        without: "",
-        field: field!(Truth, listen),
-        effective: |settings| Some(Value::Truth(settings.worker.listen)),
-    },
-    Setting {
-        section: "worker",
-        key: "clock",
-        kind: Kind::Choice(&["database", "process"]),
-        help: "whose clock says which jobs are due: the database's, or this machine's",
-        flags: &[switch(
-            "use-node-time",
-            "process",
-            "let this machine's clock, not the database's, say which jobs are due",
-        )],
-        variables: &[variable("TASKBAY_CLOCK")],
-        without: "",
-        field: choice!(clock),
-        effective: |settings| Some(settings.worker.clock.name()),
-    },
-    Setting {
-        section: "worker",
-        key: "min_reset_locked_interval",
-        kind: Kind::PositiveTime,
-        help: "the shortest time between two looks for locks that nobody lifted",
-        flags: &[],
-        variables: &[variable("TASKBAY_MIN_RESET_LOCKED_INTERVAL")],
-        without: "",
-        field: field!(Time, min_reset_locked_interval),
-        effective: |settings| Some(Value::Time(settings.worker.reset_locked.0)),
-    },
-    Setting {
-        section: "worker",
-        key: "max_reset_locked_interval",
-        kind: Kind::PositiveTime,
-        help: "the longest one",
-        flags: &[],
-        variables: &[variable("TASKBAY_MAX_RESET_LOCKED_INTERVAL")],
-        without: "",
-        field: field!(Time, max_reset_locked_interval),
-        effective: |settings| Some(Value::Time(settings.worker.reset_locked.1)),
-    },
+];
+
+/// What comes after the worker's settings.
+static CRON_AND_LOG: &[HostSetting] = &[
     Setting {
         section: "cron",
         key: "crontab",

@@ -9,7 +9,7 @@ use tokio_postgres::Config;
 
 use super::TaskList;
 use crate::{
-    config::{Clock, CronSettings, FolderSettings, Layer, PluginLookup, Purpose, WorkerSettings},
+    config::{Claim, Clock, CronSettings, FolderSettings, Layer, LocalQueue, PluginLookup, Purpose, WorkerSettings},
     crontab::CronItem,
     events::Events,
     host::Control,
@@ -161,6 +161,18 @@ impl Options {
     /// Whose clock says which jobs are due, and when jobs are that are added without a time: the database's without.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.worker.clock = clock;
+        self
+    }
+
+    /// How jobs are claimed: short ones by the express lane without.
+    pub fn claim(mut self, claim: Claim) -> Self {
+        self.worker.claim = claim;
+        self
+    }
+
+    /// How many jobs are claimed ahead: as many as are done within 100 ms without.
+    pub fn local_queue(mut self, queue: LocalQueue) -> Self {
+        self.worker.local_queue = Some(queue);
         self
     }
 

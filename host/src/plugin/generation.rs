@@ -151,6 +151,11 @@ impl Generation {
         Arc::clone(&self.shared_name)
     }
 
+    /// Whether its code runs in this process, which it can end.
+    pub fn runs_in_this_process(&self) -> bool {
+        matches!(self.runner, Runner::InProcess(_) | Runner::BuiltIn(_))
+    }
+
     /// Which build this is.
     pub fn build(&self) -> BuildId {
         self.build.build

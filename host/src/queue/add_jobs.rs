@@ -8,10 +8,10 @@ use std::{
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    AddedJob, Job, NewJob, QueueError,
+    AddedJob, Job, JobKeyMode, NewJob, QueueError,
     add_job::{TRIES, lost_to_a_race},
     adding::Statements,
-    request_order::RequestOrder,
+    request_order::{RequestOrder, is_in_order},
 };
 
 const WHAT: &str = "add jobs";
@@ -20,24 +20,60 @@ const WHAT: &str = "add jobs";
 const LARGEST_CALL: usize = 900 << 20;
 const PER_JOB: usize = 256;
 
-/// $1 identifiers, $2 payloads, $3 queues, $4 times, $5 attempts, $6 keys, $7 priorities, $8 flags, $9 modes; flags as JSON,
-/// because arrays of arrays must be rectangular. The function for many jobs has one mode for all of them, and does not know
-/// the third one. It is not called for no jobs, because it would notify.
-const SQL: &str = "
-with
-  spec as (
-    select *
-    from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) with ordinality
-      as spec (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, mode, place)
+/// $1 identifiers, $2 payloads, $3 queues, $4 times, $5 attempts, $6 keys, $7 priorities, $8 flags, $9 an identifier; by
+/// [`Columns`]. Arrays end where only nulls would follow. Flags are the text of an array, because arrays of arrays must be
+/// rectangular.
+macro_rules! spec {
+    () => {
+        "
+      row(
+        coalesce(identifier, $9), payload::json, queue_name, run_at, max_attempts, job_key, priority, flags::text[]
+      )::@schema@.job_spec"
+    };
+}
+
+/// As above, and $10 whether the time of the job under the key is kept. Without sorting and joining anything: at a hundred
+/// thousand jobs Postgres would do that on disk.
+macro_rules! one_mode {
+    ($select:literal) => {
+        concat!(
+            "select ",
+            $select,
+            "
+from @schema@.add_jobs(
+  array(
+    select",
+            spec!(),
+            "
+    from unnest($1, $2, $3, $4, $5, $6, $7, $8)
+      as spec (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags)
   ),
+  $10
+) as job"
+        )
+    };
+}
+
+const ONE_MODE: &str = one_mode!(
+    "
+  id, task_id, job_queue_id, null::text, payload::text, priority, run_at, attempts, max_attempts, last_error, created_at,
+  updated_at, key, revision, flags::text"
+);
+
+const ONE_MODE_COUNTED: &str = one_mode!("count(*), array_agg(key) filter (where key is not null)");
+
+/// As above, and $10 modes. The function for many jobs has one mode for all of them, and does not know the third one. It is
+/// not called for no jobs, because it would notify.
+const SEVERAL_MODES: &str = concat!(
+    "
+with
   listed as (
     select
-      mode, place,
-      row(
-        identifier, payload::json, queue_name, run_at, max_attempts, job_key, priority,
-        case when flags is not null then array(select json_array_elements_text(flags::json)) end
-      )::@schema@.job_spec as spec
-    from spec
+      mode, place,",
+    spec!(),
+    " as spec
+    from unnest($1, $2, $3, $4, $5, $6, $7, $8, $10) with ordinality
+      as spec (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, mode, place)
   ),
   added as (
     select job.*
@@ -67,8 +103,8 @@ with
 select
   id, task_id, job_queue_id, null::text, payload::text, priority, run_at, attempts, max_attempts, last_error, created_at,
   updated_at, key, revision, flags::text
-from added
-order by id";
+from added"
+);
 
 /// $1 ids of queues, $2 ids of tasks.
 const NAMES: &str = "
@@ -76,11 +112,21 @@ select true as of_queue, id, queue_name from @schema@._private_job_queues where 
 union all
 select false, id, identifier from @schema@._private_tasks where id = any ($2)";
 
-/// The rows come in another order than they were asked for, and without the names of tasks and queues.
+/// The rows come without the names of tasks and queues, and in an order that nothing promises: the schema may be of another
+/// program, whose function joins the jobs with their tasks as it likes. Where they are seen to be in the order of the
+/// requests, as they mostly are, that is all; otherwise each is looked for.
 pub(super) async fn run(to: &impl Statements, new: &[NewJob]) -> Result<Vec<AddedJob>, QueueError> {
     check(new)?;
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let added = add_once(to, &new.iter().collect::<Vec<_>>()).await?;
+    if is_in_order(new, &added) {
+        return Ok(added);
+    }
     let mut order = RequestOrder::new(new);
-    for _ in 0..TRIES {
+    order.assign(added);
+    for _ in 1..TRIES {
         let missing: Vec<&NewJob> = order.missing().map(|place| &new[place]).collect();
         if missing.is_empty() {
             return Ok(order.finish());
@@ -91,32 +137,135 @@ pub(super) async fn run(to: &impl Statements, new: &[NewJob]) -> Result<Vec<Adde
     lost.map_or_else(|| Ok(order.finish()), |place| Err(lost_to_a_race(&new[place])))
 }
 
-async fn add_once(to: &impl Statements, new: &[&NewJob]) -> Result<Vec<AddedJob>, QueueError> {
-    let identifiers: Vec<&str> = new.iter().map(|job| job.identifier.as_str()).collect();
-    let payloads: Vec<Option<&str>> = new.iter().map(|job| job.payload.as_deref()).collect();
-    let queue_names: Vec<Option<&str>> = new.iter().map(|job| job.queue_name.as_deref()).collect();
-    let times: Vec<Option<SystemTime>> = new.iter().map(|job| job.run_at).collect();
-    let max_attempts: Vec<Option<i16>> = new.iter().map(|job| job.max_attempts).collect();
-    let keys: Vec<Option<&str>> = new.iter().map(|job| job.job_key.as_deref()).collect();
-    let priorities: Vec<Option<i16>> = new.iter().map(|job| job.priority).collect();
-    let flags = |job: &&NewJob| (!job.flags.is_empty()).then(|| serde_json::json!(job.flags).to_string());
-    let flags: Vec<Option<String>> = new.iter().map(flags).collect();
-    let modes: Vec<&str> = new.iter().map(|job| job.job_key_mode.as_str()).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
-        (&identifiers, Type::TEXT_ARRAY),
-        (&payloads, Type::TEXT_ARRAY),
-        (&queue_names, Type::TEXT_ARRAY),
-        (&times, Type::TIMESTAMPTZ_ARRAY),
-        (&max_attempts, Type::INT2_ARRAY),
-        (&keys, Type::TEXT_ARRAY),
-        (&priorities, Type::INT2_ARRAY),
-        (&flags, Type::TEXT_ARRAY),
-        (&modes, Type::TEXT_ARRAY),
-    ];
+/// As above, with only the number of rows.
+pub(super) async fn run_unread(to: &impl Statements, new: &[NewJob]) -> Result<u64, QueueError> {
+    check(new)?;
+    let all: Vec<&NewJob> = new.iter().collect();
+    let Some(mode) = one_mode(&all).filter(|_| !new.is_empty()) else {
+        return run(to, new).await.map(|added| added.len() as u64);
+    };
+    let preserve = mode == JobKeyMode::PreserveRunAt;
+    let rows = to.rows(WHAT, ONE_MODE_COUNTED, &Columns::of(&all).parameters(&(&preserve, Type::BOOL))).await?;
     let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-    let rows = to.rows(WHAT, SQL, &parameters).await?;
-    let jobs = rows.iter().map(|row| Job::from_row(row).map_err(read)).collect::<Result<Vec<Job>, QueueError>>()?;
+    let Some(row) = rows.first() else { return Ok(0) };
+    let count: i64 = row.try_get(0).map_err(read)?;
+    let count = u64::try_from(count).unwrap_or_default();
+    if count >= new.len() as u64 {
+        return Ok(count);
+    }
+    // Those that a worker took in that moment.
+    let keys: HashSet<&str> = row.try_get::<_, Option<Vec<&str>>>(1).map_err(read)?.into_iter().flatten().collect();
+    let is_lost = |job: &&NewJob| job.job_key.as_deref().is_some_and(|key| !keys.contains(key));
+    let lost: Vec<NewJob> = new.iter().filter(is_lost).cloned().collect();
+    Ok(count + run(to, &lost).await?.len() as u64)
+}
+
+async fn add_once(to: &impl Statements, new: &[&NewJob]) -> Result<Vec<AddedJob>, QueueError> {
+    let columns = Columns::of(new);
+    let rows = match one_mode(new) {
+        Some(mode) => {
+            let preserve = mode == JobKeyMode::PreserveRunAt;
+            to.rows(WHAT, ONE_MODE, &columns.parameters(&(&preserve, Type::BOOL))).await?
+        }
+        None => {
+            let modes: Vec<&str> = new.iter().map(|job| mode_of(job).as_str()).collect();
+            to.rows(WHAT, SEVERAL_MODES, &columns.parameters(&(&modes, Type::TEXT_ARRAY))).await?
+        }
+    };
+    let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+    let mut jobs = rows.iter().map(|row| Job::from_row(row).map_err(read)).collect::<Result<Vec<Job>, QueueError>>()?;
+    drop(rows);
+    if !jobs.is_sorted_by_key(|job| job.id) {
+        jobs.sort_unstable_by_key(|job| job.id);
+    }
     name(to, jobs).await
+}
+
+/// What the one call for all of them has to be told, if one will do.
+fn one_mode(new: &[&NewJob]) -> Option<JobKeyMode> {
+    // Without a key the mode means nothing.
+    let mut modes = new.iter().filter(|job| job.job_key.is_some()).map(|job| job.job_key_mode);
+    let first = modes.next().unwrap_or_default();
+    (first != JobKeyMode::UnsafeDedupe && modes.all(|mode| mode == first)).then_some(first)
+}
+
+fn mode_of(job: &NewJob) -> JobKeyMode {
+    if job.job_key.is_some() { job.job_key_mode } else { JobKeyMode::Replace }
+}
+
+/// The jobs as arrays, one for each field. A field that no job has is an empty array, to which the database adds as many
+/// nulls as the payloads are; so is the task if all have the same.
+struct Columns<'a> {
+    identifiers: Vec<&'a str>,
+    payloads: Vec<Option<&'a str>>,
+    queue_names: Vec<Option<&'a str>>,
+    times: Vec<Option<SystemTime>>,
+    max_attempts: Vec<Option<i16>>,
+    keys: Vec<Option<&'a str>>,
+    priorities: Vec<Option<i16>>,
+    flags: Vec<Option<String>>,
+    identifier: Option<&'a str>,
+}
+
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+impl<'a> Columns<'a> {
+    fn of(new: &[&'a NewJob]) -> Self {
+        let identifier = new.first().map(|job| job.identifier.as_str());
+        let identifier = identifier.filter(|first| new.iter().all(|job| job.identifier == *first));
+        Self {
+            identifiers: match identifier {
+                Some(_) => Vec::new(),
+                None => new.iter().map(|job| job.identifier.as_str()).collect(),
+            },
+            payloads: new.iter().map(|job| job.payload.as_deref()).collect(),
+            queue_names: column(new, |job| job.queue_name.as_deref()),
+            times: column(new, |job| job.run_at),
+            max_attempts: column(new, |job| job.max_attempts),
+            keys: column(new, |job| job.job_key.as_deref()),
+            priorities: column(new, |job| job.priority),
+            flags: column(new, |job| (!job.flags.is_empty()).then(|| array_text(&job.flags))),
+            identifier,
+        }
+    }
+
+    fn parameters<'b>(&'b self, last: &'b Parameter<'b>) -> [Parameter<'b>; 10] {
+        [
+            (&self.identifiers, Type::TEXT_ARRAY),
+            (&self.payloads, Type::TEXT_ARRAY),
+            (&self.queue_names, Type::TEXT_ARRAY),
+            (&self.times, Type::TIMESTAMPTZ_ARRAY),
+            (&self.max_attempts, Type::INT2_ARRAY),
+            (&self.keys, Type::TEXT_ARRAY),
+            (&self.priorities, Type::INT2_ARRAY),
+            (&self.flags, Type::TEXT_ARRAY),
+            (&self.identifier, Type::TEXT),
+            (last.0, last.1.clone()),
+        ]
+    }
+}
+
+/// The values up to the last one that there is.
+fn column<'a, T>(new: &[&'a NewJob], value: impl Fn(&'a NewJob) -> Option<T>) -> Vec<Option<T>> {
+    let values = new.iter().rposition(|job| value(job).is_some()).map_or(0, |last| last + 1);
+    new[..values].iter().map(|job| value(job)).collect()
+}
+
+/// As Postgres reads an array of texts.
+fn array_text(texts: &[String]) -> String {
+    let mut array = String::from("{");
+    for (place, text) in texts.iter().enumerate() {
+        array.push_str(if place == 0 { "\"" } else { ",\"" });
+        for character in text.chars() {
+            if matches!(character, '"' | '\\') {
+                array.push('\\');
+            }
+            array.push(character);
+        }
+        array.push('"');
+    }
+    array.push('}');
+    array
 }
 
 /// Looks up what the ids of queues and tasks stand for. The statement itself does not see those that it made.

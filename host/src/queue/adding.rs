@@ -56,6 +56,15 @@ pub async fn add_jobs<C: GenericClient + Sync>(
     super::add_jobs::run(&Within { client, schema }, new).await
 }
 
+/// As [`add_jobs`], for those who do not need the rows. See [`Database::add_jobs_unread`].
+pub async fn add_jobs_unread<C: GenericClient + Sync>(
+    client: &C,
+    schema: &str,
+    new: &[NewJob],
+) -> Result<u64, QueueError> {
+    super::add_jobs::run_unread(&Within { client, schema }, new).await
+}
+
 impl Database {
     /// Adds a job, or changes the one under its key, and returns it as it is stored.
     pub async fn add_job(&self, new: &NewJob) -> Result<AddedJob, QueueError> {
@@ -69,6 +78,12 @@ impl Database {
     /// it is about to be changed, that job is added again by itself.
     pub async fn add_jobs(&self, new: &[NewJob]) -> Result<Vec<AddedJob>, QueueError> {
         super::add_jobs::run(&self.session().await?, new).await
+    }
+
+    /// As [`Database::add_jobs`], for those who do not need the rows: returns how many there are. With a hundred thousand
+    /// jobs this is the faster way, because the rows do not travel.
+    pub async fn add_jobs_unread(&self, new: &[NewJob]) -> Result<u64, QueueError> {
+        super::add_jobs::run_unread(&self.session().await?, new).await
     }
 }
 

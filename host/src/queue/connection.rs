@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Instant,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use deadpool::managed::{self, Pool, PoolError, RecycleError};
@@ -16,6 +18,7 @@ use tokio_postgres::{
 };
 
 use super::{
+    claim::Memory,
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     retry::Retries,
@@ -73,8 +76,8 @@ struct Inner {
     quoted_schema: String,
     /// Statements with the schema's name in them, by the text they have in our source.
     rendered: Mutex<HashMap<&'static str, Arc<str>>>,
-    /// Until when it is not worth looking behind the queues at the front: see `get_jobs`.
-    second_look: Mutex<Option<Instant>>,
+    /// Where claims begin.
+    memory: Memory,
 }
 
 impl Database {
@@ -93,7 +96,7 @@ impl Database {
             quoted_schema: quote_identifier(&settings.schema),
             schema: settings.schema,
             rendered: Mutex::default(),
-            second_look: Mutex::default(),
+            memory: Memory::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -101,7 +104,11 @@ impl Database {
     /// A connection of the pool, new if none is idle. Waits while all are in use.
     pub async fn session(&self) -> Result<Session, QueueError> {
         match self.inner.pool.get().await {
-            Ok(client) => Ok(Session { client, database: self.clone() }),
+            Ok(client) => {
+                // A connection that has been used before has plans that nobody knows the age of.
+                let planned_pages = if managed::Object::metrics(&client).recycle_count == 0 { -1 } else { 0 };
+                Ok(Session { client, database: self.clone(), planned_pages: AtomicI32::new(planned_pages) })
+            }
             Err(PoolError::Backend(error)) => Err(error),
             Err(error) => {
                 Err(QueueError::Connect { server: self.name().to_owned(), reason: error.to_string(), code: None })
@@ -124,14 +131,19 @@ impl Database {
         self.inner.connector.name()
     }
 
-    /// Puts the schema's name into a statement.
+    /// Puts the schema's name into a statement, and for `@jobs@` the table of jobs as a value.
     pub(crate) fn render(&self, sql: &'static str) -> Arc<str> {
+        let schema = &self.inner.quoted_schema;
         let mut rendered = self.inner.rendered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rendered.entry(sql).or_insert_with(|| sql.replace("@schema@", &self.inner.quoted_schema).into()).clone()
+        let render = || {
+            let jobs = format!("'{}._private_jobs'::regclass", schema.replace('\'', "''"));
+            sql.replace("@schema@", schema).replace("@jobs@", &jobs).into()
+        };
+        rendered.entry(sql).or_insert_with(render).clone()
     }
 
-    pub(super) fn second_look(&self) -> &Mutex<Option<Instant>> {
-        &self.inner.second_look
+    pub(super) fn memory(&self) -> &Memory {
+        &self.inner.memory
     }
 }
 
@@ -161,6 +173,8 @@ impl managed::Manager for Connector {
 pub struct Session {
     client: managed::Object<Connector>,
     database: Database,
+    /// How many pages the table of jobs had when the server began to plan; -1: not known yet.
+    planned_pages: AtomicI32,
 }
 
 impl Session {
@@ -215,6 +229,56 @@ impl Session {
                 Ok(touched) => return Ok(touched),
                 Err(error) => retries.wait(QueueError::statement(what, &error)).await?,
             }
+        }
+    }
+
+    /// Runs a statement within a transaction, which is of no more use after an error.
+    pub(super) async fn query_as_part(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        let text = self.database.render(sql);
+        self.query_once(&text, parameters).await.map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Runs a command that begins or ends a transaction.
+    pub(super) async fn command(&self, what: &'static str, command: &'static str) -> Result<(), QueueError> {
+        self.client.batch_execute(command).await.map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Prepares a statement for later. What was prepared is sent at the first poll of the method that runs it.
+    pub(super) async fn prepare_ahead(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        kinds: &[Type],
+    ) -> Result<(), QueueError> {
+        if !self.database.inner.prepared_statements {
+            return Ok(());
+        }
+        let prepared = self.client.prepare_typed_cached(&self.database.render(sql), kinds).await;
+        prepared.map(drop).map_err(|error| QueueError::statement(what, &error))
+    }
+
+    /// Ends the connection, and with it a transaction that may be open.
+    pub(crate) fn discard(self) {
+        drop(managed::Object::take(self.client));
+    }
+
+    /// Has the server plan its statements anew if the table of jobs, which has so many pages now, has grown out of their plans.
+    ///
+    /// A plan that was made while the table was almost empty reads all of it, which is the fastest way then. Postgres keeps it
+    /// until the table has been analyzed, up to a minute later.
+    pub(super) async fn plan_for(&self, pages: i32) {
+        let planned = self.planned_pages.load(Ordering::Relaxed);
+        if planned < 0 {
+            self.planned_pages.store(pages, Ordering::Relaxed);
+        } else if pages > planned.saturating_mul(4).saturating_add(50) {
+            self.planned_pages.store(pages, Ordering::Relaxed);
+            // If that fails, so does the next statement.
+            let _ = self.client.batch_execute("discard plans").await;
         }
     }
 

@@ -73,41 +73,61 @@ impl Session {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        match self.store_failures(owner, jobs, storable).await {
-            // The database has an encoding in which some character of a message does not exist.
-            Err(error) if error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER) => {
-                self.store_failures(owner, jobs, |message| {
-                    Cow::Owned(storable(&message.escape_default().to_string()).into_owned())
-                })
-                .await
-            }
+        match self.store_failures(owner, &Failures::of(jobs, false)).await {
+            Err(error) if beyond_encoding(&error) => self.store_failures(owner, &Failures::of(jobs, true)).await,
             result => result,
         }
     }
 
-    async fn store_failures(
-        &self,
-        owner: &str,
-        jobs: &[FailedJob],
-        clean: impl for<'a> Fn(&'a str) -> Cow<'a, str>,
-    ) -> Result<Vec<StoredFailure>, QueueError> {
-        let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
-        let messages: Vec<Cow<'_, str>> = jobs.iter().map(|job| clean(&job.message)).collect();
-        let permanent: Vec<bool> = jobs.iter().map(|job| job.permanent).collect();
-        let payloads: Vec<Option<&str>> = jobs.iter().map(|job| job.payload.as_deref()).collect();
-        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-            (&owner, Type::TEXT),
-            (&ids, Type::INT8_ARRAY),
-            (&messages, Type::TEXT_ARRAY),
-            (&permanent, Type::BOOL_ARRAY),
-            (&payloads, Type::TEXT_ARRAY),
-        ];
+    async fn store_failures(&self, owner: &str, failures: &Failures<'_>) -> Result<Vec<StoredFailure>, QueueError> {
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&owner, Type::TEXT)];
+        parameters.extend(failures.parameters());
         let rows = self.query(WHAT, SQL, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter()
             .map(|row| Ok(StoredFailure { id: row.try_get(0).map_err(read)?, retry_at: row.try_get(1).map_err(read)? }))
             .collect()
     }
+}
+
+/// Failures column by column, as statements take them.
+#[derive(Debug)]
+pub(super) struct Failures<'a> {
+    ids: Vec<i64>,
+    messages: Vec<Cow<'a, str>>,
+    permanent: Vec<bool>,
+    payloads: Vec<Option<&'a str>>,
+}
+
+impl<'a> Failures<'a> {
+    /// With `in_ascii`, other characters are written as escapes: see [`beyond_encoding`].
+    pub(super) fn of(jobs: &'a [FailedJob], in_ascii: bool) -> Self {
+        let message = |job: &'a FailedJob| match in_ascii {
+            false => storable(&job.message),
+            true => Cow::Owned(storable(&job.message.escape_default().to_string()).into_owned()),
+        };
+        Self {
+            ids: jobs.iter().map(|job| job.id).collect(),
+            messages: jobs.iter().map(message).collect(),
+            permanent: jobs.iter().map(|job| job.permanent).collect(),
+            payloads: jobs.iter().map(|job| job.payload.as_deref()).collect(),
+        }
+    }
+
+    /// Ids, messages, whether for good, and payloads.
+    pub(super) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+        [
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.messages, Type::TEXT_ARRAY),
+            (&self.permanent, Type::BOOL_ARRAY),
+            (&self.payloads, Type::TEXT_ARRAY),
+        ]
+    }
+}
+
+/// The database has an encoding in which some character of a message does not exist.
+pub(crate) fn beyond_encoding(error: &QueueError) -> bool {
+    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
 }
 
 /// The message as Postgres can store it.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -83,12 +84,20 @@ struct Spec {
     #[serde(default, deserialize_with = "even_null")]
     payload: Option<Box<RawValue>>,
     queue_name: Option<String>,
-    run_at: Option<i64>,
+    run_at: Option<RunAt>,
     max_attempts: Option<i16>,
     job_key: Option<String>,
     job_key_mode: Option<JobKeyMode>,
     priority: Option<i16>,
     flags: Option<Vec<String>>,
+}
+
+/// A time, which plugins give in microseconds since the Unix epoch, and people as they write it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "run_at is neither microseconds since 1970 nor a time such as 2030-01-31T12:00:00Z")]
+enum RunAt {
+    Microseconds(i64),
+    Time(Timestamp),
 }
 
 /// A payload of `null` is one, other than no payload.
@@ -178,7 +187,7 @@ impl NewJob {
             identifier: spec.identifier,
             payload: spec.payload.map(|payload| payload.get().to_owned()),
             queue_name: spec.queue_name,
-            run_at: spec.run_at.map(from_microseconds).transpose()?,
+            run_at: spec.run_at.map(RunAt::moment).transpose()?,
             max_attempts: spec.max_attempts,
             job_key: spec.job_key,
             job_key_mode: spec.job_key_mode.unwrap_or_default(),
@@ -199,6 +208,15 @@ impl NewJob {
             })
         };
         specs.iter().enumerate().map(read).collect()
+    }
+}
+
+impl RunAt {
+    fn moment(self) -> Result<SystemTime, QueueError> {
+        match self {
+            Self::Microseconds(since_epoch) => from_microseconds(since_epoch),
+            Self::Time(time) => Ok(time.into()),
+        }
     }
 }
 
@@ -259,6 +277,14 @@ mod tests {
     }
 
     #[test]
+    fn reads_a_time_as_people_write_it() {
+        for time in ["2030-01-31T12:00:00.5Z", "2030-01-31T14:00:00.500000+02:00"] {
+            let job = NewJob::from_spec(&format!(r#"{{"identifier":"t","run_at":"{time}"}}"#)).unwrap();
+            assert_eq!(job.run_at, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_896_091_200_500)));
+        }
+    }
+
+    #[test]
     fn tells_a_payload_of_null_from_none() {
         assert_eq!(NewJob::from_spec(r#"{"identifier":"t","payload":null}"#).unwrap().payload.as_deref(), Some("null"));
         assert_eq!(NewJob::from_spec(r#"{"identifier":"t"}"#).unwrap().payload, None);
@@ -279,6 +305,8 @@ mod tests {
             (r#"{"payload":1}"#, "missing field `identifier`"),
             (r#"{"identifier":"t","job_key_mode":"merge"}"#, "unknown variant `merge`"),
             (r#"{"identifier":"t","priority":40000}"#, "40000"),
+            (r#"{"identifier":"t","run_at":"soon"}"#, "neither microseconds since 1970 nor a time such as"),
+            (r#"{"identifier":"t","run_at":1.5}"#, "neither microseconds since 1970 nor a time such as"),
             (r#"{"identifier":"t","run_at":-9223372036854775808}"#, "not a time"),
             ("[1", "not as it should be"),
         ] {

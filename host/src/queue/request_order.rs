@@ -30,6 +30,17 @@ struct Content<'a> {
     flags: BTreeSet<String>,
 }
 
+/// Whether each row is what the request in its place asked for. Then no other order can be the right one, but for requests
+/// that are alike.
+pub(super) fn is_in_order(new: &[NewJob], rows: &[AddedJob]) -> bool {
+    let fits = |(new, row): (&NewJob, &AddedJob)| match (&new.job_key, &row.key) {
+        (Some(asked), Some(key)) => asked == key,
+        (None, None) => Content::of_request(new).fits(&Content::of_row(row)),
+        _ => false,
+    };
+    new.len() == rows.len() && new.iter().zip(rows).all(fits)
+}
+
 impl<'a> RequestOrder<'a> {
     pub(super) fn new(new: &'a [NewJob]) -> Self {
         Self { new, found: new.iter().map(|_| None).collect() }
@@ -90,6 +101,12 @@ impl<'a> RequestOrder<'a> {
 }
 
 impl<'a> Content<'a> {
+    /// As a request, which may leave the time to the database.
+    fn fits(&self, row: &Self) -> bool {
+        let any_time = self.run_at.is_none() || self.run_at == row.run_at;
+        any_time && Content { run_at: row.run_at, ..self.clone() } == *row
+    }
+
     fn of_request(job: &'a NewJob) -> Self {
         Self {
             task: &job.identifier,

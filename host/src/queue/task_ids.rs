@@ -33,7 +33,8 @@ impl Session {
         self.known_task_ids(names).await
     }
 
-    async fn known_task_ids(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
+    /// The id of each of the names that the database knows.
+    pub(crate) async fn known_task_ids(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
         let rows = self.query(WHAT, SELECT, &[(&names, Type::TEXT_ARRAY)]).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter().map(|row| Ok((row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?))).collect()

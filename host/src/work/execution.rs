@@ -1,4 +1,4 @@
-//! One job's run: on the build that is current when it starts, to a verdict.
+//! A slot: runs one job after the other, each on the build that is current when it starts, to a verdict.
 
 use std::{
     sync::Arc,
@@ -6,90 +6,93 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Level;
 
-use super::{completion::Completions, pool::Pool};
+use super::{
+    held::{HeldJob, TakenJob},
+    pool::Pool,
+    verdict::{Verdict, VerdictKind},
+};
 use crate::{
     events::{Event, JobRun},
-    plugin::{BuildId, FailedItems, FailureKind, JobInput, Outcome},
-    queue::Job,
+    plugin::{FailedItems, FailureKind, JobInput, Outcome},
     tasks::Task,
 };
 
-/// A claimed job.
-#[derive(Debug)]
-pub(super) struct Execution {
-    pool: Arc<Pool>,
-    task: Arc<str>,
-    job: Job,
-    /// The task map by which it was claimed.
-    map: u64,
-}
-
-/// What the database is to be told of a job.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    pub(super) job_queue_id: Option<i32>,
-    pub(super) run: JobRun,
-    pub(super) took: Duration,
-    pub(super) kind: VerdictKind,
-}
-
-#[derive(Debug)]
-pub(super) enum VerdictKind {
-    Complete,
-    /// `permanent` ends the job even if it has attempts left.
-    Fail {
-        message: String,
-        permanent: bool,
-        /// What the payload becomes, if it is to be another one.
-        payload: Option<String>,
-    },
-    Return {
-        reason: &'static str,
-    },
-}
-
-impl Execution {
-    pub(super) fn new(pool: Arc<Pool>, task: Arc<str>, job: Job, map: u64) -> Self {
-        Self { pool, task, job, map }
-    }
-
-    /// Runs the job and hands its verdict on; the slot is free once the completer has it.
-    pub(super) async fn run(self, completions: Completions, slot: OwnedSemaphorePermit) {
+/// Runs jobs one at a time until no more are to be taken.
+pub(super) async fn run_slot(pool: Arc<Pool>) {
+    while let Some(TakenJob { held, batch }) = pool.held.take().await {
+        pool.taken();
         let began = Instant::now();
-        let (kind, run) = self.perform().await;
-        let verdict = Verdict { job_queue_id: self.job.job_queue_id, run, took: began.elapsed(), kind };
-        completions.store(verdict).await;
-        drop(slot);
+        let execution = Execution { pool: &pool, held: &held };
+        let (kind, run) = execution.perform().await;
+        let run = match (&kind, run) {
+            (VerdictKind::Return { .. }, None) => Some(Box::new(held.describe(&pool.id, None))),
+            (_, run) => run,
+        };
+        let verdict = Verdict {
+            id: held.job.id,
+            task_id: held.job.task_id,
+            job_queue_id: held.job.job_queue_id,
+            map: held.map,
+            took: began.elapsed(),
+            kind,
+            run,
+        };
+        pool.held.ended();
+        let marked = match batch {
+            Some(batch) => batch.report(verdict),
+            None => Some(verdict),
+        };
+        if let Some(verdict) = marked {
+            pool.verdicts.add(verdict);
+            pool.wake();
+        }
     }
+}
 
+/// A job that a slot has taken.
+struct Execution<'a> {
+    pool: &'a Pool,
+    held: &'a HeldJob,
+}
+
+impl Execution<'_> {
     /// Starts the job on the current build. A build that was replaced at this very moment does not take it any more, and
     /// then the next one does.
-    async fn perform(&self) -> (VerdictKind, JobRun) {
+    async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
+        let returned = |reason| (VerdictKind::Return { reason }, None);
         let mut tried: Option<Task> = None;
         loop {
-            let Some(task) = self.pool.tasks.load().get(&self.task).cloned() else {
-                return (VerdictKind::Return { reason: "no plugin has this task any more" }, self.describe(None));
+            let Some(task) = self.pool.tasks.load().get(&self.held.task).cloned() else {
+                return returned("no plugin has this task any more");
             };
             if tried.as_ref().is_some_and(|last| Arc::ptr_eq(&last.generation, &task.generation)) {
-                return (VerdictKind::Return { reason: "its plugin is not taking jobs" }, self.describe(None));
+                return returned("its plugin is not taking jobs");
             }
             if self.pool.stop.graceful.is_cancelled() {
-                return (VerdictKind::Return { reason: "the host is stopping" }, self.describe(None));
+                return returned("the host is stopping");
             }
-            let run = self.describe(Some(&task));
-            self.pool.events.emit_if_heard(Level::DEBUG, || Event::JobStarted { job: run.clone(), map: self.map });
-            match task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await {
-                Outcome::Done => return (VerdictKind::Complete, run),
+            // Nothing is made for events that nobody hears.
+            let heard = self
+                .pool
+                .events
+                .is_heard(Level::DEBUG)
+                .then(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
+            if let Some(run) = &heard {
+                self.pool.events.emit(Event::JobStarted { job: (**run).clone(), map: self.held.map });
+            }
+            let outcome = task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await;
+            let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
+            match outcome {
+                Outcome::Done => return (VerdictKind::Complete, heard),
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent, payload: None }, run);
+                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
                 }
                 Outcome::PartlyFailed { items, message } => {
-                    let kind = self.partly_failed(&items, message, self.is_last_attempt(&task), &run);
-                    return (kind, run);
+                    let run = run();
+                    return (self.partly_failed(&items, message, self.is_last_attempt(&task), &run), Some(run));
                 }
                 Outcome::NotStarted => tried = Some(task),
             }
@@ -98,7 +101,7 @@ impl Execution {
 
     /// The next attempt gets the items that failed and no others, as they were stored.
     fn partly_failed(&self, failed: &FailedItems, message: String, last: bool, run: &JobRun) -> VerdictKind {
-        let payload = &self.job.payload;
+        let payload = &self.held.job.payload;
         match serde_json::from_str::<Vec<&RawValue>>(payload) {
             Ok(items) if items.len() == failed.items() => {
                 let (left, again) = failed.left(last);
@@ -122,31 +125,19 @@ impl Execution {
 
     /// The task may allow fewer attempts than the job was added with.
     fn is_last_attempt(&self, task: &Task) -> bool {
-        u32::from(self.job.attempts.unsigned_abs()) >= self.max_attempts(task)
+        u32::from(self.held.job.attempts.unsigned_abs()) >= self.max_attempts(task)
     }
 
     fn max_attempts(&self, task: &Task) -> u32 {
-        let of_job = u32::from(self.job.max_attempts.unsigned_abs());
+        let of_job = u32::from(self.held.job.max_attempts.unsigned_abs());
         task.spec().max_attempts.map_or(of_job, |of_task| of_task.min(of_job))
     }
 
-    fn describe(&self, task: Option<&Task>) -> JobRun {
-        JobRun {
-            worker: Arc::clone(&self.pool.id),
-            id: self.job.id,
-            task: Arc::clone(&self.task),
-            attempt: self.job.attempts,
-            max_attempts: self.job.max_attempts,
-            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
-            build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
-        }
-    }
-
     fn input(&self, task: &Task) -> JobInput<'_> {
-        let job = &self.job;
+        let job = &self.held.job;
         JobInput {
             id: job.id,
-            task: &self.task,
+            task: &self.held.task,
             attempt: u32::from(job.attempts.unsigned_abs()),
             max_attempts: self.max_attempts(task),
             priority: i32::from(job.priority),

@@ -68,7 +68,8 @@ async fn reset(pool: &Pool) {
             Ok(unlocked) => {
                 if unlocked != Unlocked::default() {
                     // Nobody is told of jobs that become free in this way.
-                    pool.nudge.notify_one();
+                    pool.database.look_everywhere();
+                    pool.nudge();
                 }
                 pool.events.emit(Event::ResetLockedSucceeded { unlocked, delay });
             }

@@ -1,19 +1,29 @@
 //! A job becomes an outcome: the only place that knows both Postgres and plugins.
 //!
 //! ```text
-//! Fetcher ── claims as many jobs as there are free slots ──▶ Execution (one task per job, on the current build)
-//!    ▲                                                            │ verdict
-//!    └── nudged: new jobs, new tasks, a queue became free ◀── Completer ── stores verdicts, many per statement
+//! Line ── claims what will be done within 100 ms ──▶ HeldJobs ── the most urgent first ──▶ slots (one job each, on the
+//!  ▲  ╲                                                                                      │       current build)
+//!  │   ╲── express: the transaction stays open ──▶ ExpressBatch ◀── verdicts of its jobs ────┤
+//!  │                                                                                         │
+//!  └── woken: new jobs, new tasks, room for more ◀── Verdicts ◀── verdicts of marked jobs ───┘
 //! ```
+//!
+//! A line stores verdicts and claims the next jobs on the same trip to the database. There are two; the second one helps
+//! when there is much to do. [`Speed`](speed) tells how much to claim and which tasks are short enough for the express lane.
 
 mod backoff;
-mod completion;
 mod conditions;
 mod execution;
-mod fetcher;
+mod express_batch;
+mod held;
+mod line;
 mod locks;
 mod plugin_jobs;
 mod pool;
+mod refetching;
+mod registered;
+mod speed;
+mod verdict;
 
 pub use conditions::{Ask, ForbiddenFlags, TimeSource};
 pub use plugin_jobs::{JobAdder, PluginJobs};

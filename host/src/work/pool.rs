@@ -2,18 +2,32 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use rand::Rng;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::Level;
 
-use super::{completion::Completer, fetcher::Fetcher, locks::look_after_locks};
+use super::{
+    execution::run_slot,
+    express_batch::ExpressBatch,
+    held::{HeldJob, HeldJobs},
+    line::{Line, Place},
+    locks::look_after_locks,
+    refetching::Refetching,
+    registered::Registered,
+    speed::Speed,
+    verdict::Verdicts,
+};
 use crate::{
     config::WorkerSettings,
     events::{Event, Events},
@@ -55,15 +69,50 @@ pub struct Pool {
     pub(super) database: Database,
     pub(super) tasks: Arc<LiveTaskMap>,
     pub(super) events: Events,
-    /// Wakes the fetcher: there may be jobs that it has not seen.
-    pub(super) nudge: Notify,
-    /// One permit for each job that may run.
-    pub(super) slots: Arc<Semaphore>,
+
+    /// There may be jobs that no claim has seen.
+    pub(super) look: AtomicBool,
+    /// Wakes the front line.
+    pub(super) work: Notify,
+    /// Wakes the second line.
+    pub(super) help: Notify,
+    /// What the lines know of the database's numbers for tasks.
+    registered: ArcSwap<Registered>,
+    /// Whether most of the jobs that were claimed last could have taken the express lane.
+    pub(super) prefers_express: AtomicBool,
+    /// The transactions of the express lane that are open.
+    open: Mutex<Vec<Arc<ExpressBatch>>>,
+    /// The wait after a claim that brought few jobs.
+    pub(super) refetch: Refetching,
+    /// When a claim could bring jobs again although nothing has changed: there are some that the last one did not look at.
+    again: Mutex<Option<Instant>>,
+    /// The next claim is a marked one whatever suits.
+    pub(super) marked_next: AtomicBool,
+    /// The front line waits for the end of a transaction.
+    pub(super) front_is_bound: AtomicBool,
+    /// Whether the last claim brought nothing.
+    pub(super) idle: AtomicBool,
+    /// Counts claims.
+    pub(super) turns: AtomicUsize,
+    /// How many jobs are being asked for.
+    pub(super) asked: AtomicUsize,
+
+    pub(super) held: HeldJobs,
+    /// When so few wait, a line is woken to claim more.
+    pub(super) low_water: AtomicUsize,
+    pub(super) speed: Speed,
+    pub(super) verdicts: Verdicts,
     /// Jobs that were claimed and whose verdict is not stored yet.
     pub(super) unsettled: AtomicUsize,
+
+    slots: TaskTracker,
+    /// How many of the slots have been opened; each stays open.
+    opened: AtomicUsize,
     /// Tells running jobs to end.
     pub(super) cancel: Cancel,
     pub(super) stop: Stop,
+    /// Nothing is claimed any more.
+    pub(super) closing: CancellationToken,
 }
 
 impl Pool {
@@ -84,15 +133,33 @@ impl Pool {
             owner,
             id,
             mode,
-            slots: Arc::new(Semaphore::new(settings.concurrency)),
-            settings,
             database,
             tasks,
             events,
-            nudge: Notify::new(),
+            look: AtomicBool::new(true),
+            work: Notify::new(),
+            help: Notify::new(),
+            registered: ArcSwap::from_pointee(Registered::unknown()),
+            prefers_express: AtomicBool::new(false),
+            open: Mutex::default(),
+            again: Mutex::default(),
+            marked_next: AtomicBool::new(false),
+            front_is_bound: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+            turns: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            held: HeldJobs::new(),
+            low_water: AtomicUsize::new(0),
+            speed: Speed::default(),
+            verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
             unsettled: AtomicUsize::new(0),
+            slots: TaskTracker::new(),
+            opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
+            closing: stop.graceful.child_token(),
             stop,
+            refetch: Refetching::default(),
+            settings,
         })
     }
 
@@ -108,44 +175,107 @@ impl Pool {
 
     /// Looks for jobs now.
     pub fn nudge(&self) {
-        self.nudge.notify_one();
+        self.look.store(true, Ordering::Release);
+        self.work.notify_one();
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that it claimed
     /// has been completed, failed or given back in the database.
     pub async fn run(self: Arc<Self>, mut notifications: mpsc::Receiver<Notification>) {
-        let (completions, completer) = Completer::start(Arc::clone(&self));
-        let executions = TaskTracker::new();
         let settled = CancellationToken::new();
         let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
-
         self.events.emit(Event::WorkerReady { owner: self.owner.clone(), concurrency: self.settings.concurrency });
-        {
-            let fetcher = Fetcher::new(Arc::clone(&self), completions.clone(), executions.clone());
-            let listening = async {
-                while let Some(notification) = notifications.recv().await {
-                    self.heard(&notification);
-                }
-                std::future::pending().await
-            };
-            // Dropping `listening` loses nothing but nudges that nobody needs any more.
-            tokio::select! {
-                () = fetcher.run() => {}
-                () = listening => {}
+        let lines = [Place::Front, Place::Second]
+            .map(|place| AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&self), place).run())));
+        let listening = async {
+            while let Some(notification) = notifications.recv().await {
+                self.heard(&notification);
             }
+            std::future::pending().await
+        };
+        // Dropping `listening` loses nothing but nudges that nobody needs any more.
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = listening => {}
         }
 
         self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped { worker: self.id() });
-        executions.close();
-        drop(completions);
+        self.held.close();
+        self.slots.close();
         if self.mode == Mode::Continuous {
-            self.events.emit(Event::Stopping { running: executions.len(), forceful: false });
+            self.events.emit(Event::Stopping { running: self.held.running(), forceful: false });
         }
-        self.wait_for_running(&executions).await;
-        self.wait_for_completer(completer).await;
+        self.wait_for_running().await;
+        self.wait_for_lines(lines).await;
         settled.cancel();
         let _ = locks.await;
         self.say_that_it_ended();
+    }
+
+    /// Opens as many more slots as there are jobs for, up to all.
+    pub(super) fn open_slots(self: &Arc<Self>) {
+        let wanted = (self.held.count() + self.held.running()).min(self.settings.concurrency);
+        while self.opened.load(Ordering::Acquire) < wanted {
+            if self.opened.fetch_add(1, Ordering::AcqRel) < wanted {
+                self.slots.spawn(run_slot(Arc::clone(self)));
+            } else {
+                self.opened.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    pub(super) fn look_again_at(&self, when: Option<Instant>) {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner) = when;
+    }
+
+    pub(super) fn looks_again(&self) -> Option<Instant> {
+        *self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().push(Arc::clone(batch));
+    }
+
+    pub(super) fn ended(&self, batch: &Arc<ExpressBatch>) {
+        self.open_batches().retain(|open| !Arc::ptr_eq(open, batch));
+    }
+
+    /// Leaves out what the pool has already: jobs of a transaction whose connection was lost a moment ago.
+    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
+        for open in &*self.open_batches() {
+            if open.shares(jobs.iter().map(|held| held.job.id)) {
+                jobs.retain(|held| !open.has(held.job.id));
+            }
+        }
+    }
+
+    fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slot has taken a job.
+    pub(super) fn taken(&self) {
+        if self.look.load(Ordering::Acquire) && self.held.count() == self.low_water.load(Ordering::Acquire) {
+            self.wake();
+        }
+    }
+
+    /// There is something to store, or room for more jobs.
+    pub(super) fn wake(&self) {
+        self.work.notify_one();
+        if self.front_is_bound.load(Ordering::Acquire) {
+            self.help.notify_one();
+        }
+    }
+
+    pub(super) fn registered(&self) -> Arc<Registered> {
+        self.registered.load_full()
+    }
+
+    pub(super) fn register(&self, registered: Registered) -> Arc<Registered> {
+        let registered = Arc::new(registered);
+        self.registered.store(Arc::clone(&registered));
+        registered
     }
 
     fn say_that_it_ended(&self) {
@@ -162,40 +292,47 @@ impl Pool {
     fn heard(&self, notification: &Notification) {
         match notification {
             Notification::JobsAdded(count) if *count == 0 => {}
+            Notification::JobsAdded(count) => {
+                self.refetch.heard(*count);
+                self.nudge();
+            }
             // Jobs may have been added while nobody listened.
-            Notification::JobsAdded(_) | Notification::Connected => self.nudge.notify_one(),
+            Notification::Connected => self.nudge(),
             // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }
     }
 
     /// Running jobs go on for as long as they need; after a while they are asked to end, and at the second signal made to.
-    async fn wait_for_running(&self, executions: &TaskTracker) {
+    async fn wait_for_running(&self) {
         let escalate = async {
             tokio::select! {
                 () = tokio::time::sleep(self.settings.abort_timeout) => self.cancel.ask.cancel(),
                 () = self.stop.now.cancelled() => {}
             }
             self.stop.now.cancelled().await;
-            self.events.emit(Event::Stopping { running: executions.len(), forceful: true });
+            self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
             self.cancel.force.cancel();
             std::future::pending().await
         };
         tokio::select! {
-            () = executions.wait() => {}
+            () = self.slots.wait() => {}
             () = escalate => {}
         }
     }
 
-    async fn wait_for_completer(&self, mut completer: tokio::task::JoinHandle<()>) {
+    async fn wait_for_lines(&self, [front, second]: [AbortOnDropHandle<()>; 2]) {
         let out_of_patience = async {
             self.stop.now.cancelled().await;
             tokio::time::sleep(LAST_TRIES).await;
         };
+        let ended = async {
+            let _ = second.await;
+            let _ = front.await;
+        };
         tokio::select! {
-            _ended = &mut completer => {}
+            () = ended => {}
             () = out_of_patience => {
-                completer.abort();
                 self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner.clone() });
             }
         }

@@ -1,6 +1,11 @@
-//! `taskbay add`: adds one job.
+//! `taskbay add`: adds one job, or those in a file.
 
-use std::{io::Read, time::SystemTime};
+mod file;
+mod line_reader;
+mod lines;
+mod progress;
+
+use std::{io::Read, path::PathBuf, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use serde_json::value::RawValue;
@@ -18,7 +23,15 @@ use crate::{
     queue::{Database, JobKeyMode, NewJob},
 };
 
-/// Add a job, and print its id
+pub(super) use file::FileError;
+
+/// Add a job and print its id, or add a file of jobs
+///
+/// With --file, each line of the file is a job: a JSON object with `identifier`, the task's name, and if need be `payload`,
+/// `queue_name`, `run_at` (a time such as 2030-01-31T12:00:00Z, or microseconds since 1970), `max_attempts`, `job_key`, `job_key_mode`, `priority` and `flags`.
+/// With a TASK before it, each line is only the payload of a job of that task, to which the other options apply. Blank lines
+/// are skipped. Memory does not grow with the file. Jobs are added in the order of their lines and some thousands in one
+/// transaction; whatever ends that early, an error or Ctrl-C, the last message says up to which line they are added.
 ///
 /// Without a configured database, the job goes to the embedded Postgres that `taskbay dev` runs in this folder or in one
 /// above it.
@@ -28,10 +41,14 @@ Examples:
   taskbay add send_email '{\"to\": \"ada@example.com\", \"subject\": \"Hello\"}'
   taskbay add import_file @orders.json --queue imports
   generate-report | taskbay add publish -
-  taskbay add clean_up --run-at 10m --key nightly --max-attempts 3")]
+  taskbay add clean_up --run-at 10m --key nightly --max-attempts 3
+  taskbay add --file jobs.ndjson                     each line such as {\"identifier\": \"send_email\", \"payload\": {...}}
+  taskbay add send_email --file mails.ndjson         each line a payload of send_email
+  psql -Atc 'select json_build_object(...) from customers' | taskbay add send_email --file -")]
 pub(super) struct Add {
     /// The task's name
-    task: String,
+    #[arg(required_unless_present = "file")]
+    task: Option<String>,
     /// JSON for the task; @FILE reads it from a file, - from standard input
     #[arg(default_value = "{}", hide_default_value = true)]
     payload: String,
@@ -56,6 +73,16 @@ pub(super) struct Add {
     /// A flag by which workers can be kept from the job; may be given several times
     #[arg(long = "flag", value_name = "NAME", action = clap::ArgAction::Append)]
     flags: Vec<String>,
+    /// Add each line of a file as a job; - reads standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["payload", "key"])]
+    file: Option<PathBuf>,
+    /// Begin with this line of the file
+    #[arg(long, value_name = "N", requires = "file", default_value_t = 1, hide_default_value = true,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    from_line: u64,
+    /// Check all lines of the file, without a database, and add nothing
+    #[arg(long, requires = "file")]
+    dry_run: bool,
     #[command(flatten)]
     database: DatabaseOptions,
 }
@@ -87,26 +114,56 @@ impl Add {
     }
 
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        let job = NewJob {
-            payload: Some(read_payload(&self.payload)?),
-            queue_name: self.queue,
+        if let Some(path) = &self.file {
+            let lines = file::Lines::open(path, self.form()?, self.from_line)?;
+            if self.dry_run {
+                return lines.check().await;
+            }
+            let connected = Connected::find(&settings).await?;
+            return lines.add(Database::new(connected.settings.clone())?).await;
+        }
+        let payload = Some(read_payload(&self.payload)?);
+        let job = NewJob { payload, ..self.job() };
+        let connected = Connected::find(&settings).await?;
+        let database = Database::new(connected.settings.clone())?;
+        let added = database.session().await?.add_job(&job).await.map_err(explain(&database))?;
+        print(&format!("{}\n", added.id))?;
+        Ok(Ending::Success)
+    }
+
+    /// The job without its payload.
+    fn job(&self) -> NewJob {
+        NewJob {
+            queue_name: self.queue.clone(),
             run_at: self.run_at,
             max_attempts: self.max_attempts,
-            job_key: self.key,
+            job_key: self.key.clone(),
             job_key_mode: match self.key_mode {
                 KeyMode::Replace => JobKeyMode::Replace,
                 KeyMode::PreserveRunAt => JobKeyMode::PreserveRunAt,
                 KeyMode::UnsafeDedupe => JobKeyMode::UnsafeDedupe,
             },
             priority: self.priority,
-            flags: self.flags,
-            ..NewJob::new(self.task)
-        };
-        let connected = Connected::find(&settings).await?;
-        let database = Database::new(connected.settings.clone())?;
-        let added = database.session().await?.add_job(&job).await.map_err(explain(&database))?;
-        print(&format!("{}\n", added.id))?;
-        Ok(Ending::Success)
+            flags: self.flags.clone(),
+            ..NewJob::new(self.task.as_deref().unwrap_or_default())
+        }
+    }
+
+    /// What a line of a file is.
+    fn form(&self) -> Result<lines::Form, CliError> {
+        let job = self.job();
+        if self.task.is_some() {
+            job.check().map_err(CliError::Usage)?;
+            return Ok(lines::Form::Payloads(Box::new(job)));
+        }
+        if job == NewJob::new("") {
+            return Ok(lines::Form::Jobs);
+        }
+        Err(CliError::Usage(
+            "the lines of the file say all of their jobs, so no option for jobs goes with --file unless a task is named, \
+             whose payloads the lines are then: taskbay add TASK --file FILE"
+                .to_owned(),
+        ))
     }
 }
 

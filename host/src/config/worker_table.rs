@@ -1,0 +1,211 @@
+//! The settings of the section `[worker]`.
+
+use super::{
+    Claim, Clock, Kind, Value,
+    setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, short, switch, variable},
+};
+use crate::work::ForbiddenFlags;
+
+impl Choice for Claim {
+    const NAMES: &'static [(&'static str, Self)] = &[("express", Self::Express), ("marked", Self::Marked)];
+}
+
+impl Choice for Clock {
+    const NAMES: &'static [(&'static str, Self)] = &[("database", Self::Database), ("process", Self::Process)];
+}
+
+pub(super) static WORKER: &[HostSetting] = &[
+    Setting {
+        section: "worker",
+        key: "concurrency",
+        kind: Kind::Count,
+        help: "how many jobs run at once, over all plugins",
+        flags: &[short(flag("jobs", "N"), 'j')],
+        variables: &[variable("TASKBAY_CONCURRENCY")],
+        without: "",
+        field: field!(Count, concurrency),
+        effective: |settings| Some(Value::Count(settings.worker.concurrency)),
+    },
+    Setting {
+        section: "worker",
+        key: "poll_interval",
+        kind: Kind::Milliseconds,
+        help: "how often to look for jobs that no notification told of",
+        flags: &[Flag {
+            help: "how often to look for jobs that no notification told of: milliseconds, or with a unit such as 2s",
+            ..flag("poll-interval", "TIME")
+        }],
+        variables: &[variable("TASKBAY_POLL_INTERVAL")],
+        without: "",
+        field: field!(Time, poll_interval),
+        effective: |settings| Some(Value::Time(settings.worker.poll_interval)),
+    },
+    Setting {
+        section: "worker",
+        key: "abort_timeout",
+        kind: Kind::Time,
+        help: "how long running jobs go on after a stop signal before they are told of it",
+        flags: &[],
+        variables: &[variable("TASKBAY_ABORT_TIMEOUT")],
+        without: "",
+        field: field!(Time, abort_timeout),
+        effective: |settings| Some(Value::Time(settings.worker.abort_timeout)),
+    },
+    Setting {
+        section: "worker",
+        key: "forbidden_flags",
+        kind: Kind::Texts,
+        help: "jobs with any of these flags are left to others",
+        flags: &[Flag {
+            help: "leave jobs with this flag to others; may be given several times",
+            ..flag("forbidden-flag", "FLAG")
+        }],
+        variables: &[variable("TASKBAY_FORBIDDEN_FLAGS")],
+        without: "",
+        field: field!(Texts, forbidden_flags),
+        effective: |settings| match &settings.worker.forbidden_flags {
+            ForbiddenFlags::Fixed(flags) => Some(Value::Texts(flags.clone())),
+            // Only programs have such.
+            ForbiddenFlags::Asked(_) => None,
+        },
+    },
+    Setting {
+        section: "worker",
+        key: "listen",
+        kind: Kind::Truth,
+        help: "whether to hear of new jobs by notifications; without, they are found by polling alone",
+        flags: &[switch("no-listen", "false", "do not listen for notifications; find new jobs by polling alone")],
+        variables: &[variable("TASKBAY_LISTEN")],
+        without: "",
+        field: field!(Truth, listen),
+        effective: |settings| Some(Value::Truth(settings.worker.listen)),
+    },
+    Setting {
+        section: "worker",
+        key: "clock",
+        kind: Kind::Choice(&["database", "process"]),
+        help: "whose clock says which jobs are due: the database's, or this machine's",
+        flags: &[switch(
+            "use-node-time",
+            "process",
+            "let this machine's clock, not the database's, say which jobs are due",
+        )],
+        variables: &[variable("TASKBAY_CLOCK")],
+        without: "",
+        field: choice!(clock),
+        effective: |settings| Some(settings.worker.clock.name()),
+    },
+    Setting {
+        section: "worker",
+        key: "claim",
+        kind: Kind::Choice(&["express", "marked"]),
+        help: "how jobs are claimed: short ones in one transaction (express), or all by a mark of their own",
+        flags: &[Flag {
+            help: "how jobs are claimed: short ones in one transaction (express), or all by a mark of their own (marked)",
+            ..flag("claim", "LANE")
+        }],
+        variables: &[variable("TASKBAY_CLAIM")],
+        without: "",
+        field: choice!(claim),
+        effective: |settings| Some(settings.worker.claim.name()),
+    },
+    Setting {
+        section: "worker",
+        key: "min_reset_locked_interval",
+        kind: Kind::PositiveTime,
+        help: "the shortest time between two looks for locks that nobody lifted",
+        flags: &[],
+        variables: &[variable("TASKBAY_MIN_RESET_LOCKED_INTERVAL")],
+        without: "",
+        field: field!(Time, min_reset_locked_interval),
+        effective: |settings| Some(Value::Time(settings.worker.reset_locked.0)),
+    },
+    Setting {
+        section: "worker",
+        key: "max_reset_locked_interval",
+        kind: Kind::PositiveTime,
+        help: "the longest one",
+        flags: &[],
+        variables: &[variable("TASKBAY_MAX_RESET_LOCKED_INTERVAL")],
+        without: "",
+        field: field!(Time, max_reset_locked_interval),
+        effective: |settings| Some(Value::Time(settings.worker.reset_locked.1)),
+    },
+    Setting {
+        section: "worker",
+        key: "local_queue_size",
+        kind: Kind::Count,
+        help: "how many jobs are claimed at once and wait here for their turn; then all are marked",
+        flags: &[],
+        variables: &[variable("TASKBAY_LOCAL_QUEUE_SIZE")],
+        without: "as many as are done within 100 ms",
+        field: field!(Count, local_queue_size),
+        effective: |settings| settings.worker.local_queue.as_ref().map(|queue| Value::Count(queue.size)),
+    },
+    Setting {
+        section: "worker",
+        key: "local_queue_ttl",
+        kind: Kind::PositiveTime,
+        help: "how long a claimed job waits here before it is given back, with local_queue_size",
+        flags: &[],
+        variables: &[variable("TASKBAY_LOCAL_QUEUE_TTL")],
+        without: "5m",
+        field: field!(Time, local_queue_ttl),
+        effective: |settings| settings.worker.local_queue.as_ref().map(|queue| Value::Time(queue.ttl)),
+    },
+    Setting {
+        section: "worker",
+        key: "refetch_delay",
+        kind: Kind::PositiveTime,
+        help: "how long to wait for more jobs after a claim that brought few, with local_queue_size",
+        flags: &[],
+        variables: &[variable("TASKBAY_REFETCH_DELAY")],
+        without: "not at all",
+        field: field!(Time, refetch_delay),
+        effective: |settings| settings.worker.refetch().map(|refetch| Value::Time(refetch.delay)),
+    },
+    Setting {
+        section: "worker",
+        key: "refetch_threshold",
+        kind: Kind::Count,
+        help: "up to how many jobs are few, with refetch_delay",
+        flags: &[],
+        variables: &[variable("TASKBAY_REFETCH_THRESHOLD")],
+        without: "0",
+        field: field!(Count, refetch_threshold),
+        effective: |settings| settings.worker.refetch().map(|refetch| Value::Count(refetch.threshold)),
+    },
+    Setting {
+        section: "worker",
+        key: "refetch_max_abort_threshold",
+        kind: Kind::Count,
+        help: "how many new jobs at most may be heard of before the wait ends, with refetch_delay",
+        flags: &[],
+        variables: &[variable("TASKBAY_REFETCH_MAX_ABORT_THRESHOLD")],
+        without: "five times local_queue_size",
+        field: field!(Count, refetch_max_abort_threshold),
+        effective: |settings| settings.worker.refetch().map(|refetch| Value::Count(refetch.max_abort_threshold)),
+    },
+    Setting {
+        section: "worker",
+        key: "complete_job_batch_delay",
+        kind: Kind::Time,
+        help: "how long a job that is done waits for others, to be stored together; those that come together always are",
+        flags: &[],
+        variables: &[variable("TASKBAY_COMPLETE_JOB_BATCH_DELAY")],
+        without: "",
+        field: field!(Time, complete_job_batch_delay),
+        effective: |settings| Some(Value::Time(settings.worker.complete_job_batch_delay)),
+    },
+    Setting {
+        section: "worker",
+        key: "fail_job_batch_delay",
+        kind: Kind::Time,
+        help: "the same for a job that failed",
+        flags: &[],
+        variables: &[variable("TASKBAY_FAIL_JOB_BATCH_DELAY")],
+        without: "",
+        field: field!(Time, fail_job_batch_delay),
+        effective: |settings| Some(Value::Time(settings.worker.fail_job_batch_delay)),
+    },
+];

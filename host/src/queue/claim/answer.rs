@@ -1,0 +1,87 @@
+//! What the statement that claims answers.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::Row;
+
+use super::{CROWD, waiting::Spot};
+use crate::queue::Job;
+
+/// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
+const JOB: i16 = 0;
+/// `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
+const PASSED: i16 = 1;
+/// `job_queue_id`: of the queues in question, one that is free and has nothing near, or that does not exist.
+const GONE: i16 = 2;
+/// `priority`: there is one that was not among the steps.
+const FOUND: i16 = 3;
+/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
+/// the size of the table of jobs, in pages.
+const FREE_WALK: i16 = 4;
+/// `id`: the microseconds that the walk over jobs in queues took.
+const QUEUED_WALK: i16 = 5;
+/// If that walk did not see all: `priority`, `run_at`: the last that it saw; `task_id`: how many of the same moment; `id`: the
+/// highest of their ids.
+const LAST_QUEUED: i16 = 6;
+
+/// The claimed jobs, and what the statement saw on its way to them.
+#[derive(Debug)]
+pub(in crate::queue) struct Answer {
+    /// In the order in which they are to run.
+    pub(in crate::queue) jobs: Vec<Job>,
+    /// Up to when jobs were due.
+    pub(super) due: SystemTime,
+    /// How many pages the table of jobs has.
+    pub(in crate::queue) pages: i32,
+    /// Priorities that were not among the steps.
+    pub(super) found: Vec<i16>,
+    /// How long the walk over jobs without a queue took.
+    pub(super) free_took: Duration,
+    /// And the one over jobs in queues.
+    pub(super) queued_took: Duration,
+    /// The last job that it saw, if it did not see all, with the highest id of its crowd.
+    pub(super) last_queued: Option<(Spot, Option<i64>)>,
+    /// Queues of which it saw a job that was not claimed, and the first such job.
+    pub(super) passed: Vec<(i32, Spot)>,
+    /// Queues that were said to wait and do not.
+    pub(super) gone: Vec<i32>,
+}
+
+impl Answer {
+    pub(in crate::queue) fn read(rows: &[Row]) -> Result<Self, tokio_postgres::Error> {
+        let mut answer = Self {
+            jobs: Vec::with_capacity(rows.len()),
+            due: SystemTime::UNIX_EPOCH,
+            pages: 0,
+            found: Vec::new(),
+            free_took: Duration::ZERO,
+            queued_took: Duration::ZERO,
+            last_queued: None,
+            passed: Vec::new(),
+            gone: Vec::new(),
+        };
+        let took = |row: &Row| -> Result<Duration, tokio_postgres::Error> {
+            Ok(Duration::from_micros(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default()))
+        };
+        for row in rows {
+            match row.try_get::<_, i16>(15)? {
+                JOB => answer.jobs.push(Job::from_row(row)?),
+                PASSED => answer.passed.push((row.try_get(2)?, (row.try_get(5)?, row.try_get(6)?))),
+                GONE => answer.gone.push(row.try_get(2)?),
+                FOUND => answer.found.push(row.try_get(5)?),
+                FREE_WALK => {
+                    (answer.free_took, answer.due, answer.pages) = (took(row)?, row.try_get(6)?, row.try_get(13)?);
+                }
+                QUEUED_WALK => answer.queued_took = took(row)?,
+                LAST_QUEUED => {
+                    let is_crowd = row.try_get::<_, i32>(1)? >= CROWD;
+                    let id = if is_crowd { Some(row.try_get(0)?) } else { None };
+                    answer.last_queued = Some(((row.try_get(5)?, row.try_get(6)?), id));
+                }
+                other => debug_assert!(false, "no row is of the kind {other}"),
+            }
+        }
+        answer.jobs.sort_by_key(|job| (job.priority, job.run_at, job.id));
+        Ok(answer)
+    }
+}

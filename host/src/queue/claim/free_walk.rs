@@ -1,0 +1,111 @@
+//! The walk over jobs without a queue, as a part of statements: both lanes have it.
+
+use crate::queue::Conditions;
+
+/// A job whose queue is not asked about is due, of one of the tasks, and has no forbidden flag.
+const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@tasks@)@allowed@";
+
+/// The steps in the order of priority. `found` is the first priority in the gap before the step, if there is any.
+///
+/// Jobs in a gap are walked from there, without a place and all priorities in one go; then the priorities are known.
+pub(in crate::queue) const STEPS: &str = "
+  step as materialized (
+    select step.*, (
+      select job.priority
+      from @schema@._private_jobs as job
+      where job.is_available = true and job.priority > step.below and job.priority < step.priority
+      order by job.priority
+      limit 1
+    ) as found
+    from unnest(@steps@)
+  )";
+
+/// The walk over jobs without a queue, step by step: first the gap, then what is left of a crowd, then all from the place on.
+///
+/// * A place is never so late that a transaction of a quarter of a second could have added a job behind it: `run_at` is the
+///   time when the transaction began.
+/// * A crowd are the many jobs that were added at once and are due at the same moment. No place in the index is among them, so
+///   they are walked by their ids, along the primary key: the conditions are written so that no other index serves them.
+/// * The limits of 1,000 tell the planner that few rows are wanted, so that it walks along the indexes, instead of sorting all
+///   that is waiting; the one outside ends the walk.
+pub(in crate::queue) const FREE: &str = "
+      select near.*
+      from step
+      cross join lateral (
+        select * from (
+          select @columns@
+          from @schema@._private_jobs as job
+          where job.is_available = true
+            and job.job_queue_id is null
+            and job.priority >= step.found
+            and job.priority < step.priority
+            and @may_run@
+          order by job.priority, job.run_at
+          limit 1000
+          for update skip locked
+        ) as gap
+        union all
+        select * from (
+          select @columns@
+          from @schema@._private_jobs as job
+          where job.id > step.free_id
+            and job.id <= step.free_id + 10000
+            and coalesce(job.is_available, false)
+            and job.job_queue_id is null
+            and job.priority + 0 = step.priority
+            and job.run_at + interval '0' = step.free_at
+            and @may_run@
+          order by job.id
+          limit 1000
+          for update skip locked
+        ) as crowd
+        union all
+        select * from (
+          select @columns@
+          from @schema@._private_jobs as job
+          where job.is_available = true
+            and job.job_queue_id is null
+            and job.priority = step.priority
+            and job.run_at >= case
+              when step.free_at is null then '-infinity'
+              else least(step.free_at, @now@ - interval '250 milliseconds')
+            end
+            and (step.free_id is null or job.run_at <> step.free_at
+              or job.id <= step.free_id or job.id > step.free_id + 10000)
+            and @may_run@
+          order by job.priority, job.run_at
+          limit 1000
+          for update skip locked
+        ) as all_others
+      ) as near
+      limit 1000";
+
+/// What is said of the walk beside the jobs: see [`super::Answer`]. It comes after them, for `@took@` may be asked only then.
+pub(in crate::queue) const ABOUT_FREE: &str = "
+union all
+select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
+from step
+where found is not null
+union all
+select
+  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
+  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
+
+/// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
+/// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
+/// tasks and for the first condition.
+pub(in crate::queue) fn forms(text: &str, tasks: usize, first: usize) -> [String; 4] {
+    let allowed = format!(" and (job.flags ?| ${first}) is not true");
+    let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
+    [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
+        text.replace("@may_run@", MAY_RUN)
+            .replace("@tasks@", &format!("${tasks}"))
+            .replace("@allowed@", allowed)
+            .replace("@now@", now)
+    })
+}
+
+/// Which of the [`forms`].
+pub(in crate::queue) fn form(conditions: Conditions<'_>) -> usize {
+    usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())
+}

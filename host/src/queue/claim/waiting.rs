@@ -1,0 +1,85 @@
+//! The queues whose next job stands behind the frontier, because they were busy when a walk passed it.
+//!
+//! When such a queue becomes free, its next job is looked for from where the queue was last met, and the walks need not begin
+//! again because of it.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    time::SystemTime,
+};
+
+use tokio_postgres::types::{ToSql, Type};
+
+/// So many queues are remembered. Others are met by the next lap.
+const MOST: usize = 20_000;
+
+/// So many of them are looked at in one claim, in turn.
+const OFFERED: usize = 128;
+
+/// A job's place in the order of claiming, without its id.
+pub(in crate::queue) type Spot = (i16, SystemTime);
+
+/// Where to look for the next job of each queue.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct Waiting {
+    spots: BTreeMap<i32, Spot>,
+    /// The last queue that was looked at.
+    last: i32,
+}
+
+/// Some of them, column by column.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct Offer {
+    queues: Vec<i32>,
+    priorities: Vec<i16>,
+    run_at: Vec<SystemTime>,
+}
+
+impl Waiting {
+    /// The next ones that a claim is to look at.
+    pub(in crate::queue) fn offer(&mut self) -> Offer {
+        let mut offer = Offer::default();
+        let after = self.spots.range((Excluded(self.last), Unbounded));
+        let before = self.spots.range(..=self.last);
+        for (queue, (priority, run_at)) in after.chain(before).take(OFFERED) {
+            offer.queues.push(*queue);
+            offer.priorities.push(*priority);
+            offer.run_at.push(*run_at);
+        }
+        self.last = offer.queues.last().copied().unwrap_or_default();
+        offer
+    }
+
+    /// A job of the queue was claimed: what is left of it stands behind.
+    pub(in crate::queue) fn claimed(&mut self, queue: i32, spot: Spot) {
+        if let Some(known) = self.spots.get_mut(&queue) {
+            *known = (*known).max(spot);
+        }
+    }
+
+    /// A walk passed this job of the queue.
+    pub(in crate::queue) fn passed(&mut self, queue: i32, spot: Spot) {
+        if let Some(known) = self.spots.get_mut(&queue) {
+            *known = (*known).min(spot);
+        } else if self.spots.len() < MOST {
+            self.spots.insert(queue, spot);
+        }
+    }
+
+    /// There is nothing near the spot of a free queue, or no such queue any more.
+    pub(in crate::queue) fn gone(&mut self, queue: i32) {
+        self.spots.remove(&queue);
+    }
+}
+
+impl Offer {
+    /// Queues, priorities and times.
+    pub(in crate::queue) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 3] {
+        [
+            (&self.queues, Type::INT4_ARRAY),
+            (&self.priorities, Type::INT2_ARRAY),
+            (&self.run_at, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
+}

@@ -1,0 +1,207 @@
+//! The express lane: jobs are locked, worked and deleted in one transaction, so that each row is written once.
+//!
+//! ```text
+//! begin · lock_jobs ─── the jobs run ─── settle: delete what is done, store what failed, mark what still runs · commit
+//! ```
+//!
+//! Until the commit, others see the jobs as they were before, and pass over them because their rows are locked. Whatever ends
+//! the connection before that leaves them as they were: available.
+
+use std::{sync::LazyLock, time::Instant};
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{
+    Conditions, FailedJob, Job, QueueError, Session,
+    claim::{ABOUT_FREE, Answer, FREE, STEPS, Steps, form, forms, lock},
+    fail_jobs::Failures,
+};
+
+const LOCK: &str = "lock jobs";
+const SETTLE: &str = "store the results of jobs";
+
+/// Whatever the database has for a default: the locks are all the isolation that is needed, and stricter levels would have
+/// transactions fail.
+const BEGIN: &str = "begin isolation level read committed";
+
+/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, then what the [`Conditions`] need. It answers as the statement of
+/// the marked lane does.
+const SELECT: &str = "
+with @step_part@
+select *, 0::int2
+from (
+  select *
+  from (@free_part@
+  ) as first
+  limit $2
+) as job
+@about_free@";
+
+/// As [`Job::from_row`] reads them.
+const COLUMNS: &str = "
+            job.id, job.task_id, null::int4 as job_queue_id, null::text as queue_name, job.payload::text as payload,
+            job.priority, job.run_at, (job.attempts + 1)::int2 as attempts, job.max_attempts, job.last_error,
+            job.created_at, job.updated_at, job.key, job.revision, job.flags::text as flags";
+
+/// The statement for these conditions.
+fn select(conditions: Conditions<'_>) -> &'static str {
+    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
+        let text = SELECT
+            .replace("@step_part@", STEPS.trim_start())
+            .replace("@free_part@", FREE)
+            .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
+            .replace("@columns@", COLUMNS.trim_start())
+            .replace("@about_free@", ABOUT_FREE.trim_start())
+            .replace("@took@", "clock_timestamp() - statement_timestamp()");
+        forms(&text, 1, 7)
+    });
+    &FORMS[form(conditions)]
+}
+
+/// $1 ids.
+const DELETE: &str = "delete from @schema@._private_jobs where id = any ($1)";
+
+/// $1 owner, $2 ids: claims them as `get_jobs` does.
+const MARK: &str = "
+update @schema@._private_jobs as job
+set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
+where job.id = any ($2)";
+
+/// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 payloads, null where it stays.
+const FAIL: &str = "
+update @schema@._private_jobs as job
+set
+  last_error = failure.message,
+  payload = coalesce(failure.payload::json, job.payload),
+  attempts = case when failure.permanent then job.max_attempts else job.attempts + 1 end,
+  run_at = case
+    when failure.permanent then job.run_at
+    else greatest(statement_timestamp(), job.run_at) + exp(least(job.attempts + 1, 10)) * interval '1 second'
+  end
+from unnest($1, $2, $3, $4) as failure (id, message, permanent, payload)
+where job.id = failure.id";
+
+/// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
+/// marked already; what somebody else has taken differs when that transaction has ended, which is waited for.
+const LOCK_AGAIN: &str = "
+select job.id, job.locked_by is not null
+from @schema@._private_jobs as job
+join unnest($2, $3) as mine (id, attempts) on mine.id = job.id
+where (job.is_available = true and job.attempts + 1 = mine.attempts)
+  or (job.locked_by = $1 and job.attempts = mine.attempts)
+for update of job";
+
+/// What becomes of the jobs of one transaction. Those that are in none of these stay as they were.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// Ids of jobs that are done.
+    pub done: Vec<i64>,
+    /// Jobs that failed.
+    pub failed: Vec<FailedJob>,
+    /// Ids of jobs that still run, or are to be run by the marked lane.
+    pub marked: Vec<i64>,
+    /// Write the messages in ASCII, because the database has no place for some character in them.
+    pub in_ascii: bool,
+}
+
+/// The jobs of a transaction whose connection was lost, as far as they could be locked once more.
+#[derive(Debug, Default)]
+pub struct LockedAgain {
+    /// As they were before the transaction.
+    pub available: Vec<i64>,
+    /// Marked by that transaction, which was committed after all.
+    pub marked: Vec<i64>,
+}
+
+impl Session {
+    /// Prepares what ends the transactions, so that [`Session::settle`] can send it in one go, and what begins most of them.
+    /// Without prepared statements there is nothing to prepare.
+    pub async fn prepare_express(&self) -> Result<(), QueueError> {
+        let ids = Type::INT8_ARRAY;
+        let marks = [Type::TEXT, ids.clone()];
+        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
+        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
+        let (lock, delete, mark, fail) = tokio::join!(
+            self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
+            self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
+            self.prepare_ahead(SETTLE, MARK, &marks),
+            self.prepare_ahead(SETTLE, FAIL, &failures),
+        );
+        lock.and(delete).and(mark).and(fail)
+    }
+
+    /// Begins a transaction and locks up to `limit` jobs without a queue of the given tasks in it, the most urgent first; at
+    /// most 1,000. Their attempts count the one that is about to begin. Both statements are sent at the first poll.
+    ///
+    /// On an error, and when this is dropped half-way, the session has to be dropped as well.
+    pub async fn lock_jobs(
+        &self,
+        task_ids: &[i32],
+        limit: usize,
+        conditions: Conditions<'_>,
+    ) -> Result<Vec<Job>, QueueError> {
+        let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
+        let frontiers = self.database().memory().of(task_ids, conditions);
+        let (begun, steps) = lock(&frontiers).begin_free(Instant::now());
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(8);
+        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&wanted, Type::INT8)]);
+        parameters.extend(steps.free_parameters());
+        parameters.extend(conditions.parameters());
+        let (transaction, rows) = tokio::join!(
+            biased;
+            self.command(LOCK, BEGIN),
+            self.query_as_part(LOCK, select(conditions), &parameters)
+        );
+        transaction?;
+        let answer = Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))?;
+        self.plan_for(answer.pages).await;
+        lock(&frontiers).ended_free(begun, &answer, limit, Instant::now());
+        Ok(answer.jobs)
+    }
+
+    /// Stores what became of the jobs, and commits. All statements are sent at the first poll.
+    ///
+    /// On an error it is not known whether that was committed: the session has to be dropped, and [`Session::lock_again`]
+    /// tells on another one.
+    pub async fn settle(&self, owner: &str, settlement: &Settlement) -> Result<(), QueueError> {
+        let Settlement { done, failed, marked, in_ascii } = settlement;
+        let failures = Failures::of(failed, *in_ascii);
+        let (deleting, failing): ([(&(dyn ToSql + Sync), Type); 1], _) =
+            ([(done, Type::INT8_ARRAY)], failures.parameters());
+        let marking: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::TEXT), (marked, Type::INT8_ARRAY)];
+        let (deleted, failed, marked, committed) = tokio::join!(
+            biased;
+            self.unless(done.is_empty(), DELETE, &deleting),
+            self.unless(failed.is_empty(), FAIL, &failing),
+            self.unless(marked.is_empty(), MARK, &marking),
+            self.command(SETTLE, "commit"),
+        );
+        deleted.and(failed).and(marked).and(committed)
+    }
+
+    /// Begins a transaction and locks those of the jobs once more that are still as [`Session::lock_jobs`] left them, or
+    /// were marked by the transaction that followed. `attempts` are those under way.
+    pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
+        self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
+        let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
+        let mut again = LockedAgain::default();
+        for row in rows {
+            let read = |error: tokio_postgres::Error| QueueError::statement(LOCK, &error);
+            let marked: bool = row.try_get(1).map_err(read)?;
+            let ids = if marked { &mut again.marked } else { &mut again.available };
+            ids.push(row.try_get(0).map_err(read)?);
+        }
+        Ok(again)
+    }
+
+    async fn unless(
+        &self,
+        nothing_to_do: bool,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<(), QueueError> {
+        if nothing_to_do { Ok(()) } else { self.query_as_part(SETTLE, sql, parameters).await.map(drop) }
+    }
+}

@@ -1,0 +1,228 @@
+//! Jobs that are claimed and wait for a slot, the most urgent first.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::Semaphore;
+
+use super::express_batch::ExpressBatch;
+use crate::{events::JobRun, plugin::BuildId, queue::Job, tasks::Task};
+
+/// A claimed job and what it was claimed for.
+#[derive(Debug)]
+pub(super) struct HeldJob {
+    pub(super) job: Job,
+    pub(super) task: Arc<str>,
+    /// The task map by which it was claimed.
+    pub(super) map: u64,
+}
+
+/// A job that a slot has taken.
+#[derive(Debug)]
+pub(super) struct TakenJob {
+    pub(super) held: HeldJob,
+    /// The transaction that it belongs to; `None`: it is marked.
+    pub(super) batch: Option<Arc<ExpressBatch>>,
+}
+
+/// What one claim brought, in its order.
+#[derive(Debug)]
+struct Claimed {
+    jobs: VecDeque<HeldJob>,
+    batch: Option<Arc<ExpressBatch>>,
+    since: Instant,
+}
+
+/// The jobs that wait.
+#[derive(Debug)]
+pub(super) struct HeldJobs {
+    claims: Mutex<Vec<Claimed>>,
+    count: AtomicUsize,
+    running: AtomicUsize,
+    /// One permit for each of them. There may be more, because jobs can be withdrawn.
+    waiting: Semaphore,
+}
+
+impl HeldJobs {
+    pub(super) fn new() -> Self {
+        Self {
+            claims: Mutex::default(),
+            count: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            waiting: Semaphore::new(0),
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// How many slots run a job.
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Adds what a claim brought.
+    pub(super) fn add(&self, jobs: impl Into<VecDeque<HeldJob>>, batch: Option<Arc<ExpressBatch>>) {
+        let jobs = jobs.into();
+        let count = jobs.len();
+        if count == 0 {
+            return;
+        }
+        self.claims().push(Claimed { jobs, batch, since: Instant::now() });
+        self.count.fetch_add(count, Ordering::AcqRel);
+        self.waiting.add_permits(count);
+    }
+
+    /// Waits for a job. `None` after [`HeldJobs::close`].
+    pub(super) async fn take(&self) -> Option<TakenJob> {
+        loop {
+            self.waiting.acquire().await.ok()?.forget();
+            if let Some(taken) = self.take_first() {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// Notes that a job which was taken has ended.
+    pub(super) fn ended(&self) {
+        self.running.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn take_first(&self) -> Option<TakenJob> {
+        let mut claims = self.claims();
+        let (first, _) = claims
+            .iter()
+            .enumerate()
+            .filter_map(|(place, claimed)| claimed.jobs.front().map(|held| (place, held.order())))
+            .min_by_key(|(_, order)| *order)?;
+        let held = claims[first].jobs.pop_front()?;
+        let batch = claims[first].batch.clone();
+        if claims[first].jobs.is_empty() {
+            claims.remove(first);
+        }
+        self.running.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        Some(TakenJob { held, batch })
+    }
+
+    /// Takes those of a transaction away that no slot has taken yet.
+    pub(super) fn withdraw(&self, batch: &Arc<ExpressBatch>) -> VecDeque<HeldJob> {
+        let mut claims = self.claims();
+        let of_batch = |claimed: &Claimed| claimed.batch.as_ref().is_some_and(|of| Arc::ptr_eq(of, batch));
+        let Some(place) = claims.iter().position(of_batch) else { return VecDeque::new() };
+        let withdrawn = claims.remove(place).jobs;
+        self.count.fetch_sub(withdrawn.len(), Ordering::AcqRel);
+        withdrawn
+    }
+
+    /// Takes the marked ones away for which `matches` holds, with the time that each has waited.
+    pub(super) fn withdraw_marked(&self, matches: impl Fn(&HeldJob, Duration) -> bool) -> Vec<(HeldJob, Duration)> {
+        let mut withdrawn = Vec::new();
+        let mut claims = self.claims();
+        for claimed in claims.iter_mut().filter(|claimed| claimed.batch.is_none()) {
+            let waited = claimed.since.elapsed();
+            let (out, stay) = claimed.jobs.drain(..).partition(|held| matches(held, waited));
+            claimed.jobs = stay;
+            let out: VecDeque<HeldJob> = out;
+            withdrawn.extend(out.into_iter().map(|held| (held, waited)));
+        }
+        claims.retain(|claimed| !claimed.jobs.is_empty());
+        self.count.fetch_sub(withdrawn.len(), Ordering::AcqRel);
+        withdrawn
+    }
+
+    /// Since when the oldest marked one has waited.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.claims().iter().filter(|claimed| claimed.batch.is_none()).map(|claimed| claimed.since).min()
+    }
+
+    /// Lets nobody take any more.
+    pub(super) fn close(&self) {
+        self.waiting.close();
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Vec<Claimed>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeldJob {
+    /// The job's run, by its task's current build.
+    pub(super) fn describe(&self, worker: &Arc<str>, task: Option<&Task>) -> JobRun {
+        JobRun {
+            worker: Arc::clone(worker),
+            id: self.job.id,
+            task: Arc::clone(&self.task),
+            attempt: self.job.attempts,
+            max_attempts: self.job.max_attempts,
+            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
+            build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
+        }
+    }
+
+    fn order(&self) -> (i16, SystemTime, i64) {
+        (self.job.priority, self.job.run_at, self.job.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(id: i64, priority: i16) -> HeldJob {
+        let job = Job {
+            id,
+            task_id: 1,
+            job_queue_id: None,
+            queue_name: None,
+            payload: "{}".to_owned(),
+            priority,
+            run_at: SystemTime::UNIX_EPOCH,
+            attempts: 1,
+            max_attempts: 25,
+            last_error: None,
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+            key: None,
+            revision: 0,
+            flags: None,
+        };
+        HeldJob { job, task: Arc::from("t"), map: 1 }
+    }
+
+    async fn next(jobs: &HeldJobs) -> i64 {
+        jobs.take().await.expect("there is one").held.job.id
+    }
+
+    #[tokio::test]
+    async fn the_most_urgent_is_taken_first_whichever_claim_brought_it() {
+        let jobs = HeldJobs::new();
+        jobs.add(vec![held(1, 0), held(2, 5)], None);
+        jobs.add(vec![held(3, -1), held(4, 3)], None);
+        assert_eq!([next(&jobs).await, next(&jobs).await, next(&jobs).await, next(&jobs).await], [3, 1, 4, 2]);
+        assert_eq!((jobs.count(), jobs.running()), (0, 4));
+    }
+
+    #[tokio::test]
+    async fn what_is_withdrawn_is_not_taken() {
+        let jobs = HeldJobs::new();
+        let batch = Arc::new(ExpressBatch::new(vec![(1, 1), (2, 1)], 2));
+        jobs.add(vec![held(1, 0), held(2, 0)], Some(Arc::clone(&batch)));
+        jobs.add(vec![held(3, 1), held(4, 1)], None);
+        assert_eq!(next(&jobs).await, 1);
+        assert_eq!(jobs.withdraw(&batch).iter().map(|held| held.job.id).collect::<Vec<_>>(), [2]);
+        let marked = jobs.withdraw_marked(|held, _| held.job.id == 3);
+        assert_eq!(marked.iter().map(|(held, _)| held.job.id).collect::<Vec<_>>(), [3]);
+        assert_eq!(next(&jobs).await, 4);
+        jobs.close();
+        assert!(jobs.take().await.is_none());
+    }
+}

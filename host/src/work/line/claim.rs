@@ -1,0 +1,179 @@
+//! The claim: which tasks, how many, by which lane, and what it teaches.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use tracing::Level;
+
+use super::{Lane, Line, Place};
+use crate::{
+    config::{Claim, Clock},
+    events::Event,
+    queue::{Conditions, Job, QueueError, Session},
+    work::{
+        held::HeldJob,
+        pool::{Mode, Pool},
+        registered::Registered,
+    },
+};
+
+/// One claim of so many is marked although the express lane suits: it sees the jobs in queues, too. Where a task could end
+/// this process, all of that claim's jobs are marked: a job that kills the process uses up its attempts, after so many times
+/// as many deaths as usual at the latest.
+const MARKED_TURN: usize = 16;
+
+impl Pool {
+    /// How the next jobs are claimed: by express, unless that is switched off, or most of the jobs that were claimed last
+    /// could not have taken it.
+    pub(super) fn lane(&self) -> Lane {
+        let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
+        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
+        if express && !in_turn { Lane::Express } else { Lane::Marked }
+    }
+
+    pub(super) fn suits_express(&self) -> bool {
+        self.settings.claim == Claim::Express
+            && self.settings.local_queue.is_none()
+            && self.prefers_express.load(Ordering::Relaxed)
+    }
+}
+
+impl Line {
+    /// Claims up to `wanted` jobs. By the express lane, this leaves a transaction open on the session.
+    pub(super) async fn claim(&self, session: &Session, lane: Lane, wanted: usize) -> Result<Vec<HeldJob>, QueueError> {
+        let pool = &self.pool;
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        // Whoever wants the pool to look again from here on is heard.
+        pool.look.store(false, Ordering::Release);
+        let forbidden = tokio::select! {
+            flags = pool.settings.forbidden_flags.at_this_moment() => flags,
+            () = pool.closing.cancelled() => return Ok(Vec::new()),
+        };
+        let registered = self.registered(session).await?;
+        if registered.ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
+        if lane == Lane::Marked {
+            pool.marked_next.store(false, Ordering::Release);
+        }
+        pool.asked.fetch_add(wanted, Ordering::AcqRel);
+        let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
+        let conditions = Conditions { forbidden_flags: &forbidden, now };
+        let jobs = async {
+            match lane {
+                Lane::Marked => session.get_jobs(&pool.owner, &registered.ids, wanted, conditions).await,
+                Lane::Express => session.lock_jobs(&registered.ids, wanted, conditions).await,
+            }
+        };
+        // Both are on their way at once, so the question does not make the claim any later.
+        let ((), jobs) = tokio::join!(biased; self.recheck(session, &registered), jobs);
+        pool.asked.fetch_sub(wanted, Ordering::AcqRel);
+        let jobs = jobs?;
+        let again = (lane == Lane::Marked && jobs.len() < wanted)
+            .then(|| pool.database.look_again(&registered.ids, conditions))
+            .flatten();
+        pool.look_again_at(again.map(|rest| Instant::now() + rest));
+        self.learn_lane(&jobs, registered.map);
+        Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
+    }
+
+    /// The numbers of the tasks of the current map; the front line asks for them when it has changed.
+    async fn registered(&self, session: &Session) -> Result<Arc<Registered>, QueueError> {
+        let (map, registered) = (self.pool.tasks.load(), self.pool.registered());
+        if registered.map == map.epoch() || self.place == Place::Second {
+            return Ok(registered);
+        }
+        let registered = if map.identifiers().len() == 0 {
+            Registered::nothing(map.epoch())
+        } else {
+            Registered::register(session, &map).await?
+        };
+        Ok(self.pool.register(registered))
+    }
+
+    /// Whatever becomes of the question, what is claimed has to be worked: the next claim asks again.
+    async fn recheck(&self, session: &Session, registered: &Registered) {
+        if self.place == Place::Second || !registered.may_be_outdated(self.pool.idle.load(Ordering::Relaxed)) {
+            return;
+        }
+        let asked = Instant::now();
+        match registered.is_right(session).await {
+            Ok(true) => drop(self.pool.register(registered.confirmed(asked))),
+            Ok(false) => {
+                self.pool.register(Registered::unknown());
+                self.pool.look.store(true, Ordering::Release);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn learn_lane(&self, jobs: &[Job], map: u64) {
+        if jobs.is_empty() {
+            return;
+        }
+        let short = self.pool.speed.short_tasks(map);
+        let fit = jobs.iter().filter(|job| fits_express(job, &short)).count();
+        self.pool.prefers_express.store(2 * fit >= jobs.len(), Ordering::Relaxed);
+    }
+
+    /// Hands out what a claim brought.
+    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
+        if wanted == 0 {
+            return;
+        }
+        self.claim_backoff.succeeded();
+        self.last_claim = Instant::now();
+        let pool = Arc::clone(&self.pool);
+        let claimed = jobs.len();
+        pool.without_open(&mut jobs);
+        pool.idle.store(claimed == 0, Ordering::Relaxed);
+        pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
+        if claimed == 0 {
+            pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
+            if pool.mode == Mode::Once && idle_before && lane == Lane::Marked {
+                pool.closing.cancel();
+            }
+        }
+        if let Some(settings) = pool.settings.refetch() {
+            pool.refetch.claimed(claimed, claimed == wanted, settings);
+        }
+        if claimed == wanted || lane == Lane::Marked {
+            // Where few jobs come, each claim by express is followed by a marked one anyway.
+            pool.turns.fetch_add(1, Ordering::Relaxed);
+        }
+        if claimed == wanted {
+            // There are more.
+            pool.look.store(true, Ordering::Release);
+            pool.help.notify_one();
+        } else if lane == Lane::Express {
+            // There may be some in queues.
+            pool.marked_next.store(true, Ordering::Release);
+            pool.look.store(true, Ordering::Release);
+        }
+        match lane {
+            Lane::Marked => pool.held.add(jobs, None),
+            Lane::Express => self.begun(jobs),
+        }
+        pool.open_slots();
+    }
+
+    pub(super) async fn claim_failed(&mut self, error: &QueueError) {
+        let pool = Arc::clone(&self.pool);
+        pool.look.store(true, Ordering::Release);
+        pool.events.emit_if_heard(Level::TRACE, || Event::ClaimFailed { worker: pool.id(), error: error.reason() });
+        tokio::select! {
+            () = pool.closing.cancelled() => {}
+            () = self.claim_backoff.wait(error) => {}
+        }
+    }
+}
+
+/// Whether a job may be worked without being marked.
+pub(super) fn fits_express(job: &Job, short_tasks: &[i32]) -> bool {
+    job.key.is_none() && job.job_queue_id.is_none() && short_tasks.contains(&job.task_id)
+}

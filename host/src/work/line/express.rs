@@ -1,0 +1,221 @@
+//! A transaction of the express lane, from its first jobs to its commit, and what is done when its connection is lost.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
+
+use super::{Lane, Line, claim::fits_express};
+use crate::{
+    queue::{QueueError, Settlement, beyond_encoding},
+    work::{
+        ForbiddenFlags,
+        express_batch::{BOUND, ExpressBatch},
+        held::HeldJob,
+        verdict::{Results, Verdict},
+    },
+};
+
+/// A transaction that is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    batch: Arc<ExpressBatch>,
+    /// Jobs for the marked lane, which they enter with the commit.
+    aside: Vec<HeldJob>,
+}
+
+impl Open {
+    /// Returns when it is to be ended.
+    pub(super) async fn ended(&self) {
+        self.batch.ended().await;
+    }
+}
+
+/// What has become of the jobs of a transaction by now.
+#[derive(Debug, Default)]
+struct Account {
+    verdicts: Vec<Verdict>,
+    /// Ids of those that no slot has taken; they stay as they were.
+    withdrawn: Vec<i64>,
+    /// Where these stand: no queue, priority, time.
+    left_behind: Vec<(Option<i32>, i16, SystemTime)>,
+}
+
+impl Account {
+    /// What is to be stored. Those that have neither ended nor been withdrawn still run, or are to.
+    fn settlement(&self, open: &Open) -> Settlement {
+        let mut settlement = Settlement::default();
+        for verdict in &self.verdicts {
+            verdict.settle(&mut settlement);
+        }
+        let ids = open.batch.ids();
+        if self.verdicts.len() + self.withdrawn.len() < ids.len() {
+            let known: HashSet<i64> =
+                self.verdicts.iter().map(|verdict| verdict.id).chain(self.withdrawn.iter().copied()).collect();
+            settlement.marked.extend(ids.iter().filter(|id| !known.contains(id)));
+        }
+        settlement
+    }
+}
+
+impl Line {
+    /// A transaction is open in which these jobs are locked.
+    pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
+        let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
+        let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
+        let all = run.iter().chain(&aside).map(|held| (held.job.id, held.job.attempts)).collect();
+        let batch = Arc::new(ExpressBatch::new(all, run.len()));
+        self.pool.opened(&batch);
+        self.pool.held.add(run, Some(Arc::clone(&batch)));
+        self.open = Some(Open { batch, aside });
+    }
+
+    /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
+    pub(super) async fn end(&mut self, open: Open, verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+        let pool = Arc::clone(&self.pool);
+        let mut account = Account::default();
+        self.bring_up_to_date(&open, &mut account);
+        let settlement = account.settlement(&open);
+        let Some(session) = self.session.take() else {
+            pool.verdicts.add_all(verdicts);
+            return self.recover(open, account, None).await;
+        };
+        // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
+        let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
+        let results = Results::of(&verdicts);
+        // The first of them sends all that it has, up to the commit, before the others send anything.
+        let (settled, stored, claimed) = tokio::join!(
+            biased;
+            session.settle(&pool.owner, &settlement),
+            results.store(&session, &pool.owner),
+            self.claim(&session, lane, wanted),
+        );
+        if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
+            self.session = Some(session);
+        } else {
+            session.discard();
+        }
+        let claim_error = match claimed {
+            // By the express lane, what it has locked is free again with the connection.
+            Ok(_) if lane == Lane::Express && self.session.is_none() => {
+                pool.look.store(true, Ordering::Release);
+                None
+            }
+            Ok(jobs) => {
+                self.accept(jobs, lane, wanted, false);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        match settled {
+            Ok(()) => {
+                self.store_backoff.succeeded();
+                self.committed(open, account);
+                self.after_store(stored, verdicts).await;
+            }
+            Err(error) => {
+                match stored {
+                    Ok(()) => self.settled(verdicts, 0),
+                    Err(_) => pool.verdicts.add_all(verdicts),
+                }
+                self.recover(open, account, Some(error)).await;
+            }
+        }
+        if let Some(error) = claim_error {
+            self.claim_failed(&error).await;
+        }
+    }
+
+    /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
+    fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
+        let withdrawn = self.pool.held.withdraw(&open.batch);
+        if !withdrawn.is_empty() && !self.pool.closing.is_cancelled() {
+            self.pool.speed.stalled(BOUND);
+            self.pool.look.store(true, Ordering::Release);
+        }
+        account.withdrawn.extend(withdrawn.iter().map(|held| held.job.id));
+        account.left_behind.extend(withdrawn.iter().map(|held| (None, held.job.priority, held.job.run_at)));
+        account.verdicts.extend(open.batch.take_verdicts());
+    }
+
+    fn committed(&self, open: Open, account: Account) {
+        let pool = &self.pool;
+        self.pool.ended(&open.batch);
+        let late = open.batch.committed();
+        if !late.is_empty() {
+            pool.verdicts.add_all(late);
+            pool.wake();
+        }
+        pool.database.came_back(&account.left_behind);
+        self.settled(account.verdicts, account.withdrawn.len());
+        pool.held.add(open.aside, None);
+        pool.open_slots();
+    }
+
+    /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
+    /// taken, and ends as it was meant to. Tries for as long as it takes.
+    async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+        self.pool.database.look_everywhere();
+        let mut first = true;
+        loop {
+            // The connection may be the only one that was lost.
+            if let Some(error) = error.as_ref().filter(|_| !std::mem::take(&mut first)) {
+                self.store_backoff.wait(error).await;
+            }
+            self.bring_up_to_date(&open, &mut account);
+            let in_ascii = error.as_ref().is_some_and(beyond_encoding);
+            match self.end_once_more(&mut open, &mut account, in_ascii).await {
+                Ok(()) => {
+                    self.store_backoff.succeeded();
+                    return self.committed(open, account);
+                }
+                Err(again) => error = Some(again),
+            }
+        }
+    }
+
+    async fn end_once_more(
+        &mut self,
+        open: &mut Open,
+        account: &mut Account,
+        in_ascii: bool,
+    ) -> Result<(), QueueError> {
+        let session = self.connected(Lane::Express).await?;
+        let again = match session.lock_again(&self.pool.owner, open.batch.ids(), open.batch.attempts()).await {
+            Ok(again) => again,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
+        let mut settlement = account.settlement(open);
+        // Where some are marked, the commit has come through, and nothing of this is left to do.
+        let available: HashSet<i64> = again.available.into_iter().collect();
+        settlement.done.retain(|id| available.contains(id));
+        settlement.failed.retain(|failed| available.contains(&failed.id));
+        settlement.marked.retain(|id| available.contains(id));
+        settlement.in_ascii = in_ascii;
+        if let Err(error) = session.settle(&self.pool.owner, &settlement).await {
+            session.discard();
+            return Err(error);
+        }
+        // Those that are marked already, by the lost commit or by the other line, may have ended since, or never begun.
+        let before: HashSet<i64> = again.marked.into_iter().collect();
+        let (of_marked, rest): (Vec<_>, Vec<_>) =
+            account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.id));
+        account.verdicts = rest;
+        self.pool.verdicts.add_all(of_marked);
+        let (of_marked, rest): (Vec<_>, Vec<_>) = account.withdrawn.drain(..).partition(|id| before.contains(id));
+        account.withdrawn = rest;
+        self.pool.verdicts.add_all(of_marked.into_iter().map(Verdict::never_begun));
+        // What is neither marked now nor was before belongs to somebody else.
+        let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
+        let lost = open.aside.len();
+        open.aside.retain(|held| marked.contains(&held.job.id));
+        self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
+        self.session = Some(session);
+        Ok(())
+    }
+}

@@ -1,0 +1,321 @@
+//! A line to the database: stores verdicts and claims the next jobs, in one round trip where that can be.
+//!
+//! A pool has two. The front line works alone while there is little to do; the second one helps when the backlog is deep,
+//! and while a transaction of the express lane keeps the front line busy.
+
+mod claim;
+mod express;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use self::express::Open;
+use super::{
+    ForbiddenFlags,
+    backoff::Backoff,
+    held::HeldJob,
+    pool::{Mode, Pool},
+    verdict::{Results, Verdict, VerdictKind},
+};
+use crate::queue::{QueueError, Session};
+
+/// The most jobs that one statement claims or completes.
+const LARGEST_BATCH: usize = 500;
+/// How many marked ones it claims where the express lane suits.
+const GLANCE: usize = 100;
+/// The most marked jobs that wait for a slot.
+const MOST_AHEAD: usize = 2 * LARGEST_BATCH;
+/// A marked job that has waited for a slot this long goes back.
+const HELD_LIMIT: Duration = Duration::from_millis(500);
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Front,
+    Second,
+}
+
+/// How jobs are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Marked by one statement, deleted by a later one.
+    Marked,
+    /// Locked and deleted in one transaction.
+    Express,
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    pool: Arc<Pool>,
+    place: Place,
+    session: Option<Session>,
+    /// Whether the session has its statements for the express lane.
+    prepared: bool,
+    /// The transaction of the express lane that is open on the session.
+    open: Option<Open>,
+    /// Changes when tasks appear or vanish.
+    map_changed: watch::Receiver<u64>,
+    last_claim: Instant,
+    claim_backoff: Backoff,
+    store_backoff: Backoff,
+}
+
+impl Line {
+    pub(super) fn new(pool: Arc<Pool>, place: Place) -> Self {
+        Self {
+            map_changed: pool.tasks.subscribe(),
+            claim_backoff: Backoff::new("claim jobs", pool.events.clone()),
+            store_backoff: Backoff::new("store the results of jobs", pool.events.clone()),
+            place,
+            session: None,
+            prepared: false,
+            open: None,
+            last_claim: Instant::now(),
+            pool,
+        }
+    }
+
+    /// Works until the pool closes and, in front, until every job that was claimed is settled.
+    ///
+    /// A claim that has begun is always awaited: abandoned half-way, it could lock jobs that nobody knows of.
+    pub(super) async fn run(mut self) {
+        loop {
+            if let Some(open) = &self.open {
+                self.wait_for(open).await;
+            }
+            if self.place == Place::Front {
+                self.give_back_what_waits();
+            }
+            let lane = self.pool.lane();
+            let wanted = self.wanted(lane);
+            let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
+            if let Some(open) = self.open.take() {
+                self.end(open, verdicts, lane, wanted).await;
+            } else if !verdicts.is_empty() || wanted > 0 {
+                self.turn(verdicts, lane, wanted).await;
+            } else if self.is_over() {
+                return;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    async fn wait_for(&self, open: &Open) {
+        let bound = self.place == Place::Front;
+        self.pool.front_is_bound.fetch_or(bound, Ordering::AcqRel);
+        tokio::select! {
+            biased;
+            () = open.ended() => {}
+            () = self.pool.closing.cancelled() => {}
+        }
+        self.pool.front_is_bound.fetch_and(!bound, Ordering::AcqRel);
+    }
+
+    /// How many jobs to claim now.
+    fn wanted(&self, lane: Lane) -> usize {
+        let pool = &self.pool;
+        if pool.closing.is_cancelled() || !pool.look.load(Ordering::Acquire) {
+            return 0;
+        }
+        if self.place == Place::Second && pool.registered().map != pool.tasks.load().epoch() {
+            // The front line asks for the numbers of a new map.
+            return 0;
+        }
+        let slots = pool.settings.concurrency;
+        let free = slots.saturating_sub(pool.held.running());
+        let held = pool.held.count() + pool.asked.load(Ordering::Acquire);
+        if let Some(queue) = &pool.settings.local_queue {
+            let waits = held >= free.max(1) || pool.refetch.until().is_some();
+            pool.low_water.store(0, Ordering::Release);
+            return if waits { 0 } else { queue.size.max(free).min(MOST_AHEAD) };
+        }
+        match lane {
+            Lane::Marked => {
+                let ahead = pool.speed.ahead(slots).min(MOST_AHEAD);
+                pool.low_water.store(ahead / 2, Ordering::Release);
+                // A claim in between is to cost the express lane little.
+                let glance = pool.suits_express() && !pool.registered().in_this_process;
+                let most = if glance { GLANCE } else { LARGEST_BATCH };
+                let enough = held > free && held > ahead / 2;
+                if enough && !glance { 0 } else { (free + ahead).saturating_sub(held).min(most) }
+            }
+            // One batch runs while another one is stored and claimed.
+            Lane::Express => {
+                let batch = pool.speed.in_one_transaction(slots).min(LARGEST_BATCH);
+                pool.low_water.store(0, Ordering::Release);
+                if held > batch { 0 } else { batch }
+            }
+        }
+    }
+
+    fn held_limit(&self) -> Duration {
+        self.pool.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
+    }
+
+    fn is_over(&self) -> bool {
+        let all_settled = || self.pool.unsettled.load(Ordering::Acquire) == 0;
+        self.pool.closing.is_cancelled() && (self.place == Place::Second || all_settled())
+    }
+
+    async fn wait(&mut self) {
+        let pool = &self.pool;
+        if self.place == Place::Second {
+            tokio::select! {
+                () = pool.help.notified() => {}
+                () = pool.closing.cancelled() => {}
+            }
+            return;
+        }
+        let closing = pool.closing.is_cancelled();
+        let poll = (!closing && !pool.look.load(Ordering::Acquire)).then(|| {
+            let poll = self.last_claim + pool.settings.poll_interval;
+            pool.looks_again().map_or(poll, |again| again.min(poll))
+        });
+        let limit = pool.held.waiting_since().map(|since| since + self.held_limit());
+        let alarm = async {
+            match [poll, limit, pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
+                Some(next) => tokio::time::sleep_until(next.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = pool.work.notified() => {}
+            () = pool.closing.cancelled(), if !closing => {}
+            _ = self.map_changed.changed(), if !closing => pool.look.store(true, Ordering::Release),
+            () = alarm => {}
+        }
+        if poll.is_some_and(|poll| poll <= Instant::now()) {
+            pool.look.store(true, Ordering::Release);
+        }
+    }
+
+    /// Marked jobs go back that have waited too long for a slot, whose task has vanished, and at the end all of them.
+    fn give_back_what_waits(&self) {
+        let pool = &self.pool;
+        if pool.held.count() == 0 {
+            return;
+        }
+        let (closing, limit) = (pool.closing.is_cancelled(), self.held_limit());
+        let map = pool.tasks.load();
+        let reason = |held: &HeldJob, waited| {
+            if closing {
+                Some("the host is stopping")
+            } else if held.map != map.epoch() && map.get(&held.task).is_none() {
+                Some("no plugin has this task any more")
+            } else {
+                (waited >= limit).then_some("it has waited too long for others to end")
+            }
+        };
+        let mut stalled = false;
+        for (held, waited) in pool.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
+            stalled |= waited >= limit;
+            pool.verdicts.add(Verdict {
+                id: held.job.id,
+                task_id: held.job.task_id,
+                job_queue_id: held.job.job_queue_id,
+                map: held.map,
+                took: Duration::ZERO,
+                kind: VerdictKind::Return { reason: reason(&held, waited).unwrap_or_default() },
+                run: Some(Box::new(held.describe(&pool.id, None))),
+            });
+        }
+        if stalled && !closing {
+            pool.speed.stalled(limit);
+        }
+    }
+
+    /// Stores verdicts of marked jobs, and claims.
+    async fn turn(&mut self, verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+        let session = match self.connected(lane).await {
+            Ok(session) => session,
+            Err(error) => return self.not_connected(verdicts, &error).await,
+        };
+        let pool = Arc::clone(&self.pool);
+        // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
+        let after = lane == Lane::Express || matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let wanted = if after && !verdicts.is_empty() { 0 } else { wanted };
+        let idle_before = pool.unsettled.load(Ordering::Acquire) == 0;
+        let results = Results::of(&verdicts);
+        let (stored, claimed) =
+            tokio::join!(biased; results.store(&session, &pool.owner), self.claim(&session, lane, wanted));
+        if stored.is_ok() && claimed.is_ok() {
+            self.session = Some(session);
+        } else {
+            session.discard();
+        }
+        let claim_error = match claimed {
+            Ok(jobs) => {
+                self.accept(jobs, lane, wanted, idle_before);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        self.after_store(stored, verdicts).await;
+        if let Some(error) = claim_error {
+            self.claim_failed(&error).await;
+        }
+    }
+
+    /// A session, and on it what the lane needs.
+    async fn connected(&mut self, lane: Lane) -> Result<Session, QueueError> {
+        let session = match self.session.take() {
+            Some(session) if !session.is_closed() => session,
+            _ => {
+                self.prepared = false;
+                self.pool.database.session().await?
+            }
+        };
+        if lane == Lane::Express && !self.prepared {
+            session.prepare_express().await?;
+            self.prepared = true;
+        }
+        Ok(session)
+    }
+
+    async fn not_connected(&mut self, verdicts: Vec<Verdict>, error: &QueueError) {
+        if verdicts.is_empty() {
+            self.claim_failed(error).await;
+        } else {
+            self.pool.verdicts.add_all(verdicts);
+            self.store_backoff.wait(error).await;
+        }
+    }
+
+    async fn after_store(&mut self, stored: Result<(), QueueError>, verdicts: Vec<Verdict>) {
+        if verdicts.is_empty() {
+            return;
+        }
+        match stored {
+            Ok(()) => {
+                self.store_backoff.succeeded();
+                self.settled(verdicts, 0);
+            }
+            Err(error) => {
+                self.pool.verdicts.add_all(verdicts);
+                self.store_backoff.wait(&error).await;
+            }
+        }
+    }
+
+    /// Announces what is now stored, and has the pool look again where that made a job runnable. `withdrawn` others are no
+    /// longer held.
+    fn settled(&self, verdicts: Vec<Verdict>, withdrawn: usize) {
+        let pool = &self.pool;
+        pool.speed.learn(&verdicts);
+        pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
+        if pool.mode == Mode::Once || verdicts.iter().any(Verdict::frees_a_queue) {
+            pool.look.store(true, Ordering::Release);
+        }
+        if self.place == Place::Second {
+            pool.work.notify_one();
+        }
+        for verdict in verdicts {
+            verdict.announce(&pool.events);
+        }
+    }
+}

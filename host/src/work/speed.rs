@@ -1,0 +1,148 @@
+//! How fast jobs end: how many may be claimed ahead, and whose are short enough for the express lane.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::verdict::{Verdict, VerdictKind};
+
+/// How much work is claimed ahead, as time.
+pub(super) const AHEAD: Duration = Duration::from_millis(100);
+/// How much work one express transaction takes on.
+const IN_ONE_TRANSACTION: Duration = Duration::from_millis(10);
+/// A job that takes longer than this speaks against the express lane.
+const SHORT: Duration = Duration::from_millis(10);
+/// A task is short when the balance of its jobs reaches this: each short one counts one for it …
+const PROVEN: i32 = 16;
+const MOST: i32 = 64;
+/// … and each long one this many against it.
+const SETBACK: i32 = 32;
+/// After this many jobs, what was before has little weight in the average.
+const MEMORY: f64 = 100.0;
+
+/// What the pool has learned of its jobs.
+#[derive(Debug, Default)]
+pub(super) struct Speed {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How long a job takes a slot, in seconds; `None` before the first has ended.
+    average: Option<f64>,
+    /// The task map that the balances hold for: another build may be another matter.
+    map: u64,
+    balances: HashMap<i32, i32>,
+}
+
+impl Speed {
+    /// Learns from jobs that have ended.
+    pub(super) fn learn(&self, verdicts: &[Verdict]) {
+        let mut state = self.state();
+        let mut total = Duration::ZERO;
+        let mut jobs = 0_u32;
+        for verdict in verdicts.iter().filter(|verdict| !matches!(verdict.kind, VerdictKind::Return { .. })) {
+            total += verdict.took;
+            jobs += 1;
+            if verdict.map > state.map {
+                state.map = verdict.map;
+                state.balances.clear();
+            }
+            if verdict.map == state.map {
+                let balance = state.balances.entry(verdict.task_id).or_default();
+                let step = if verdict.took <= SHORT { 1 } else { -SETBACK };
+                *balance = (*balance + step).clamp(-MOST, MOST);
+            }
+        }
+        if jobs > 0 {
+            let mean = total.as_secs_f64() / f64::from(jobs);
+            let weight = (f64::from(jobs) / MEMORY).min(1.0);
+            state.average = Some(state.average.map_or(mean, |average| average + (mean - average) * weight));
+        }
+    }
+
+    /// Learns that jobs had to wait for longer than was thought, because those before them take long.
+    pub(super) fn stalled(&self, waited: Duration) {
+        let mut state = self.state();
+        let average = state.average.unwrap_or_default().max(waited.as_secs_f64());
+        state.average = Some(average);
+    }
+
+    /// How many jobs this many slots end in the time that is worked ahead; none before anything is known.
+    pub(super) fn ahead(&self, slots: usize) -> usize {
+        self.within(AHEAD, slots)
+    }
+
+    /// How many jobs one express transaction takes on.
+    pub(super) fn in_one_transaction(&self, slots: usize) -> usize {
+        self.within(IN_ONE_TRANSACTION, slots).max(slots)
+    }
+
+    fn within(&self, span: Duration, slots: usize) -> usize {
+        match self.state().average {
+            Some(average) if average > 0.0 => (span.as_secs_f64() / average * slots as f64) as usize,
+            _ => 0,
+        }
+    }
+
+    /// The tasks whose jobs have shown to be short, as claimed by this task map.
+    pub(super) fn short_tasks(&self, map: u64) -> Vec<i32> {
+        let state = self.state();
+        if state.map != map {
+            return Vec::new();
+        }
+        state.balances.iter().filter(|(_, balance)| **balance >= PROVEN).map(|(task, _)| *task).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
+        let verdict =
+            |_| Verdict { id: 1, task_id: 7, job_queue_id: None, map, took, kind: VerdictKind::Complete, run: None };
+        (0..jobs).map(verdict).collect()
+    }
+
+    const FAST: Duration = Duration::from_micros(100);
+    const SLOW: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn as_much_is_claimed_ahead_as_is_done_within_the_time() {
+        let speed = Speed::default();
+        assert_eq!(speed.ahead(10), 0, "nothing before anything is known");
+        speed.learn(&verdicts(200, FAST, 1));
+        assert!((9_000..=10_000).contains(&speed.ahead(10)), "{}", speed.ahead(10));
+        speed.learn(&verdicts(100, SLOW, 1));
+        assert_eq!(speed.ahead(10), 0, "slow jobs are claimed one by one");
+    }
+
+    #[test]
+    fn who_had_to_wait_makes_it_careful() {
+        let speed = Speed::default();
+        speed.learn(&verdicts(200, FAST, 1));
+        speed.stalled(Duration::from_millis(500));
+        assert_eq!(speed.ahead(1), 0);
+    }
+
+    #[test]
+    fn a_task_is_short_after_some_jobs_until_a_long_one_and_for_one_map() {
+        let speed = Speed::default();
+        speed.learn(&verdicts(15, FAST, 3));
+        assert!(speed.short_tasks(3).is_empty());
+        speed.learn(&verdicts(10, FAST, 3));
+        assert_eq!(speed.short_tasks(3), [7]);
+        assert!(speed.short_tasks(4).is_empty(), "another build may take longer");
+        speed.learn(&verdicts(1, SLOW, 3));
+        assert!(speed.short_tasks(3).is_empty());
+        speed.learn(&verdicts(40, FAST, 3));
+        assert_eq!(speed.short_tasks(3), [7]);
+    }
+}

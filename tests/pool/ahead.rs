@@ -1,0 +1,166 @@
+//! Jobs that are claimed before a slot is free: how many, and how they go back.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::harness::{
+    plugins::{install_plugin, remove_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::{DEADLINE, Running, Taskbay},
+};
+
+const HOUR: &str = "1h";
+
+async fn workplace() -> (TestDatabase, tempfile::TempDir) {
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    install_plugin(folder.path(), "typed-plugin");
+    (TestDatabase::installed().await, folder)
+}
+
+async fn ready(command: Taskbay) -> Running {
+    let host = command.spawn();
+    host.event("worker_ready", |_| true).await;
+    host
+}
+
+fn of_job(id: i64) -> impl Fn(&Value) -> bool {
+    move |line| line["job"] == id
+}
+
+impl TestDatabase {
+    /// How many jobs are locked, and how many attempts all jobs have used.
+    async fn locked_and_attempts(&self) -> (usize, i16) {
+        let jobs = self.jobs().await;
+        let locked = jobs.iter().filter(|job| job.locked_by.is_some()).count();
+        (locked, jobs.iter().map(|job| job.attempts).sum())
+    }
+
+    async fn wait_until_locked_and_attempts(&self, expected: (usize, i16)) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let seen = self.locked_and_attempts().await;
+            if seen == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{seen:?} instead of {expected:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_jobs_are_claimed_as_slots_become_free() {
+    let (database, folder) = workplace().await;
+    let mut ids = Vec::new();
+    for _ in 0..9 {
+        ids.push(database.add("sleep", json!({"ms": 700})).await);
+    }
+    let host = ready(Taskbay::run(&database.url(), folder.path()).args(["-j", "2"])).await;
+    for id in ids {
+        host.event("job_started", of_job(id)).await;
+        let (locked, _) = database.locked_and_attempts().await;
+        // Two run, the verdict of one may be on its way, and one is within 100 ms of its start.
+        assert!(locked <= 4, "{locked} jobs are locked by a host with two slots");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_behind_a_slow_job_goes_back_with_its_attempt() {
+    let (database, folder) = workplace().await;
+    let host = ready(Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--claim", "marked"])).await;
+    for _ in 0..30 {
+        database.add("nothing", json!({})).await;
+    }
+    database.wait_until_no_jobs().await;
+    // Who has seen short jobs only takes these for short ones.
+    let sql = "select max(id) from graphile_worker.add_jobs(array(
+                 select row(case when n = 1 then 'wait_for_cancellation' else 'nothing' end, '{}', null, now(), 25, null, n, null)
+                   ::graphile_worker.job_spec
+                 from generate_series(1, 40) as n))";
+    database.id_of(sql, &[]).await;
+    host.event("job_returned", |_| true).await;
+    database.wait_until_locked_and_attempts((1, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_queue_holds_as_many_as_it_was_told_and_gives_them_back_at_the_end() {
+    let (database, folder) = workplace().await;
+    for _ in 0..20 {
+        database.add("wait_for_cancellation", json!({})).await;
+    }
+    let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1"]);
+    let host = ready(command.settings("[worker]\nlocal_queue_size = 6")).await;
+    host.event("job_started", |_| true).await;
+    // One runs and five wait; the next six are claimed when none waits.
+    database.wait_until_locked_and_attempts((6, 6)).await;
+    host.signal(Signal::TERM);
+    host.nth_event(&["job_returned"], 5).await;
+    database.wait_until_locked_and_attempts((1, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_jobs_go_back_when_their_task_vanishes_and_when_their_time_is_up() {
+    for (settings, vanishes) in
+        [("local_queue_size = 6", true), ("local_queue_size = 6\nlocal_queue_ttl = \"300ms\"", false)]
+    {
+        let (database, folder) = workplace().await;
+        database.add("wait_for_cancellation", json!({})).await;
+        for _ in 0..5 {
+            database.add("greet", json!({"to": "Ada", "times": 1})).await;
+        }
+        let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--poll-interval", HOUR]);
+        let host = ready(command.settings(&format!("[worker]\n{settings}"))).await;
+        if vanishes {
+            database.wait_until_locked_and_attempts((6, 6)).await;
+            remove_plugin(folder.path(), "typed-plugin");
+        }
+        host.nth_event(&["job_returned"], 5).await;
+        database.wait_until_locked_and_attempts((1, 1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_claim_that_brought_few_enough_new_jobs_end_the_wait() {
+    let (database, folder) = workplace().await;
+    let settings = "[worker]\nlocal_queue_size = 5\nrefetch_delay = \"1h\"\nrefetch_max_abort_threshold = 10";
+    let command = Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", HOUR, "--log-level", "trace"]);
+    let host = command.settings(settings).spawn();
+    host.event("listening", |_| true).await;
+    host.event("claim_empty", |_| true).await;
+    let sql = "select max(id) from graphile_worker.add_jobs(array(
+                 select row('nothing', '{}', null, now(), 25, null, 0, null)::graphile_worker.job_spec
+                 from generate_series(1, 10)))";
+    database.id_of(sql, &[]).await;
+    database.wait_until_no_jobs().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_wait_for_others_as_long_as_they_were_told_but_not_at_the_end() {
+    let (database, folder) = workplace().await;
+    remove_plugin(folder.path(), "typed-plugin");
+    let done = database.add("nothing", json!({})).await;
+    let failing = database.add("fail", json!({"message": "no luck"})).await;
+    let command = Taskbay::run(&database.url(), folder.path());
+    let settings = "[worker]\nclaim = \"marked\"\ncomplete_job_batch_delay = \"1h\"\nfail_job_batch_delay = \"1h\"";
+    let mut host = ready(command.settings(settings)).await;
+    for id in [done, failing] {
+        host.event("job_started", of_job(id)).await;
+    }
+    // Meanwhile another host stores its result at once.
+    let others = tasks_folder();
+    install_plugin(others.path(), "typed-plugin");
+    let other = ready(Taskbay::run(&database.url(), others.path())).await;
+    let prompt = database.add("greet", json!({"to": "Ada", "times": 1})).await;
+    other.event("job_done", of_job(prompt)).await;
+    assert_eq!(database.locked_and_attempts().await, (2, 2));
+    host.signal(Signal::TERM);
+    host.ended().await;
+    let jobs = database.jobs().await;
+    assert!(jobs.iter().all(|job| job.id != done));
+    let job = database.job(failing).await;
+    assert_eq!((job.last_error.as_deref(), job.locked_by), (Some("no luck"), None));
+}
