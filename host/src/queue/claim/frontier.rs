@@ -51,7 +51,7 @@ pub(in crate::queue) struct Frontier {
     /// When the next lap may begin; `None` while one is under way.
     rest_until: Option<Instant>,
     wants_lap: bool,
-    /// Whether the last walk began anywhere but at the beginning.
+    /// Whether the last walk left out what other laps have passed.
     ahead: bool,
 }
 
@@ -84,7 +84,6 @@ pub(in crate::queue) struct Walk<'a> {
 impl Frontier {
     /// A walk begins now: at the places, which may have gone back to the beginning just now.
     pub(in crate::queue) fn begin(&mut self, now: Instant) -> Begun {
-        self.ahead = true;
         if self.wants_lap || self.rest_until.is_some_and(|until| until <= now) {
             self.wants_lap = false;
             self.rest_until = None;
@@ -96,9 +95,7 @@ impl Frontier {
             self.places.values_mut().for_each(|place| *place = Place::default());
             self.version += 1;
         }
-        if self.places.values().all(|place| place.run_at.is_none()) {
-            self.ahead = false;
-        }
+        self.ahead = self.rest_until.is_some();
         Begun(self.version)
     }
 
@@ -171,5 +168,180 @@ impl End {
             Self::Job { priority: last, run_at, id, .. } if priority == last => Place { run_at: Some(run_at), id },
             Self::Job { .. } => Place::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that is held, and the times by which jobs go.
+    struct Bench {
+        frontier: Frontier,
+        now: Instant,
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn job(priority: i16, seconds: u64) -> End {
+        End::Job { priority, run_at: at(seconds), id: None, due: at(1000) }
+    }
+
+    fn milliseconds(number: u64) -> Duration {
+        Duration::from_millis(number)
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { frontier: Frontier::default(), now: Instant::now() }
+        }
+
+        /// Jobs of the priorities 0 and 5 are there.
+        fn walk(&mut self, end: End, took: u64) {
+            let begun = self.frontier.begin(self.now);
+            self.end(begun, end, took, false, 1);
+        }
+
+        fn end(&mut self, begun: Begun, end: End, took: u64, cut_short: bool, jobs: usize) {
+            let walk = Walk { end, cut_short, took: milliseconds(took), jobs, priorities: &[0, 5] };
+            self.frontier.ended(begun, walk, self.now);
+        }
+
+        /// Where the next walk begins, in seconds; 0: at the beginning.
+        fn begins(&mut self) -> [u64; 2] {
+            self.frontier.begin(self.now);
+            [0, 5].map(|priority| {
+                let run_at = self.frontier.place(priority).run_at.unwrap_or(SystemTime::UNIX_EPOCH);
+                run_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+            })
+        }
+    }
+
+    #[test]
+    fn a_walk_begins_where_the_last_one_ended() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.begins(), [0, 0]);
+        bench.walk(job(0, 30), 20);
+        assert_eq!(bench.begins(), [30, 0]);
+        bench.walk(job(5, 7), 20);
+        assert_eq!(bench.begins(), [1000, 7], "what is more urgent was walked up to that time");
+        bench.walk(End::Everything(at(1100)), 20);
+        assert_eq!(bench.begins(), [1100, 1100]);
+    }
+
+    #[test]
+    fn the_next_lap_waits_nine_times_as_long_as_the_last_one_took_and_a_second_at_most() {
+        for (took, rest) in [(20, 180), (100, 900), (200, 1000), (900, 3600)] {
+            let mut bench = Bench::new();
+            bench.walk(job(0, 30), took);
+            // Up to there it costs nothing that could be saved.
+            let rest = milliseconds(rest).saturating_sub(CHEAP * 10);
+            bench.now += rest;
+            assert_eq!(bench.begins(), [30, 0], "{took} ms, not yet");
+            bench.now += CHEAP * 10;
+            assert_eq!(bench.begins(), [0, 0], "{took} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_cheap_begins_at_the_beginning_each_time() {
+        let mut bench = Bench::new();
+        let begun = bench.frontier.begin(bench.now);
+        bench.end(begun, job(0, 30), 1, false, 1000);
+        assert_eq!(bench.begins(), [0, 0]);
+    }
+
+    #[test]
+    fn laps_in_vain_become_rarer() {
+        let mut bench = Bench::new();
+        let mut rests = Vec::new();
+        for _ in 0..6 {
+            let begun = bench.frontier.begin(bench.now);
+            bench.end(begun, job(0, 30), 11, false, 0);
+            let rest = bench.frontier.rest_until.unwrap() - bench.now;
+            rests.push(rest.as_millis());
+            bench.now += rest;
+        }
+        assert_eq!(rests, [98, 196, 392, 784, 1000, 1000]);
+        bench.walk(job(0, 30), 11);
+        assert!(bench.frontier.rest_until.unwrap() - bench.now < milliseconds(100), "one that brings something");
+    }
+
+    #[test]
+    fn a_lap_of_several_walks_counts_as_one() {
+        let mut bench = Bench::new();
+        for seconds in [10, 20, 30] {
+            let begun = bench.frontier.begin(bench.now);
+            bench.end(begun, job(0, seconds), 10, true, 1);
+            assert_eq!(bench.frontier.next_lap(bench.now), Some(Duration::ZERO), "it goes on");
+            assert_eq!(bench.begins(), [seconds, 0]);
+        }
+        bench.walk(End::Everything(at(40)), 10);
+        assert_eq!(bench.frontier.next_lap(bench.now), None, "it has seen everything");
+        assert!(bench.frontier.rest_until.unwrap() - bench.now > milliseconds(350));
+    }
+
+    #[test]
+    fn it_tells_when_there_may_be_more() {
+        let mut bench = Bench::new();
+        bench.walk(End::Everything(at(40)), 20);
+        assert_eq!(bench.frontier.next_lap(bench.now), None);
+        bench.now += milliseconds(100);
+        bench.walk(End::Everything(at(41)), 20);
+        let rest = bench.frontier.next_lap(bench.now).unwrap();
+        assert!(rest > Duration::ZERO && rest < milliseconds(80), "{rest:?}");
+        bench.now += rest;
+        assert_eq!(bench.begins(), [0, 0]);
+        bench.walk(End::Everything(at(42)), 20);
+        assert_eq!(bench.frontier.next_lap(bench.now), None);
+    }
+
+    #[test]
+    fn looking_everywhere_puts_nothing_off() {
+        let mut bench = Bench::new();
+        bench.walk(End::Everything(at(40)), 20);
+        bench.frontier.look_everywhere();
+        assert_eq!(bench.begins(), [0, 0]);
+    }
+
+    #[test]
+    fn a_job_that_comes_back_is_not_passed() {
+        let mut bench = Bench::new();
+        bench.walk(End::Everything(at(1000)), 20);
+        let under_way = bench.frontier.begin(bench.now);
+        bench.frontier.came_back(5, at(70));
+        bench.frontier.came_back(5, at(80));
+        // A walk that began before that may have passed it.
+        bench.end(under_way, End::Everything(at(1001)), 20, false, 1);
+        assert_eq!(bench.begins(), [1000, 70]);
+    }
+
+    #[test]
+    fn of_two_walks_at_once_the_farther_one_counts() {
+        let mut bench = Bench::new();
+        let (first, second) = (bench.frontier.begin(bench.now), bench.frontier.begin(bench.now));
+        bench.end(second, job(0, 60), 20, false, 1);
+        bench.end(first, job(0, 50), 20, false, 1);
+        assert_eq!(bench.begins(), [60, 0]);
+        // One from before a lap says nothing of what the lap has passed.
+        let before = bench.frontier.begin(bench.now);
+        bench.frontier.look_everywhere();
+        bench.walk(job(0, 10), 20);
+        bench.end(before, job(0, 70), 20, false, 1);
+        assert_eq!(bench.begins(), [10, 0]);
+    }
+
+    #[test]
+    fn more_priorities_than_it_knows_do_no_harm() {
+        let mut frontier = Frontier::default();
+        let all: Vec<i16> = (0..100).collect();
+        let now = Instant::now();
+        let begun = frontier.begin(now);
+        let walk = Walk { end: job(99, 1), cut_short: false, took: milliseconds(20), jobs: 1, priorities: &all };
+        frontier.ended(begun, walk, now);
+        assert_eq!(frontier.priorities().count(), MOST_PRIORITIES);
+        assert_eq!(frontier.place(80), Place::default());
     }
 }

@@ -83,3 +83,43 @@ impl Offer {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spot(seconds: u64) -> Spot {
+        (0, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn each_queue_has_its_turn() {
+        let mut waiting = Waiting::default();
+        (0..300).for_each(|queue| waiting.passed(queue, spot(1)));
+        let mut seen: Vec<i32> = (0..3).flat_map(|_| waiting.offer().queues).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 300);
+        (0..299).for_each(|queue| waiting.gone(queue));
+        assert_eq!(waiting.offer().queues, [299]);
+        waiting.gone(299);
+        assert!(waiting.offer().queues.is_empty());
+    }
+
+    #[test]
+    fn the_first_job_that_was_passed_counts_until_it_is_claimed() {
+        let mut waiting = Waiting::default();
+        waiting.claimed(1, spot(3));
+        assert!(waiting.offer().queues.is_empty(), "nothing was passed");
+        waiting.passed(1, spot(5));
+        waiting.passed(1, spot(4));
+        waiting.passed(1, spot(6));
+        assert_eq!(waiting.offer().run_at, [spot(4).1]);
+        waiting.claimed(1, spot(4));
+        assert_eq!(waiting.offer().run_at, [spot(4).1], "the next one is looked for from there");
+        waiting.claimed(1, spot(5));
+        assert_eq!(waiting.offer().run_at, [spot(5).1]);
+    }
+}
