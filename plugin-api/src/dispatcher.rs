@@ -174,7 +174,7 @@ impl Running {
             definition,
             link,
             calls: Calls::default(),
-            intake: Intake::default(),
+            intake: Intake::new(definition.worker_threads),
             built: Mutex::new(None),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -224,39 +224,45 @@ impl Running {
                 if let Some(another) = another {
                     self.put_to_work(another);
                 }
-                self.begin(job).await;
+                if self.begin(job).await {
+                    self.intake.has_called(&mut hand);
+                }
             }
         });
     }
 
-    /// Runs a job until it ends or first waits for something; then it goes on as a task of its own. Dropped before it is
-    /// done, as by the end of the runtime, it is reported as cancelled.
-    async fn begin(&self, Waiting { task, call, report }: Waiting) {
-        if let Stop::Aborted(reason) = call.stop() {
-            return report.send(&Ended::Cancelled(reason));
-        }
-        let Some(run) = self.definition.runs.get(task) else {
-            return report.send(&Ended::Failed(TaskError::new(format!("the plugin has no task number {task}"))));
-        };
-        let Some(state) = self.state() else {
-            return report.send(&Ended::Failed(TaskError::new("the plugin has not finished starting")));
-        };
-        match run(JobCall { call: Arc::clone(&call), state }) {
-            Work::Async(future) => {
-                let mut task = Guarded::new(call.current(true), future);
-                match poll_fn(|context| Poll::Ready(Pin::new(&mut task).poll(context))).await {
-                    Poll::Ready(ended) => report.send(&ended),
-                    Poll::Pending => drop(self.handle.spawn(async move {
-                        let ended = run_async(&call, task).await;
-                        report.send(&ended);
-                    })),
+    /// Runs a job until it ends or first waits for something; then it goes on as a task of its own, and this is `true`.
+    /// Dropped before it is done, as by the end of the runtime, it is reported as cancelled.
+    async fn begin(&self, Waiting { task, call, report }: Waiting) -> bool {
+        let ended = match (call.stop(), self.definition.runs.get(task), self.state()) {
+            (Stop::Aborted(reason), ..) => Ended::Cancelled(reason),
+            (_, None, _) => Ended::Failed(TaskError::new(format!("the plugin has no task number {task}"))),
+            (.., None) => Ended::Failed(TaskError::new("the plugin has not finished starting")),
+            (_, Some(run), Some(state)) => match run(JobCall { call: Arc::clone(&call), state }) {
+                Work::Async(future) => {
+                    let mut task = Guarded::new(call.current(true), future);
+                    match poll_fn(|context| Poll::Ready(Pin::new(&mut task).poll(context))).await {
+                        Poll::Ready(ended) => ended,
+                        Poll::Pending => {
+                            self.handle.spawn(async move {
+                                let ended = run_async(&call, task).await;
+                                report.send(&ended);
+                            });
+                            return true;
+                        }
+                    }
                 }
-            }
-            Work::Blocking(code) => drop(self.handle.spawn(async move {
-                let ended = run_blocking(&call, code).await;
-                report.send(&ended);
-            })),
-        }
+                Work::Blocking(code) => {
+                    self.handle.spawn(async move {
+                        let ended = run_blocking(&call, code).await;
+                        report.send(&ended);
+                    });
+                    return true;
+                }
+            },
+        };
+        report.send(&ended);
+        false
     }
 
     fn shutdown(&self, timeout: Duration) -> bool {

@@ -3,6 +3,9 @@
 //! A hand is a task of the runtime that begins one job after the other, so that a job which waits for nothing costs
 //! neither a task of its own nor the waking of a thread. A job may keep its hand for long. Therefore, whenever jobs wait,
 //! there is a hand that has been called and has not taken anything since.
+//!
+//! A job may even keep its thread, and the runtime leaves what that thread called last to this thread alone. Therefore
+//! whoever offers jobs, from outside, calls as many hands as there are threads.
 
 use std::{
     collections::VecDeque,
@@ -13,13 +16,12 @@ use std::{
     task::{Poll, Waker},
 };
 
-use tokio::task::yield_now;
-
 /// So many jobs are begun by one hand before the other tasks of its thread get their turn.
 const IN_A_ROW: usize = 32;
 
 /// Jobs that nobody has begun.
 pub(crate) struct Intake<T> {
+    threads: usize,
     state: Mutex<State<T>>,
 }
 
@@ -51,12 +53,18 @@ pub(crate) struct Hand {
 }
 
 impl<T> Intake<T> {
+    /// For a runtime of so many threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        let state = State { waiting: VecDeque::new(), hands: Vec::new(), called: 0, idle: Vec::new() };
+        Self { threads, state: Mutex::new(state) }
+    }
+
     /// Adds a job. If a hand is given back, it has to be put to work.
     #[must_use]
     pub(crate) fn offer(&self, job: T) -> Option<Hand> {
         let mut state = self.lock();
         state.waiting.push_back(job);
-        let call = state.call();
+        let call = state.call(self.threads);
         drop(state);
         call.and_then(Call::make)
     }
@@ -67,23 +75,27 @@ impl<T> Intake<T> {
         if hand.in_a_row > IN_A_ROW {
             hand.in_a_row = 1;
             self.lock().come_back(hand.number);
-            yield_now().await;
+            last_in_line().await;
         }
-        let (job, call) = poll_fn(|context| {
+        let taken = poll_fn(|context| {
             let mut state = self.lock();
             match state.take(hand.number) {
-                Some(job) => {
-                    let call = state.call();
-                    Poll::Ready((job, call))
-                }
+                Some(taken) => Poll::Ready(taken),
                 None => {
                     state.rest(hand.number, context.waker());
                     Poll::Pending
                 }
             }
-        })
-        .await;
-        (job, call.and_then(Call::make))
+        });
+        taken.await.make()
+    }
+
+    /// The hand has called another task, which must not have to wait for the next job: where other threads could begin
+    /// that one, it is left to them.
+    pub(crate) fn has_called(&self, hand: &mut Hand) {
+        if self.threads > 1 {
+            hand.in_a_row = IN_A_ROW;
+        }
     }
 
     /// Takes out all that wait.
@@ -102,6 +114,18 @@ enum Call {
     Hire(usize),
 }
 
+/// A job, and a call that is to be made before it begins.
+struct Taken<T> {
+    job: T,
+    call: Option<Call>,
+}
+
+impl<T> Taken<T> {
+    fn make(self) -> (T, Option<Hand>) {
+        (self.job, self.call.and_then(Call::make))
+    }
+}
+
 impl Call {
     fn make(self) -> Option<Hand> {
         match self {
@@ -115,9 +139,9 @@ impl Call {
 }
 
 impl<T> State<T> {
-    /// Calls a hand if one is needed.
-    fn call(&mut self) -> Option<Call> {
-        if self.waiting.is_empty() || self.called > 0 {
+    /// Calls a hand if fewer than `most` are called for what waits.
+    fn call(&mut self, most: usize) -> Option<Call> {
+        if self.called >= most.min(self.waiting.len()) {
             return None;
         }
         self.called += 1;
@@ -139,10 +163,10 @@ impl<T> State<T> {
         }
     }
 
-    fn take(&mut self, hand: usize) -> Option<T> {
+    fn take(&mut self, hand: usize) -> Option<Taken<T>> {
         let job = self.waiting.pop_front()?;
         self.leave(hand, Doing::Working);
-        Some(job)
+        Some(Taken { job, call: self.call(1) })
     }
 
     fn rest(&mut self, hand: usize, waker: &Waker) {
@@ -160,11 +184,18 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Default for Intake<T> {
-    fn default() -> Self {
-        let state = State { waiting: VecDeque::new(), hands: Vec::new(), called: 0, idle: Vec::new() };
-        Self { state: Mutex::new(state) }
-    }
+/// Goes behind everything that the thread has to do. (tokio's own way to yield would stay with the thread, even where
+/// that is kept by the next in line.)
+async fn last_in_line() {
+    let mut been = false;
+    poll_fn(|context| {
+        if mem::replace(&mut been, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<T> fmt::Debug for Intake<T> {
@@ -208,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_hand_is_hired_for_the_first_job_and_called_again_for_a_later_one() {
-        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let (intake, woken) = (Intake::new(1), Arc::new(Woken::default()));
         let mut hand = intake.offer(1).expect("there was none");
         assert!(intake.offer(2).is_none(), "one was called and has not come yet");
         let (first, second_hand) = look(&intake, &mut hand, &woken).expect("a job");
@@ -227,7 +258,7 @@ mod tests {
 
     #[test]
     fn jobs_behind_one_that_keeps_its_hand_are_taken_by_others() {
-        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let (intake, woken) = (Intake::new(1), Arc::new(Woken::default()));
         let mut hands = vec![intake.offer(0).expect("a hand")];
         // None of the hands ever comes back.
         for job in 0..5 {
@@ -238,8 +269,15 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_hand_for_each_thread_from_the_start() {
+        let intake = Intake::new(3);
+        let hired = (0..10).filter_map(|job| intake.offer(job)).count();
+        assert_eq!(hired, 3);
+    }
+
+    #[test]
     fn a_hand_that_is_woken_by_chance_takes_what_there_is_and_is_not_called_in_vain() {
-        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let (intake, woken) = (Intake::new(1), Arc::new(Woken::default()));
         let mut hand = intake.offer(1).expect("a hand");
         assert!(look(&intake, &mut hand, &woken).is_some());
         for _ in 0..3 {
@@ -252,7 +290,7 @@ mod tests {
 
     #[test]
     fn after_many_jobs_in_a_row_the_other_tasks_get_their_turn() {
-        let (intake, woken) = (Intake::default(), Arc::new(Woken::default()));
+        let (intake, woken) = (Intake::new(1), Arc::new(Woken::default()));
         let mut hand = intake.offer(0).expect("a hand");
         let mut others: Vec<Hand> = (1..100).filter_map(|job| intake.offer(job)).collect();
         let mut taken = 0;
@@ -267,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_was_not_begun_can_be_taken_out() {
-        let intake = Intake::default();
+        let intake = Intake::new(1);
         let _hand = intake.offer(7);
         assert_eq!(intake.clear(), [7]);
     }

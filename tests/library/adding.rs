@@ -173,28 +173,42 @@ async fn jobs_are_part_of_the_callers_own_transaction() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keyed_jobs_that_a_worker_takes_in_the_same_moment_are_added_again() {
-    let database = TestDatabase::installed().await;
-    let adding = database.database();
-    let old = adding.add_job(&NewJob::new("old").key("k")).await.unwrap();
-    let worker = database.client().await;
-    worker.batch_execute("begin").await.unwrap();
-    let take = "update graphile_worker._private_jobs set locked_by = 'another', locked_at = now() where id = $1";
-    worker.execute(take, &[&old.id]).await.unwrap();
-    let new = vec![NewJob::new("other"), NewJob::new("new").key("k"), NewJob::new("other")];
-    let added = tokio::spawn(async move { adding.add_jobs(&new).await });
-    // The statement has looked at the job under the key, and waits for the worker to be done with it.
-    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    within(async {
-        while database.id_of(waits, &[]).await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for unread in [false, true] {
+        let database = TestDatabase::installed().await;
+        let adding = database.database();
+        let old = adding.add_job(&NewJob::new("old").key("k")).await.unwrap();
+        let worker = database.client().await;
+        worker.batch_execute("begin").await.unwrap();
+        let take = "update graphile_worker._private_jobs set locked_by = 'another', locked_at = now() where id = $1";
+        worker.execute(take, &[&old.id]).await.unwrap();
+        let new = vec![NewJob::new("other"), NewJob::new("new").key("k"), NewJob::new("other").key("free")];
+        let added = tokio::spawn(async move {
+            if unread {
+                adding.add_jobs_unread(&new).await.map(|count| (count, Vec::new()))
+            } else {
+                adding.add_jobs(&new).await.map(|added| (added.len() as u64, added))
+            }
+        });
+        // The statement has looked at the job under the key, and waits for the worker to be done with it.
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        within(async {
+            while database.id_of(waits, &[]).await == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        worker.batch_execute("commit").await.unwrap();
+        let (count, added) = within(added).await.unwrap().unwrap();
+        assert_eq!(count, 3);
+        if !unread {
+            assert_eq!(added.iter().map(|job| job.task.as_str()).collect::<Vec<_>>(), ["other", "new", "other"]);
+            assert_ne!(added[1].id, old.id);
         }
-    })
-    .await;
-    worker.batch_execute("commit").await.unwrap();
-    let added = within(added).await.unwrap().unwrap();
-    assert_eq!(added.iter().map(|job| job.task.as_str()).collect::<Vec<_>>(), ["other", "new", "other"]);
-    assert_ne!(added[1].id, old.id);
-    assert_eq!(database.jobs().await.len(), 4);
+        let mut tasks: Vec<String> = database.jobs().await.into_iter().map(|job| job.task).collect();
+        tasks.sort();
+        assert_eq!(tasks, ["new", "old", "other", "other"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

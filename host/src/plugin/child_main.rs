@@ -76,6 +76,7 @@ fn serve() -> io::Result<Never> {
     }
     let plugin = Arc::new(mapped.init(Arc::clone(&host) as _, hello.max_level, &hello.settings));
     loop {
+        outbox.expect(reader.count(kind::RUN));
         while let Some(frame) = reader.next()? {
             follow(frame, &plugin, &host)?;
         }
@@ -170,7 +171,6 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
         kind::RUN => {
             let (task, timeout_ms, job) = frames::take_job(&mut frame.body)?;
             let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
-            host.outbox.expect();
             plugin.start(task, &job, timeout, frame.call);
         }
         kind::CANCEL => plugin.cancel(frame.call, frame.body.u32()?),

@@ -81,11 +81,13 @@ impl Outbox {
         }
     }
 
-    /// A job came in. From now on ends may be kept back, until [`Outbox::release`].
-    pub(super) fn expect(&self) {
-        let mut pending = self.lock();
-        pending.expected += 1;
-        pending.kept_back = true;
+    /// Jobs came in together and are about to begin. From now on ends may be kept back, until [`Outbox::release`].
+    pub(super) fn expect(&self, jobs: usize) {
+        if jobs > 0 {
+            let mut pending = self.lock();
+            pending.expected += jobs;
+            pending.kept_back = true;
+        }
     }
 
     /// All jobs that came in together have begun. Tells whether to call [`Outbox::release`] after a while.
@@ -118,7 +120,8 @@ impl Outbox {
     pub(super) fn flush(&self) {
         let mut pending = self.lock();
         if !pending.bytes.is_empty() && pending.writer == Writer::Nobody {
-            self.hand_over(&mut pending);
+            self.hand_over(pending);
+            pending = self.lock();
         }
         self.wait_while(pending, |pending| pending.writer != Writer::Nobody);
     }
@@ -146,7 +149,7 @@ impl Outbox {
     }
 
     /// Has what was added written by somebody.
-    fn see_to_it(&self, mut pending: MutexGuard<'_, Pending>) {
+    fn see_to_it(&self, pending: MutexGuard<'_, Pending>) {
         if pending.writer != Writer::Nobody || pending.bytes.is_empty() {
             return;
         }
@@ -154,7 +157,7 @@ impl Outbox {
             return;
         }
         if !pending.kept_back && pending.last.is_some_and(|last| last.elapsed() < THICK_AND_FAST) {
-            return self.hand_over(&mut pending);
+            return self.hand_over(pending);
         }
         self.write_now(pending);
     }
@@ -182,17 +185,19 @@ impl Outbox {
             pending.bytes = batch;
             pending.writer = Writer::Nobody;
             pending.last = Some(Instant::now());
+            self.tell(&pending);
         } else {
             if !all {
                 pending.bytes = batch;
             }
-            self.hand_over(&mut pending);
+            self.hand_over(pending);
         }
-        self.tell(&pending);
     }
 
-    fn hand_over(&self, pending: &mut Pending) {
+    fn hand_over(&self, mut pending: MutexGuard<'_, Pending>) {
         pending.writer = Writer::Thread;
+        // The thread must not be woken only to wait for this.
+        drop(pending);
         self.handed_over.notify_one();
     }
 
@@ -257,7 +262,7 @@ mod tests {
     #[test]
     fn the_end_of_a_job_that_came_alone_is_written_at_once_by_whoever_reports_it() {
         let (outbox, mut theirs) = open();
-        outbox.expect();
+        outbox.expect(1);
         assert!(!outbox.all_begun(), "there is nothing to keep back");
         end(&outbox, 1);
         assert_eq!(piece(&mut theirs), [1]);
@@ -266,9 +271,7 @@ mod tests {
     #[test]
     fn ends_of_jobs_that_came_together_go_in_one_piece_once_the_last_has_ended() {
         let (outbox, mut theirs) = open();
-        for _ in 0..3 {
-            outbox.expect();
-        }
+        outbox.expect(3);
         end(&outbox, 1);
         assert!(outbox.all_begun());
         end(&outbox, 2);
@@ -281,9 +284,7 @@ mod tests {
     fn what_is_kept_back_comes_when_it_is_released_and_then_nothing_is_kept_back() {
         let (outbox, mut theirs) = open();
         with_thread(&outbox);
-        for _ in 0..3 {
-            outbox.expect();
-        }
+        outbox.expect(3);
         end(&outbox, 1);
         outbox.release(true);
         assert_eq!(piece(&mut theirs), [1]);
@@ -304,7 +305,7 @@ mod tests {
                 thread::spawn(move || {
                     for number in 0..EACH {
                         if number % 7 == 0 {
-                            outbox.expect();
+                            outbox.expect(1);
                         }
                         outbox.wait_for_room();
                         outbox.send(kind::LOG, sender << 32 | number, |body| put_text(body, Some(&text)));

@@ -236,6 +236,18 @@ impl FrameReader {
         Ok(Some(Frame { kind: frame[4], call, body: Body(&frame[HEAD..]) }))
     }
 
+    /// How many whole frames of a kind are there.
+    pub(super) fn count(&self, kind: u8) -> usize {
+        let (mut rest, mut count) = (&self.buffer[self.start..self.end], 0);
+        while let Some(head) = rest.first_chunk::<5>()
+            && let Some(after) = rest.get(4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize..)
+        {
+            count += usize::from(head[4] == kind);
+            rest = after;
+        }
+        count
+    }
+
     /// How long the first frame is with its length, once that has arrived.
     fn frame_length(&self) -> Option<usize> {
         let head = self.buffer[self.start..self.end].first_chunk::<4>()?;
@@ -273,10 +285,12 @@ mod tests {
                 space[..count].copy_from_slice(&bytes[sent..sent + count]);
                 reader.filled(count);
                 sent += count;
+                let (whole, before) = (reader.count(kind::LOG), seen.len());
                 while let Some(mut frame) = reader.next().unwrap() {
                     assert_eq!((frame.kind, frame.call), (kind::LOG, seen.len() as u64));
                     seen.push(frame.body.text().unwrap().unwrap().to_owned());
                 }
+                assert_eq!(seen.len() - before, whole);
             }
             assert_eq!(seen, bodies);
         }
@@ -332,6 +346,7 @@ mod tests {
             }
             reader.space()[..bytes.len()].copy_from_slice(&bytes);
             reader.filled(bytes.len());
+            reader.count(kind::RUN);
             while let Ok(Some(mut frame)) = reader.next() {
                 let _ = take_job(&mut frame.body);
             }

@@ -60,7 +60,7 @@ const ONE_MODE: &str = one_mode!(
   updated_at, key, revision, flags::text"
 );
 
-const ONE_MODE_COUNTED: &str = one_mode!("count(*)");
+const ONE_MODE_COUNTED: &str = one_mode!("count(*), array_agg(key) filter (where key is not null)");
 
 /// As above, and $10 modes. The function for many jobs has one mode for all of them, and does not know the third one. It is
 /// not called for no jobs, because it would notify.
@@ -139,21 +139,25 @@ pub(super) async fn run(to: &impl Statements, new: &[NewJob]) -> Result<Vec<Adde
 
 /// As above, with only the number of rows.
 pub(super) async fn run_unread(to: &impl Statements, new: &[NewJob]) -> Result<u64, QueueError> {
-    if new.iter().any(|job| job.job_key.is_some()) {
-        // Which of them was lost to a race shows in the rows.
-        return run(to, new).await.map(|added| added.len() as u64);
-    }
     check(new)?;
-    if new.is_empty() {
-        return Ok(0);
+    let all: Vec<&NewJob> = new.iter().collect();
+    let Some(mode) = one_mode(&all).filter(|_| !new.is_empty()) else {
+        return run(to, new).await.map(|added| added.len() as u64);
+    };
+    let preserve = mode == JobKeyMode::PreserveRunAt;
+    let rows = to.rows(WHAT, ONE_MODE_COUNTED, &Columns::of(&all).parameters(&(&preserve, Type::BOOL))).await?;
+    let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+    let Some(row) = rows.first() else { return Ok(0) };
+    let count: i64 = row.try_get(0).map_err(read)?;
+    let count = u64::try_from(count).unwrap_or_default();
+    if count >= new.len() as u64 {
+        return Ok(count);
     }
-    let columns = Columns::of(&new.iter().collect::<Vec<_>>());
-    let rows = to.rows(WHAT, ONE_MODE_COUNTED, &columns.parameters(&(&false, Type::BOOL))).await?;
-    let count: i64 = rows
-        .first()
-        .map_or(Ok(0), |row| row.try_get(0))
-        .map_err(|error: tokio_postgres::Error| QueueError::statement(WHAT, &error))?;
-    Ok(u64::try_from(count).unwrap_or_default())
+    // Those that a worker took in that moment.
+    let keys: HashSet<&str> = row.try_get::<_, Option<Vec<&str>>>(1).map_err(read)?.into_iter().flatten().collect();
+    let is_lost = |job: &&NewJob| job.job_key.as_deref().is_some_and(|key| !keys.contains(key));
+    let lost: Vec<NewJob> = new.iter().filter(is_lost).cloned().collect();
+    Ok(count + run(to, &lost).await?.len() as u64)
 }
 
 async fn add_once(to: &impl Statements, new: &[&NewJob]) -> Result<Vec<AddedJob>, QueueError> {

@@ -81,7 +81,7 @@ impl Database {
     }
 
     /// As [`Database::add_jobs`], for those who do not need the rows: returns how many there are. With a hundred thousand
-    /// jobs without keys this is the faster way, because the rows do not travel.
+    /// jobs this is the faster way, because the rows do not travel.
     pub async fn add_jobs_unread(&self, new: &[NewJob]) -> Result<u64, QueueError> {
         super::add_jobs::run_unread(&self.session().await?, new).await
     }

@@ -4,6 +4,7 @@ mod fake_host;
 
 mod add_job;
 mod batches;
+mod begin;
 mod cancellation;
 mod exports;
 mod log_lines;

@@ -308,7 +308,12 @@ impl Line {
         let pool = &self.pool;
         pool.speed.learn(&verdicts);
         pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
-        if pool.mode == Mode::Once || verdicts.iter().any(Verdict::frees_a_queue) {
+        let frees_a_queue = verdicts.iter().any(Verdict::frees_a_queue);
+        if frees_a_queue {
+            // Else the queue's next job would wait for one of the turns that the express lane leaves to others.
+            pool.marked_next.store(true, Ordering::Release);
+        }
+        if pool.mode == Mode::Once || frees_a_queue {
             pool.look.store(true, Ordering::Release);
         }
         if self.place == Place::Second {

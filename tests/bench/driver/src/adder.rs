@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Statement};
 use crate::{bench::Bench, clock, contender::Contender, database::Database, store::Store};
 
 /// How many connections share the calls if they come fast.
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 16;
 
 /// One call: just before it, and when its commit was known.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub enum Adder {
     /// By the function of the schema, over connections of this process.
     Function { clients: Vec<(Client, Statement)>, next: AtomicUsize },
     /// By the library of the contender, in a process of its own.
-    Library { _process: Child, input: tokio::sync::Mutex<ChildStdin>, waiting: Waiting },
+    Library { _process: Box<Child>, input: tokio::sync::Mutex<ChildStdin>, waiting: Waiting },
 }
 
 /// Who waits for the answers of the process.
@@ -66,7 +66,7 @@ impl Adder {
         lines.next_line().await?.context("the program that adds jobs ended at once")?;
         let waiting = Waiting::default();
         tokio::spawn(answers(lines, Arc::clone(&waiting)));
-        Ok(Self::Library { _process: process, input: tokio::sync::Mutex::new(input), waiting })
+        Ok(Self::Library { _process: Box::new(process), input: tokio::sync::Mutex::new(input), waiting })
     }
 
     /// Adds one.

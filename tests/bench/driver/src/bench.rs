@@ -20,7 +20,6 @@ pub struct Bench {
     // Fields are dropped in this order: the server has its files in the folder.
     pub server: Server,
     folder: TempDir,
-    pub server_version: i32,
     pub paths: Paths,
     pub sizes: Sizes,
     /// How long a drain may take.
@@ -60,8 +59,6 @@ impl Bench {
         // The server's account must get through to its own folder.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let server = Server::start(&options.postgres, &folder.path().join("postgres"))?;
-        let client = server.connect("postgres").await?;
-        let version = client.query_one("select current_setting('server_version_num')::int4", &[]).await?;
         let mut help = String::new();
         for subcommand in ["run", "add"] {
             let output = Command::new(&paths.taskbay).args([subcommand, "--help"]).output().await?;
@@ -70,7 +67,6 @@ impl Bench {
         Ok(Self {
             server,
             folder,
-            server_version: version.get(0),
             paths,
             sizes: Sizes::of(options.jobs),
             limit: options.limit(),

@@ -19,9 +19,7 @@ impl Bench {
         let template = self.template(store, workload).await?;
         let database = self.new_database();
         let admin = self.server.connect("postgres").await?;
-        // The other strategy writes all of it to the log, which only means that the disk is busy for longer.
-        let strategy = if self.server_version >= 150_000 { "strategy file_copy" } else { "" };
-        let copy = format!("create database {} template {template} {strategy}", database.name);
+        let copy = format!("create database {} template {template}", database.name);
         admin.batch_execute(&copy).await.with_context(|| format!("copy the database {template}"))?;
         // What was written before a run must not be written to the disk during it.
         admin.batch_execute("checkpoint").await.context("write a checkpoint")?;

@@ -28,7 +28,11 @@ impl Fleet {
 
     /// Starts one more. What it writes is kept for the case that it fails.
     pub fn add(&mut self, mut command: Command) -> Result<()> {
-        let log = if self.processes.is_empty() { File::create(&self.log) } else { File::options().append(true).open(&self.log) };
+        let log = if self.processes.is_empty() {
+            File::create(&self.log)
+        } else {
+            File::options().append(true).open(&self.log)
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.context("make a log file")?);
         self.processes.push(command.spawn().with_context(|| format!("start {}", self.name))?);
         Ok(())
@@ -53,7 +57,9 @@ impl Fleet {
         for process in &mut self.processes {
             match tokio::time::timeout(DEADLINE, process.wait()).await {
                 Ok(ended) => ended.context("wait for a process").map(drop)?,
-                Err(_) => bail!("{} did not stop within {DEADLINE:?}; the end of its log:\n{}", self.name, log_end(&self.log)),
+                Err(_) => {
+                    bail!("{} did not stop within {DEADLINE:?}; the end of its log:\n{}", self.name, log_end(&self.log))
+                }
             }
         }
         let took = told.elapsed();

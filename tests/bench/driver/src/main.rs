@@ -115,7 +115,11 @@ async fn measure(
                     Ok(figures) => {
                         eprintln!("{:>7.1} s", began.elapsed().as_secs_f64());
                         let name = contender.name;
-                        results.all.extend(figures.into_iter().map(|figure| Measured { contender: name, round, figure }));
+                        results.all.extend(figures.into_iter().map(|figure| Measured {
+                            contender: name,
+                            round,
+                            figure,
+                        }));
                     }
                     Err(error) => {
                         eprintln!(" failed: {error:#}");

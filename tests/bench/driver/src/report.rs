@@ -56,7 +56,8 @@ impl Report<'_> {
         for (name, value) in &self.machine.about {
             let _ = writeln!(text, "* {name}: {value}");
         }
-        let _ = writeln!(text, "\nMedians of {} rounds; in brackets the ratio to Taskbay with its defaults.", self.rounds);
+        let _ =
+            writeln!(text, "\nMedians of {} rounds; in brackets the ratio to Taskbay with its defaults.", self.rounds);
         for table in Table::ALL {
             let kinds = self.results.kinds(table);
             if kinds.is_empty() {
@@ -132,7 +133,9 @@ impl Report<'_> {
             ("{backlog 1}", backlogs[1]),
             ("{backlog 2}", backlogs[2]),
         ];
-        numbers.iter().fold(title.to_owned(), |title, (name, number)| title.replace(name, &thousands(f64::from(*number))))
+        numbers
+            .iter()
+            .fold(title.to_owned(), |title, (name, number)| title.replace(name, &thousands(f64::from(*number))))
     }
 }
 

@@ -56,7 +56,8 @@ async fn marked(client: Client) -> Result<()> {
     let delete = client.prepare("delete from graphile_worker._private_jobs where id = any ($1)").await?;
     let mut claimed: Vec<i64> = Vec::new();
     loop {
-        let (completing, claiming): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&claimed], [&tasks, &BATCH]);
+        let (completing, claiming): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) =
+            ([&claimed], [&tasks, &BATCH]);
         // Both on their way at once.
         let (deleted, rows) = tokio::join!(client.execute(&delete, &completing), client.query(&claim, &claiming));
         deleted?;
@@ -76,7 +77,8 @@ async fn express(client: Client) -> Result<()> {
     client.batch_execute("begin").await?;
     let mut claimed: Vec<i64> = client.query(&choose, &[&tasks, &BATCH]).await?.iter().map(|row| row.get(0)).collect();
     loop {
-        let (completing, claiming): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) = ([&claimed], [&tasks, &BATCH]);
+        let (completing, claiming): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) =
+            ([&claimed], [&tasks, &BATCH]);
         let (deleted, committed, rows) = tokio::join!(
             client.execute(&delete, &completing),
             client.batch_execute("commit; begin"),

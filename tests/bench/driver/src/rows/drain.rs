@@ -67,8 +67,7 @@ pub async fn queued(bench: &Bench, contender: &Contender) -> Result<Vec<Figure>>
 }
 
 pub async fn stuck(bench: &Bench, contender: &Contender) -> Result<Vec<Figure>> {
-    let drain =
-        Drain::of(Workload { stuck: bench.sizes.stuck, ..Workload::plain(Task::Noop, bench.sizes.drain) });
+    let drain = Drain::of(Workload { stuck: bench.sizes.stuck, ..Workload::plain(Task::Noop, bench.sizes.drain) });
     Ok(vec![drain.run(bench, contender).await?.rate(&STUCK)])
 }
 

@@ -17,8 +17,7 @@ use crate::{
     figure::{Figure, Kind, Table, Unit},
 };
 
-static LIBRARY: Kind =
-    Kind { id: "enqueue", table: Table::Programs, title: "adding {drain}", unit: Unit::PerSecond };
+static LIBRARY: Kind = Kind { id: "enqueue", table: Table::Programs, title: "adding {drain}", unit: Unit::PerSecond };
 static FILE: Kind =
     Kind { id: "enqueue-file", table: Table::Programs, title: "`add --file`, start included", unit: Unit::PerSecond };
 

@@ -23,18 +23,18 @@ static BUSY: [Kind; 7] = kinds(
     ["busy-p50", "busy-p99", "busy-max", "busy-commit-p50", "busy-commit-p99", "busy-commit-max", "busy-call-p50"],
 );
 static BARE_CALL: [Kind; 2] = [
-    Kind { id: "bare-call-p50", ..kind(Table::IdleLatency, "bare call, p50") },
-    Kind { id: "bare-call-p99", ..kind(Table::IdleLatency, "bare call, p99") },
+    Kind { id: "bare-call-p50", ..kind(Table::IdleLatency, "p50 of the call, nobody working") },
+    Kind { id: "bare-call-p99", ..kind(Table::IdleLatency, "p99 of the call, nobody working") },
 ];
 
 const TITLES: [&str; 7] = [
-    "from before the call, p50",
-    "p99",
-    "max",
-    "from its commit, p50",
-    "p99",
-    "max",
-    "the call itself, p50",
+    "p50 from before the call",
+    "p99 from before the call",
+    "max from before the call",
+    "p50 from its commit",
+    "p99 from its commit",
+    "max from its commit",
+    "p50 of the call",
 ];
 
 /// Jobs before the first that counts: connections, caches and code are warm after them.
