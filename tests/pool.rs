@@ -13,6 +13,7 @@ use taskbay::{
     config::WorkerSettings,
     events::{Event, Events},
     plugin::{AddJob, BuildId, Generation, HostServices, Image, PluginSettings},
+    queue::Notification,
     tasks::{LiveTaskMap, Task},
     work::{Mode, Pool, Stop},
 };
@@ -25,6 +26,7 @@ use tokio::{
 use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
 
 mod ahead;
+mod behind;
 mod clock;
 mod connections;
 mod forbidden_flags;
@@ -47,9 +49,9 @@ struct Bench {
     heard: broadcast::Receiver<Event>,
     stop: Stop,
     running: JoinHandle<()>,
-    // Held, so that the plugin lives and nothing is taken for the end of all notifications.
+    notify: mpsc::Sender<Notification>,
+    // Held, so that the plugin lives.
     _tasks: Arc<LiveTaskMap>,
-    _notify: mpsc::Sender<taskbay::queue::Notification>,
 }
 
 impl Bench {
@@ -63,7 +65,7 @@ impl Bench {
         let pool = Pool::new(settings, mode, database.database(), Arc::clone(&tasks), events, stop.clone());
         let (notify, notifications) = mpsc::channel(1);
         let running = tokio::spawn(pool.run(notifications));
-        Self { heard, stop, running, _tasks: tasks, _notify: notify }
+        Self { heard, stop, running, notify, _tasks: tasks }
     }
 
     /// Works what can be worked at this moment.

@@ -9,7 +9,7 @@ use crate::queue::Job;
 
 /// What a row of the answer is, in its last column. All but jobs have nulls in the columns that are not named here.
 const JOB: i16 = 0;
-/// `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
+/// `id`, `job_queue_id`, `priority`, `run_at`: the first job of a queue that was passed.
 const PASSED: i16 = 1;
 /// `job_queue_id`: of the queues in question, one that is free and has nothing near, or that does not exist.
 const GONE: i16 = 2;
@@ -42,7 +42,7 @@ pub(in crate::queue) struct Answer {
     /// The last job that it saw, if it did not see all, with the highest id of its crowd.
     pub(super) last_queued: Option<(Spot, Option<i64>)>,
     /// Queues of which it saw a job that was not claimed, and the first such job.
-    pub(super) passed: Vec<(i32, Spot)>,
+    pub(super) passed: Vec<(i32, Spot, i64)>,
     /// Queues that were said to wait and do not.
     pub(super) gone: Vec<i32>,
 }
@@ -66,7 +66,10 @@ impl Answer {
         for row in rows {
             match row.try_get::<_, i16>(15)? {
                 JOB => answer.jobs.push(Job::from_row(row)?),
-                PASSED => answer.passed.push((row.try_get(2)?, (row.try_get(5)?, row.try_get(6)?))),
+                PASSED => {
+                    let spot = (row.try_get(5)?, row.try_get(6)?);
+                    answer.passed.push((row.try_get(2)?, spot, row.try_get(0)?));
+                }
                 GONE => answer.gone.push(row.try_get(2)?),
                 FOUND => answer.found.push(row.try_get(5)?),
                 FREE_WALK => {

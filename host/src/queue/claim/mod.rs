@@ -156,7 +156,7 @@ impl Frontiers {
         answer.queued().filter_map(|job| Some((job.job_queue_id?, spot(job)))).for_each(|(queue, spot)| {
             self.waiting.claimed(queue, spot);
         });
-        for (queue, spot) in answer.passed.iter().filter(|(_, spot)| !end.is_before(*spot)) {
+        for (queue, spot, _) in answer.passed.iter().filter(|(_, spot, id)| !end.is_before(*spot, *id)) {
             self.waiting.passed(*queue, *spot);
         }
         cut_short && last.is_none()
@@ -229,8 +229,12 @@ impl End {
         Self::Job { priority, run_at, id, due }
     }
 
-    fn is_before(self, spot: Spot) -> bool {
-        matches!(self, Self::Job { priority, run_at, .. } if (priority, run_at) < spot)
+    fn is_before(self, spot: Spot, job: i64) -> bool {
+        match self {
+            Self::Everything(_) => false,
+            Self::Job { priority, run_at, id: Some(id), .. } => (priority, run_at, id) < (spot.0, spot.1, job),
+            Self::Job { priority, run_at, .. } => (priority, run_at) < spot,
+        }
     }
 }
 

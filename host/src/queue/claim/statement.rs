@@ -16,8 +16,9 @@ use crate::queue::Conditions;
 /// * `walked`: jobs in queues, whether these are free or not. The index knows nothing of jobs without a queue, so that these
 ///   are dropped outside of the walk: a planner that expects few jobs in queues would read and sort all of them.
 /// * `front`: the first job of each queue that it has met.
-/// * `ready`, `together`, `alone`: the next job of queues that wait behind the walk and are free by now. One walk is made for
-///   all of them if they are many, and a short one for each of the first that it has not met.
+/// * `ready`: queues that wait behind the walk and are free by now. Their next job is looked for by one walk for all of them if
+///   they are many, which is `nearby`, and by a short one for each of the first of those that it has `missed`, as far as it has
+///   not seen all.
 /// * `turn`: the queues whose first job stands in front. It is the queue's row that is locked, and Postgres looks at its newest
 ///   version: a queue that was taken after this statement's snapshot is not available any more. Whoever holds that lock is
 ///   alone with the queue.
@@ -154,15 +155,16 @@ with
     where queue.is_available is distinct from false
       and (front.id is null or (front.priority, front.run_at) > (waiting.priority, waiting.run_at))
   ),
-  together as materialized (
-    select near.id, near.job_queue_id, near.priority, near.run_at
-    from (
-      select priority, run_at
-      from ready
-      where (select count(*) from ready) > 4 and not missing
-      order by priority, run_at
-      limit 1
-    ) as place
+  place as materialized (
+    select priority, run_at, 100 + 4 * (select count(*) from ready) as width
+    from ready
+    where (select count(*) from ready) > 4 and not missing
+    order by priority, run_at
+    limit 1
+  ),
+  nearby as materialized (
+    select near.id, near.job_queue_id, near.priority, near.run_at, near.wanted
+    from place
     cross join lateral (
       select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any ($2)@allowed@) as wanted
       from @schema@._private_jobs as job
@@ -171,18 +173,32 @@ with
         and job.run_at >= place.run_at
         and job.run_at <= @now@
       order by job.priority, job.run_at
-      limit (select 100 + 4 * count(*) from ready)
+      limit (select width from place)
     ) as near
-    join ready on ready.queue_id = near.job_queue_id
-    where near.wanted
+  ),
+  together as materialized (
+    select nearby.id, nearby.job_queue_id, nearby.priority, nearby.run_at
+    from nearby
+    join ready on ready.queue_id = nearby.job_queue_id
+    where nearby.wanted
+  ),
+  missed as materialized (
+    select
+      ready.queue_id, ready.priority, ready.run_at,
+      ready.missing or (
+        ready.priority = (select priority from place)
+        and (select count(*) from nearby) < (select width from place)
+      ) is true as gone
+    from ready
+    where ready.queue_id not in (select job_queue_id from together)
   ),
   alone as materialized (
     select first.id, far.queue_id as job_queue_id, first.priority, first.run_at
     from (
-      select queue_id, priority, run_at, missing
-      from ready
-      where queue_id not in (select job_queue_id from together)
-      order by missing desc, priority, run_at
+      select queue_id, priority, run_at
+      from missed
+      where not gone
+      order by priority, run_at
       limit 8
     ) as far
     left join lateral (
@@ -199,7 +215,7 @@ with
       ) as near
       where near.job_queue_id = far.queue_id and near.wanted
       limit 1
-    ) as first on not far.missing
+    ) as first on true
   ),
   head as materialized (
     select distinct on (job_queue_id) id, job_queue_id, priority, run_at
@@ -256,23 +272,26 @@ with
 select marked_job.*, 0::int2 from marked_job
 union all
 select
-  null, null, job_queue_id, null, null, priority, run_at, null, null, null, null, null, null, null, null, 1::int2
+  id, null, job_queue_id, null, null, priority, run_at, null, null, null, null, null, null, null, null, 1::int2
 from (
-  select job_queue_id, priority, run_at
+  select id, job_queue_id, priority, run_at
   from front
   where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
   union all
   (
-    select distinct on (walked.job_queue_id) walked.job_queue_id, walked.priority, walked.run_at
+    select distinct on (walked.job_queue_id) walked.id, walked.job_queue_id, walked.priority, walked.run_at
     from walked
     join chosen on chosen.job_queue_id = walked.job_queue_id and chosen.id <> walked.id
-    order by walked.job_queue_id, walked.priority, walked.run_at
+    order by walked.job_queue_id, walked.priority, walked.run_at, walked.id
   )
 ) as passed
 union all
 select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
-from alone
-where id is null
+from (
+  select job_queue_id from alone where id is null
+  union all
+  select queue_id from missed where gone
+) as gone
 @about_free@
 union all
 select

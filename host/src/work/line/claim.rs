@@ -60,6 +60,10 @@ impl Line {
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
         if lane == Lane::Marked {
             pool.marked_next.store(false, Ordering::Release);
+            if pool.mode == Mode::Once && pool.unsettled.load(Ordering::Acquire) == 0 {
+                // If this claim finds nothing, there is nothing, and the pool ends.
+                pool.database.look_everywhere();
+            }
         }
         pool.asked.fetch_add(wanted, Ordering::AcqRel);
         let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
