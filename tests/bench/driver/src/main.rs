@@ -52,14 +52,15 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     let (rows, contenders) = (options.rows()?, options.contenders()?);
+    // From here on, a stop comes when what has been started can be removed.
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let bench = Bench::start(&options).await?;
     let machine = Machine::look(&bench, &options).await?;
     for (name, value) in &machine.about {
         println!("{name:<10} {value}");
     }
     let (mut results, mut failures) = (Results::default(), Vec::new());
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let interrupted = tokio::select! {
         measured = measure(&bench, &options, &rows, &contenders, &mut results, &mut failures) => { measured?; false }
         _ = interrupt.recv() => true,
