@@ -29,7 +29,7 @@ mod stamps;
 mod store;
 mod workload;
 
-use std::{fs, time::Instant};
+use std::{fs, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,21 +45,32 @@ use crate::{
 };
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<ExitCode> {
     let options = Options::read();
     if options.list {
         list();
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let (rows, contenders) = (options.rows()?, options.contenders()?);
+    // From here on, a stop comes when what has been started can be removed.
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let bench = Bench::start(&options).await?;
     let machine = Machine::look(&bench, &options).await?;
     for (name, value) in &machine.about {
         println!("{name:<10} {value}");
     }
     let (mut results, mut failures) = (Results::default(), Vec::new());
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let interrupted = tokio::select! {
         measured = measure(&bench, &options, &rows, &contenders, &mut results, &mut failures) => { measured?; false }
         _ = interrupt.recv() => true,
@@ -83,9 +94,9 @@ async fn main() -> Result<()> {
     drop(bench);
     if interrupted {
         eprintln!("Stopped before the end: the figures above are those that had been measured.");
-        std::process::exit(130);
+        return Ok(ExitCode::from(130));
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Everything of a row comes before the next row, so that what is compared is measured soon after each other; each round

@@ -56,8 +56,9 @@ impl Report<'_> {
         for (name, value) in &self.machine.about {
             let _ = writeln!(text, "* {name}: {value}");
         }
-        let _ =
-            writeln!(text, "\nMedians of {} rounds; in brackets the ratio to Taskbay with its defaults.", self.rounds);
+        let rounds =
+            if self.rounds == 1 { "One round".to_owned() } else { format!("Medians of {} rounds", self.rounds) };
+        let _ = writeln!(text, "\n{rounds}; in brackets the ratio to Taskbay with its defaults.");
         for table in Table::ALL {
             let kinds = self.results.kinds(table);
             if kinds.is_empty() {
@@ -76,10 +77,6 @@ impl Report<'_> {
         }
         if self.results.all.iter().any(|one| one.figure.unfinished) {
             let _ = writeln!(text, "\n\\* Broken off before the end, so it would have been slower yet.");
-        }
-        text.push('\n');
-        for contender in CONTENDERS.iter().filter(|one| self.results.all.iter().any(|two| two.contender == one.name)) {
-            let _ = writeln!(text, "* `{}`: {}", contender.name, contender.about);
         }
         text
     }
