@@ -1,7 +1,7 @@
 //! What adding many jobs costs beside the bare function of the schema: `cargo bench --bench adding`.
 //!
 //! The bare function is called by one statement that makes its own jobs and gives nothing back but their number, so neither
-//! the jobs nor their rows travel.
+//! the jobs nor their rows travel. Of several rounds the best counts: on a busy machine the others measure the neighbours.
 #![allow(unreachable_pub, reason = "nobody uses a benchmark")]
 
 #[path = "../harness/mod.rs"]
@@ -15,7 +15,7 @@ use taskbay::queue::NewJob;
 use harness::postgres::TestDatabase;
 
 const JOBS: u32 = 200_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 #[tokio::main]
 async fn main() {
@@ -63,11 +63,10 @@ async fn main() {
             assert_eq!(count, u64::from(JOBS));
         }
     }
-    println!("\n{:<24}{:>10}{:>12}{:>14}", format!("{JOBS} jobs in one call"), "median", "jobs/s", "of the bare");
+    println!("\n{:<24}{:>10}{:>12}{:>14}", format!("{JOBS} jobs in one call"), "best", "jobs/s", "of the bare");
     let mut bare = 0.0;
-    for (name, mut took) in rows {
-        took.sort_unstable();
-        let took = took[took.len() / 2].as_secs_f64();
+    for (name, took) in rows {
+        let took = took.into_iter().min().unwrap_or_default().as_secs_f64();
         if !name.starts_with(' ') {
             bare = took;
         }
