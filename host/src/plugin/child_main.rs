@@ -74,6 +74,7 @@ fn serve() -> io::Result<Never> {
     if hello.check_only {
         exit_now(0);
     }
+    Outbox::this_thread_begins_jobs();
     let plugin = Arc::new(mapped.init(Arc::clone(&host) as _, hello.max_level, &hello.settings));
     loop {
         outbox.expect(reader.count(kind::RUN));

@@ -6,6 +6,7 @@
 //! for as long as [`PATIENCE`].
 
 use std::{
+    cell::Cell,
     io::{self, Write},
     mem,
     os::unix::net::UnixStream,
@@ -25,6 +26,10 @@ const THICK_AND_FAST: Duration = Duration::from_micros(20);
 const ENOUGH: usize = 32 << 10;
 /// Log lines wait while more than this is unwritten; ends of jobs never do.
 const FULL: usize = 8 << 20;
+
+thread_local! {
+    static BEGINS_JOBS: Cell<bool> = const { Cell::new(false) };
+}
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -79,6 +84,12 @@ impl Outbox {
         if push(&mut pending.bytes, kind, call, body).is_ok() {
             self.see_to_it(pending);
         }
+    }
+
+    /// Says of this thread that it begins the jobs. A plugin that runs one in place keeps it from beginning the others, so
+    /// that nothing is known of when those will end.
+    pub(super) fn this_thread_begins_jobs() {
+        BEGINS_JOBS.set(true);
     }
 
     /// Jobs came in together and are about to begin. From now on ends may be kept back, until [`Outbox::release`].
@@ -153,10 +164,11 @@ impl Outbox {
         if pending.writer != Writer::Nobody || pending.bytes.is_empty() {
             return;
         }
-        if pending.kept_back && pending.expected > 0 && pending.bytes.len() < ENOUGH {
+        let kept_back = pending.kept_back && !BEGINS_JOBS.get();
+        if kept_back && pending.expected > 0 && pending.bytes.len() < ENOUGH {
             return;
         }
-        if !pending.kept_back && pending.last.is_some_and(|last| last.elapsed() < THICK_AND_FAST) {
+        if !kept_back && pending.last.is_some_and(|last| last.elapsed() < THICK_AND_FAST) {
             return self.hand_over(pending);
         }
         self.write_now(pending);
@@ -278,6 +290,15 @@ mod tests {
         assert!(piece(&mut theirs).is_empty());
         end(&outbox, 3);
         assert_eq!(piece(&mut theirs), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_end_of_a_job_that_was_run_in_place_waits_for_no_other() {
+        let (outbox, mut theirs) = open();
+        Outbox::this_thread_begins_jobs();
+        outbox.expect(3);
+        end(&outbox, 1);
+        assert_eq!(piece(&mut theirs), [1]);
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! The host's end of the line to a plugin's process: calls go out, ends, log lines and requests come in.
 
 use std::{
-    io::{self, Read, Write},
+    io,
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::{Notify, mpsc},
-    task::yield_now,
-};
+use tokio::sync::mpsc;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::AbortOnDropHandle,
@@ -20,8 +16,9 @@ use tokio_util::{
 use super::{
     HostServices, JobInput, LaunchError, ManifestInfo,
     calls::{Call, CallEnd, Calls},
-    frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, push, put_text},
+    frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, put_text},
     host_calls::{AddJob, PluginLog, add},
+    host_outbox::HostOutbox,
     host_table::LogLine,
 };
 use crate::events::PluginBuild;
@@ -42,26 +39,12 @@ pub(super) struct Connection {
     log: PluginLog,
     /// Nobody to store jobs with while a build is only checked.
     add_job: Option<Arc<dyn AddJob>>,
-    outbox: Mutex<Outbox>,
-    /// The outbox was filled and wants to be written.
-    filled: Notify,
-    /// Heard of only when there is something to read: else each piece that the process takes would wake this one.
-    socket: AsyncFd<UnixStream>,
+    outbox: HostOutbox,
     /// Cancelled when nothing more will arrive.
     closed: CancellationToken,
     /// Cancelled when the process is to be killed, for the reason in `verdict`.
     condemned: CancellationToken,
     verdict: OnceLock<String>,
-}
-
-/// What is yet to be written.
-#[derive(Debug, Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    /// Somebody is about to write it.
-    claimed: bool,
-    /// Nobody would read it.
-    closed: bool,
 }
 
 /// The tasks that serve a line; dropping them ends it.
@@ -79,15 +62,14 @@ impl Connection {
             calls: Arc::default(),
             log: PluginLog::new(build),
             add_job: services.map(|services| Arc::clone(&services.add_job)),
-            outbox: Mutex::default(),
-            filled: Notify::new(),
-            socket: heard_of(socket, Interest::READABLE)?,
+            outbox: HostOutbox::new(socket)?,
             closed: CancellationToken::new(),
             condemned: CancellationToken::new(),
             verdict: OnceLock::new(),
         });
         let reading = tokio::spawn(Arc::clone(&connection).read(milestones));
-        let writing = tokio::spawn(Arc::clone(&connection).write());
+        let writer = Arc::clone(&connection);
+        let writing = tokio::spawn(async move { writer.outbox.write().await });
         Ok((connection, [reading, writing].map(AbortOnDropHandle::new)))
     }
 
@@ -153,72 +135,7 @@ impl Connection {
     }
 
     fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooLong> {
-        let mut outbox = self.outbox();
-        if outbox.closed {
-            return Ok(());
-        }
-        push(&mut outbox.bytes, kind, call, body)?;
-        if outbox.claimed {
-            return Ok(());
-        }
-        // Where no other job runs, there is nothing to wait for that could go in the same piece.
-        if self.calls.running() <= 1
-            && let Ok(count) = self.socket.get_ref().write(&outbox.bytes)
-        {
-            outbox.bytes.drain(..count);
-        }
-        if !outbox.bytes.is_empty() {
-            outbox.claimed = true;
-            drop(outbox);
-            self.filled.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Writes all that has gathered in one piece, until the socket is closed.
-    async fn write(self: Arc<Self>) {
-        let mut batch = Vec::new();
-        loop {
-            self.filled.notified().await;
-            // Whoever is to run now may have something to send as well.
-            yield_now().await;
-            while self.take_batch(&mut batch) {
-                if self.write_all(&batch).await.is_err() {
-                    // The reader notices as well, and its end is what counts.
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Swaps what has gathered for what is written; `false` if there is nothing, and then the next to send has to say so.
-    fn take_batch(&self, batch: &mut Vec<u8>) -> bool {
-        batch.clear();
-        batch.shrink_to(1 << 20);
-        let mut outbox = self.outbox();
-        std::mem::swap(&mut outbox.bytes, batch);
-        outbox.claimed = !batch.is_empty();
-        outbox.claimed
-    }
-
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.socket.get_ref().write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.writable().await?,
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
-            }
-        }
-        Ok(())
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        let socket = heard_of(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
-        socket.writable().await?.retain_ready();
-        Ok(())
+        self.outbox.send(kind, call, self.calls.running() <= 1, body)
     }
 
     async fn read(self: Arc<Self>, milestones: mpsc::UnboundedSender<Milestone>) {
@@ -229,27 +146,9 @@ impl Connection {
                 Ok(()) => {}
                 Err(error) => return self.condemn(format!("was stopped because it sent {error}")),
             }
-            match self.receive(reader.space()).await {
+            match self.outbox.read(reader.space()).await {
                 Ok(count) if count > 0 => reader.filled(count),
                 _ => return,
-            }
-        }
-    }
-
-    async fn receive(&self, space: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| socket.get_ref().read(space)) {
-                Ok(Ok(count)) => {
-                    if count < space.len() {
-                        // There is no more, which need not be asked for.
-                        ready.clear_ready();
-                    }
-                    return Ok(count);
-                }
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
             }
         }
     }
@@ -318,15 +217,6 @@ impl Connection {
         });
         Ok(())
     }
-
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[allow(deprecated, reason = "a socket keeps its one descriptor open, which is all that the unsafe successor asks for")]
-fn heard_of(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 /// Closes the line when the reading ends, however that comes.
@@ -334,11 +224,85 @@ struct Closing<'a>(&'a Connection);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.outbox().closed = true;
+        self.0.outbox.close();
         self.0.closed.cancel();
     }
 }
 
 #[cfg(test)]
-#[path = "connection_tests.rs"]
-mod tests;
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::plugin::{BuildId, calls::CallEnd, frames::push};
+
+    fn open() -> (Arc<Connection>, Ends, UnixStream, mpsc::UnboundedReceiver<Milestone>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (milestones, launch) = mpsc::unbounded_channel();
+        let build = PluginBuild { plugin: "p".to_owned(), build: BuildId([1; 32]) };
+        ours.set_nonblocking(true).unwrap();
+        let (connection, ends) = Connection::open(ours, build, None, milestones).unwrap();
+        (connection, ends, theirs, launch)
+    }
+
+    fn job(payload: &str) -> JobInput<'_> {
+        JobInput {
+            id: 1,
+            task: "",
+            attempt: 1,
+            max_attempts: 1,
+            priority: 0,
+            revision: 0,
+            run_at_us: 0,
+            created_at_us: 0,
+            updated_at_us: 0,
+            payload,
+            queue: None,
+            key: None,
+            last_error: None,
+            flags: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_sends_nonsense_is_condemned() {
+        let mut unknown = Vec::new();
+        push(&mut unknown, 99, 0, |_| ()).unwrap();
+        let mut short = Vec::new();
+        push(&mut short, kind::ENDED, 1, |body| body.push(1)).unwrap();
+        for (bytes, said) in
+            [(unknown, "unknown kind 99"), (short, "makes no sense"), (vec![255; 64], "makes no sense")]
+        {
+            let (connection, _ends, mut theirs, _launch) = open();
+            theirs.write_all(&bytes).unwrap();
+            connection.closed().await;
+            connection.condemned().await;
+            assert!(connection.verdict().unwrap().contains(said), "{:?}", connection.verdict());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_the_end_still_counts() {
+        let (connection, _ends, mut theirs, mut launch) = open();
+        let mut first = connection.start(0, &job("1"), None).unwrap().unwrap();
+        let mut second = connection.start(0, &job("2"), None).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        push(&mut bytes, kind::READY, 0, |_| ()).unwrap();
+        push(&mut bytes, kind::ENDED, first.id, |body| {
+            body.extend_from_slice(&0_u32.to_le_bytes());
+            put_text(body, None);
+            put_text(body, None);
+        })
+        .unwrap();
+        theirs.write_all(&bytes).unwrap();
+        drop(theirs);
+        connection.closed().await;
+        assert!(matches!(launch.recv().await, Some(Milestone::Ready)));
+        assert!(launch.recv().await.is_none(), "the launch hears of the end");
+        assert_eq!(connection.fail_calls("gone"), 1);
+        let done = CallEnd::Reported { status: 0, message: None, detail: None };
+        assert_eq!(first.end_unless(&[]).await, Some(done));
+        assert_eq!(second.end_unless(&[]).await, Some(CallEnd::Crashed("gone".to_owned())));
+        assert!(connection.start(0, &job("3"), None).unwrap().is_none());
+    }
+}

@@ -20,6 +20,7 @@ mod child_main;
 mod child_outbox;
 mod connection;
 mod frames;
+mod host_outbox;
 mod output;
 mod process;
 mod restarts;

@@ -1,0 +1,258 @@
+//! The host's end of the socket to a plugin's process: what is sent together goes out in one piece.
+
+use std::{
+    io::{self, Read, Write},
+    mem,
+    os::unix::net::UnixStream,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::Notify,
+    task::yield_now,
+};
+
+use super::frames::{TooLong, push};
+
+#[derive(Debug)]
+pub(super) struct HostOutbox {
+    state: Mutex<Unwritten>,
+    /// Something wants to be written.
+    filled: Notify,
+    /// Heard of only when there is something to read: else each piece that the process takes would wake this one.
+    socket: AsyncFd<UnixStream>,
+}
+
+#[derive(Debug, Default)]
+struct Unwritten {
+    bytes: Vec<u8>,
+    /// Somebody is about to write it.
+    claimed: bool,
+    /// Nobody would read it.
+    closed: bool,
+}
+
+impl HostOutbox {
+    /// The socket must not block.
+    pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
+        let socket = heard_of(socket, Interest::READABLE)?;
+        Ok(Self { state: Mutex::default(), filled: Notify::new(), socket })
+    }
+
+    /// Sends a frame, unless the line is closed. With `alone`, nothing else is to be expected that could go with it.
+    pub(super) fn send(
+        &self,
+        kind: u8,
+        call: u64,
+        alone: bool,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), TooLong> {
+        let mut unwritten = self.lock();
+        if unwritten.closed {
+            return Ok(());
+        }
+        push(&mut unwritten.bytes, kind, call, body)?;
+        if unwritten.claimed {
+            return Ok(());
+        }
+        if alone && let Ok(count) = self.socket.get_ref().write(&unwritten.bytes) {
+            unwritten.bytes.drain(..count);
+        }
+        if !unwritten.bytes.is_empty() {
+            unwritten.claimed = true;
+            drop(unwritten);
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Writes all that has gathered in one piece, until the socket is closed.
+    pub(super) async fn write(&self) {
+        let mut batch = Vec::new();
+        loop {
+            self.filled.notified().await;
+            // Whoever is to run now may have something to send as well.
+            yield_now().await;
+            while self.take(&mut batch) {
+                if self.write_all(&batch).await.is_err() {
+                    // The reader notices as well, and its end is what counts.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads what there is, but at least a byte; nothing means the end.
+    pub(super) async fn read(&self, space: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| socket.get_ref().read(space)) {
+                Ok(Ok(count)) => {
+                    if count < space.len() {
+                        // There is no more, which need not be asked for.
+                        ready.clear_ready();
+                    }
+                    return Ok(count);
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Swaps what has gathered for what is written; `false` if there is nothing, and then the next to send has to say so.
+    fn take(&self, batch: &mut Vec<u8>) -> bool {
+        batch.clear();
+        batch.shrink_to(1 << 20);
+        let mut unwritten = self.lock();
+        mem::swap(&mut unwritten.bytes, batch);
+        unwritten.claimed = !batch.is_empty();
+        unwritten.claimed
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.socket.get_ref().write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.writable().await?,
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        let socket = heard_of(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
+        socket.writable().await?.retain_ready();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unwritten> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[allow(deprecated, reason = "a socket keeps its one descriptor open, which is all that the unsafe successor asks for")]
+fn heard_of(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{task::JoinHandle, time::timeout};
+
+    use super::*;
+    use crate::plugin::frames::{FrameReader, kind, put_text};
+
+    fn open() -> (Arc<HostOutbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for socket in [&ours, &theirs] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        (Arc::new(HostOutbox::new(ours).unwrap()), theirs)
+    }
+
+    fn writing(outbox: &Arc<HostOutbox>) -> JoinHandle<()> {
+        let outbox = Arc::clone(outbox);
+        tokio::spawn(async move { outbox.write().await })
+    }
+
+    fn frames(bytes: &[u8]) -> Vec<u64> {
+        let mut reader = FrameReader::new();
+        reader.space()[..bytes.len()].copy_from_slice(bytes);
+        reader.filled(bytes.len());
+        let mut calls = Vec::new();
+        while let Some(frame) = reader.next().unwrap() {
+            calls.push(frame.call);
+        }
+        calls
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_alone_is_written_at_once_and_what_is_sent_together_in_one_piece() {
+        let (outbox, mut theirs) = open();
+        outbox.send(kind::RUN, 1, true, |_| ()).unwrap();
+        let mut bytes = [0; 1 << 10];
+        let count = theirs.read(&mut bytes).unwrap();
+        assert_eq!(frames(&bytes[..count]), [1], "nobody else has run");
+
+        let writing = writing(&outbox);
+        let sending: Vec<_> = (2..30)
+            .map(|call| {
+                let outbox = Arc::clone(&outbox);
+                tokio::spawn(async move { outbox.send(kind::RUN, call, false, |_| ()).unwrap() })
+            })
+            .collect();
+        for sent in sending {
+            sent.await.unwrap();
+        }
+        let count = loop {
+            match theirs.read(&mut bytes) {
+                Ok(count) => break count,
+                Err(_) => yield_now().await,
+            }
+        };
+        assert_eq!(frames(&bytes[..count]), (2..30).collect::<Vec<_>>());
+        writing.abort();
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_has_no_room_for_follows_when_it_has() {
+        let (outbox, mut theirs) = open();
+        let writing = writing(&outbox);
+        let text = "x".repeat(3 << 20);
+        for (call, alone) in [(1, true), (2, true), (3, false)] {
+            outbox.send(kind::RUN, call, alone, |body| put_text(body, Some(&text))).unwrap();
+        }
+        let (mut reader, mut seen) = (FrameReader::new(), Vec::new());
+        timeout(Duration::from_secs(30), async {
+            while seen.len() < 3 {
+                match theirs.read(reader.space()) {
+                    Ok(count) => reader.filled(count),
+                    Err(_) => yield_now().await,
+                }
+                while let Some(mut frame) = reader.next().unwrap() {
+                    assert_eq!(frame.body.text().unwrap().map(str::len), Some(text.len()));
+                    seen.push(frame.call);
+                }
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(seen, [1, 2, 3]);
+        writing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_closed_keeps_nothing() {
+        let (outbox, mut theirs) = open();
+        outbox.close();
+        outbox.send(kind::RUN, 1, true, |_| ()).unwrap();
+        assert!(theirs.read(&mut [0; 8]).is_err());
+        assert!(outbox.lock().bytes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn all_that_was_written_before_the_end_is_read_and_then_the_end() {
+        let (outbox, mut theirs) = open();
+        let mut space = [0; 1 << 10];
+        theirs.write_all(b"one").unwrap();
+        assert_eq!(outbox.read(&mut space).await.unwrap(), 3);
+        theirs.write_all(b"two").unwrap();
+        drop(theirs);
+        assert_eq!(outbox.read(&mut space).await.unwrap(), 3);
+        assert_eq!(timeout(Duration::from_secs(30), outbox.read(&mut space)).await.unwrap().unwrap(), 0);
+    }
+}
