@@ -10,7 +10,7 @@ use taskbay::{
     tasks::{LiveTaskMap, Task},
     work::{Mode, Pool, Stop},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 
 use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
 
@@ -58,8 +58,7 @@ async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
         ..WorkerSettings::default()
     };
     let pool = Pool::new(settings, Mode::Continuous, database.database(), tasks, events, stop.clone());
-    let (_nobody, notifications) = mpsc::channel(1);
-    let running = tokio::spawn(pool.run(notifications));
+    let running = tokio::spawn(pool.run());
     let returned = async {
         loop {
             match heard.recv().await.expect("the pool runs") {

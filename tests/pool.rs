@@ -13,15 +13,10 @@ use taskbay::{
     config::WorkerSettings,
     events::{Event, Events},
     plugin::{AddJob, BuildId, Generation, HostServices, Image, PluginSettings},
-    queue::Notification,
     tasks::{LiveTaskMap, Task},
     work::{Mode, Pool, Stop},
 };
-use tokio::{
-    sync::{broadcast, mpsc},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
 use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
 
@@ -49,7 +44,7 @@ struct Bench {
     heard: broadcast::Receiver<Event>,
     stop: Stop,
     running: JoinHandle<()>,
-    notify: mpsc::Sender<Notification>,
+    pool: Arc<Pool>,
     // Held, so that the plugin lives.
     _tasks: Arc<LiveTaskMap>,
 }
@@ -63,9 +58,8 @@ impl Bench {
         tasks.publish(BTreeMap::from_iter(map));
         let (heard, stop) = (events.subscribe(), Stop::default());
         let pool = Pool::new(settings, mode, database.database(), Arc::clone(&tasks), events, stop.clone());
-        let (notify, notifications) = mpsc::channel(1);
-        let running = tokio::spawn(pool.run(notifications));
-        Self { heard, stop, running, notify, _tasks: tasks }
+        let running = tokio::spawn(Arc::clone(&pool).run());
+        Self { heard, stop, running, pool, _tasks: tasks }
     }
 
     /// Works what can be worked at this moment.

@@ -13,15 +13,13 @@ use crate::{
     events::{Event, Events},
     migrate::{self, MigrateError, Revision},
     plugin::{BuiltInTask, Generation, HostServices},
-    queue::{self, Database, QueueError},
+    queue::{self, Database, Notification, QueueError},
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
     tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
     work::{JobAdder, PluginJobs, Pool},
 };
 
-/// How many notifications may wait for the pool; each only says "look again".
-const NOTIFICATIONS: usize = 64;
 /// How long plugins may take to end when the host does.
 const RETIRE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -179,19 +177,22 @@ impl Host {
         let background = CancellationToken::new();
         // If this future is dropped, nothing stays behind.
         let _ended = background.clone().drop_guard();
-        let (notify, notifications) = mpsc::channel(NOTIFICATIONS);
+        let (to_watch, heard) = mpsc::unbounded_channel();
+        let hear = {
+            let pool = Arc::clone(&pool);
+            move |notification| {
+                pool.hear(notification);
+                if !matches!(notification, Notification::JobsAdded(_)) {
+                    // Without anybody who watches the revision, nobody has to know.
+                    let _ = to_watch.send(notification);
+                }
+            }
+        };
         let listener = self
             .listen
-            .then(|| tokio::spawn(queue::listen(database.clone(), notify, events.clone(), background.clone())));
-        let (to_pool, heard_by_pool) = mpsc::channel(NOTIFICATIONS);
-        let watch = RevisionWatch {
-            database,
-            heard: notifications,
-            pool: to_pool,
-            events: events.clone(),
-            stop: control.stop.clone(),
-            known: self.revision,
-        };
+            .then(|| tokio::spawn(queue::listen(database.clone(), hear, events.clone(), background.clone())));
+        let watch =
+            RevisionWatch { database, heard, events: events.clone(), stop: control.stop.clone(), known: self.revision };
         let revision_watch = tokio::spawn({
             let background = background.clone();
             async move { background.run_until_cancelled(watch.run()).await }
@@ -211,7 +212,7 @@ impl Host {
         });
         let watching = self.folder.map(|folder| tokio::spawn(folder.run(background.clone(), control.rescan)));
 
-        pool.run(heard_by_pool).await;
+        pool.run().await;
 
         background.cancel();
         if let Some(cron) = cron {

@@ -14,12 +14,11 @@ use crate::{
 /// How often to look unasked, for changes that no notification told of.
 const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Between the listener and the pool: passes on what is heard and looks at the revision where that may have changed.
+/// Looks at the revision where what was heard says that it may have changed.
 #[derive(Debug)]
 pub(crate) struct RevisionWatch {
     pub(crate) database: Database,
-    pub(crate) heard: mpsc::Receiver<Notification>,
-    pub(crate) pool: mpsc::Sender<Notification>,
+    pub(crate) heard: mpsc::UnboundedReceiver<Notification>,
     pub(crate) events: Events,
     /// Fired when the host has to end.
     pub(crate) stop: Stop,
@@ -35,16 +34,10 @@ impl RevisionWatch {
         loop {
             let look = tokio::select! {
                 heard = self.heard.recv(), if listening => match heard {
-                    Some(notification) => {
-                        // A pool that is gone needs no nudges.
-                        let _ = self.pool.send(notification).await;
-                        match notification {
-                            Notification::Migrated { number, .. } => number > NEWEST,
-                            // Nobody heard what happened while the connection was away.
-                            Notification::Connected => std::mem::replace(&mut connected_before, true),
-                            Notification::JobsAdded(_) => false,
-                        }
-                    }
+                    Some(Notification::Migrated { number, .. }) => number > NEWEST,
+                    // Nobody heard what happened while the connection was away.
+                    Some(Notification::Connected) => std::mem::replace(&mut connected_before, true),
+                    Some(Notification::JobsAdded(_)) => false,
                     None => {
                         listening = false;
                         false

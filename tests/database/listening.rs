@@ -14,7 +14,7 @@ use crate::harness::postgres::TestDatabase;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-async fn next(notifications: &mut mpsc::Receiver<Notification>) -> Notification {
+async fn next(notifications: &mut mpsc::UnboundedReceiver<Notification>) -> Notification {
     tokio::time::timeout(DEADLINE, notifications.recv())
         .await
         .expect("a notification comes")
@@ -27,11 +27,12 @@ async fn jobs_and_revisions_are_heard_of_also_after_the_connection_was_lost() {
     let database = test.database();
     migrate::prepare(&database).await.unwrap();
     let session = database.session().await.unwrap();
-    let (sender, mut notifications) = mpsc::channel(16);
+    let (sender, mut notifications) = mpsc::unbounded_channel();
     let events = Events::default();
     let mut announced = events.subscribe();
     let stop = CancellationToken::new();
-    let listener = tokio::spawn(listen(database.clone(), sender, events, stop.clone()));
+    let hear = move |notification| sender.send(notification).expect("the test listens");
+    let listener = tokio::spawn(listen(database.clone(), hear, events, stop.clone()));
 
     assert_eq!(next(&mut notifications).await, Notification::Connected);
     session.add_jobs(&[NewJob::new("t"), NewJob::new("t")]).await.unwrap();
@@ -81,15 +82,15 @@ async fn jobs_and_revisions_are_heard_of_also_after_the_connection_was_lost() {
 }
 
 #[tokio::test]
-async fn a_listener_without_a_database_goes_on_trying_and_ends_when_nobody_hears_it() {
+async fn a_listener_without_a_database_goes_on_trying_until_it_is_told_to_end() {
     let test = TestDatabase::new().await;
     let mut settings = test.settings("graphile_worker");
     settings.config.dbname("nowhere");
     let database = taskbay::queue::Database::new(settings).unwrap();
-    let (sender, notifications) = mpsc::channel(16);
     let events = Events::default();
     let mut announced = events.subscribe();
-    let listener = tokio::spawn(listen(database, sender, events, CancellationToken::new()));
+    let stop = CancellationToken::new();
+    let listener = tokio::spawn(listen(database, drop, events, stop.clone()));
     for attempt in 1..=3 {
         for expected in ["pool:listen:connecting", "pool:listen:error", "database:trouble"] {
             let event =
@@ -100,6 +101,6 @@ async fn a_listener_without_a_database_goes_on_trying_and_ends_when_nobody_hears
             }
         }
     }
-    drop(notifications);
+    stop.cancel();
     tokio::time::timeout(DEADLINE, listener).await.expect("it ends").unwrap();
 }

@@ -35,10 +35,10 @@ async fn they_are_found_without_a_poll() {
     let done = |event| matches!(event, Event::JobDone { .. }).then_some(());
     for _ in 0..3 {
         database.add("nothing", json!({})).await;
-        bench.notify.send(Notification::JobsAdded(1)).await.unwrap();
+        bench.pool.hear(Notification::JobsAdded(1));
         bench.event(done).await;
         database.execute(OVERDUE).await;
-        bench.notify.send(Notification::JobsAdded(1)).await.unwrap();
+        bench.pool.hear(Notification::JobsAdded(1));
         bench.event(done).await;
     }
     bench.stop().await;

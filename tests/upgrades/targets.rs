@@ -176,9 +176,10 @@ async fn running_workers_of_node_are_announced_and_hear_of_it() {
 #[tokio::test]
 async fn each_revision_is_announced_in_its_order() {
     let database = database_of("0.16.6").await;
-    let (sender, mut notifications) = mpsc::channel(16);
+    let (sender, mut notifications) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
-    let listener = tokio::spawn(listen(database.database(), sender, Events::default(), stop.clone()));
+    let hear = move |notification| sender.send(notification).expect("the test listens");
+    let listener = tokio::spawn(listen(database.database(), hear, Events::default(), stop.clone()));
     let mut next =
         async || tokio::time::timeout(DEADLINE, notifications.recv()).await.expect("a notification").unwrap();
     assert_eq!(next().await, Notification::Connected);

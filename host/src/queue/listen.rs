@@ -3,7 +3,6 @@
 use std::{future::poll_fn, pin::pin, time::Duration};
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, types::Type};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -37,43 +36,34 @@ pub enum Notification {
     },
 }
 
-/// Sends what the database tells of, until `stop` fires or nobody receives any more. While the database is away it tries
-/// again for ever, and announces it.
+/// Calls `hear` with what the database tells of, until `stop` fires; `hear` must not block, because nothing else is heard
+/// meanwhile. While the database is away it tries again for ever, and announces it.
 pub async fn listen(
     database: Database,
-    notifications: mpsc::Sender<Notification>,
+    hear: impl FnMut(Notification) + Send,
     events: Events,
     stop: CancellationToken,
 ) {
-    let mut listener = Listener { database, notifications, events, failures: 0 };
+    let mut listener = Listener { database, hear, events, failures: 0 };
     // Nothing is lost by leaving at any point: the connection ends with the future that holds it.
     let _ = stop.run_until_cancelled(listener.keep_listening()).await;
     listener.events.emit(Event::ListenReleased);
 }
 
-struct Listener {
+struct Listener<H> {
     database: Database,
-    notifications: mpsc::Sender<Notification>,
+    hear: H,
     events: Events,
     /// Since the last time that it went through.
     failures: i32,
 }
 
-/// Nobody receives any more.
-struct Unheard;
-
-impl From<mpsc::error::SendError<Notification>> for Unheard {
-    fn from(_: mpsc::error::SendError<Notification>) -> Self {
-        Self
-    }
-}
-
-impl Listener {
-    async fn keep_listening(&mut self) -> Result<(), Unheard> {
+impl<H: FnMut(Notification) + Send> Listener<H> {
+    async fn keep_listening(&mut self) {
         loop {
             let attempts = self.failures.unsigned_abs().saturating_add(1);
             self.events.emit(Event::ListenConnecting { attempts });
-            let error = self.listen_once().await?;
+            let error = self.listen_once().await;
             self.failures = self.failures.saturating_add(1);
             let attempts = self.failures.unsigned_abs();
             self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
@@ -81,17 +71,14 @@ impl Listener {
             let repeated = self.failures > 1;
             self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
             tokio::time::sleep(retry_in).await;
-            if self.notifications.is_closed() {
-                return Err(Unheard);
-            }
         }
     }
 
     /// Listens until the connection fails, and says why it did.
-    async fn listen_once(&mut self) -> Result<QueueError, Unheard> {
+    async fn listen_once(&mut self) -> QueueError {
         let (client, mut connection) = match self.database.connect().await {
             Ok(both) => both,
-            Err(error) => return Ok(error),
+            Err(error) => return error,
         };
         let mut subscribed = pin!(
             client.batch_execute("listen \"jobs:insert\"; listen \"worker:migrate\"; listen \"taskbay:listening\"")
@@ -101,11 +88,11 @@ impl Listener {
             tokio::select! {
                 done = &mut subscribed => match done {
                     Ok(()) => break,
-                    Err(error) => return Ok(QueueError::statement(WHAT, &error)),
+                    Err(error) => return QueueError::statement(WHAT, &error),
                 },
                 next = next_message(&mut connection) => match next {
-                    Ok(message) => self.pass_on(message).await?,
-                    Err(error) => return Ok(error),
+                    Ok(message) => self.pass_on(&message),
+                    Err(error) => return error,
                 },
             }
         }
@@ -114,7 +101,7 @@ impl Listener {
             self.failures = 0;
         }
         self.events.emit(Event::Listening);
-        self.notifications.send(Notification::Connected).await?;
+        (self.hear)(Notification::Connected);
         let word = rand::random::<u64>().to_string();
         let mut silence = pin!(say_and_wait(self.database.clone(), word.clone()));
         let mut waiting = true;
@@ -124,8 +111,8 @@ impl Listener {
                     Ok(AsyncMessage::Notification(heard)) if heard.channel() == CHECK => {
                         waiting = waiting && heard.payload() != word;
                     }
-                    Ok(message) => self.pass_on(message).await?,
-                    Err(error) => return Ok(error),
+                    Ok(message) => self.pass_on(&message),
+                    Err(error) => return error,
                 },
                 said = &mut silence, if waiting => {
                     waiting = false;
@@ -137,15 +124,14 @@ impl Listener {
         }
     }
 
-    async fn pass_on(&self, message: AsyncMessage) -> Result<(), Unheard> {
-        let AsyncMessage::Notification(notification) = message else { return Ok(()) };
+    fn pass_on(&mut self, message: &AsyncMessage) {
+        let AsyncMessage::Notification(notification) = message else { return };
         self.events.emit_if_heard(Level::TRACE, || Event::Notified {
             channel: notification.channel().to_owned(),
             payload: notification.payload().to_owned(),
         });
-        match read(notification.channel(), notification.payload()) {
-            Some(told) => Ok(self.notifications.send(told).await?),
-            None => Ok(()),
+        if let Some(told) = read(notification.channel(), notification.payload()) {
+            (self.hear)(told);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rand::Rng;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -181,23 +181,13 @@ impl Pool {
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that it claimed
     /// has been completed, failed or given back in the database.
-    pub async fn run(self: Arc<Self>, mut notifications: mpsc::Receiver<Notification>) {
+    pub async fn run(self: Arc<Self>) {
         let settled = CancellationToken::new();
         let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
         self.events.emit(Event::WorkerReady { owner: self.owner.clone(), concurrency: self.settings.concurrency });
         let lines = [Place::Front, Place::Second]
             .map(|place| AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&self), place).run())));
-        let listening = async {
-            while let Some(notification) = notifications.recv().await {
-                self.heard(&notification);
-            }
-            std::future::pending().await
-        };
-        // Dropping `listening` loses nothing but nudges that nobody needs any more.
-        tokio::select! {
-            () = self.closing.cancelled() => {}
-            () = listening => {}
-        }
+        self.closing.cancelled().await;
 
         self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped { worker: self.id() });
         self.held.close();
@@ -289,11 +279,12 @@ impl Pool {
         self.events.emit(Event::PoolReleased { pool: self.id() });
     }
 
-    fn heard(&self, notification: &Notification) {
+    /// Takes note of what the database told of.
+    pub fn hear(&self, notification: Notification) {
         match notification {
-            Notification::JobsAdded(count) if *count == 0 => {}
+            Notification::JobsAdded(0) => {}
             Notification::JobsAdded(count) => {
-                self.refetch.heard(*count);
+                self.refetch.heard(count);
                 self.nudge();
             }
             // Jobs may have been added while nobody listened.
