@@ -30,7 +30,7 @@ fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
     let file = || Taskbay::command("config").settings("# first line\n[worker]\nconcurrency = 3");
     let variable = || file().env("TASKBAY_CONCURRENCY", "4");
     for (call, value, source, place) in [
-        (Taskbay::command("config"), 10, "default", Value::Null),
+        (Taskbay::command("config"), 50, "default", Value::Null),
         (file(), 3, "file", "taskbay.toml".into()),
         (variable(), 4, "variable", "TASKBAY_CONCURRENCY".into()),
         (variable().args(["-j", "5"]), 5, "flag", "--jobs".into()),

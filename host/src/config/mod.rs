@@ -121,7 +121,7 @@ pub struct WorkerSettings {
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
-            concurrency: 10,
+            concurrency: 50,
             poll_interval: Duration::from_secs(2),
             abort_timeout: Duration::from_secs(5),
             forbidden_flags: ForbiddenFlags::default(),

@@ -128,7 +128,7 @@ impl Options {
         Self { program: Some(program.into()), ..self }
     }
 
-    /// How many jobs run at once, 10 without.
+    /// How many jobs run at once, 50 without.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.worker.concurrency = jobs;
         self
