@@ -209,6 +209,15 @@ fn settings_that_contradict_each_other_are_both_named() {
         ),
         "{said}"
     );
+    for (alone, other) in [
+        ("local_queue_ttl = \"1s\"", "local_queue_size"),
+        ("refetch_delay = \"1s\"", "local_queue_size"),
+        ("local_queue_size = 5\nrefetch_threshold = 1", "refetch_delay"),
+        ("refetch_max_abort_threshold = 1", "refetch_delay"),
+    ] {
+        let said = stderr(&call().settings(&format!("[worker]\n{alone}")).output());
+        assert!(said.contains(&format!("says nothing without worker.{other}: set that")), "{said}");
+    }
     let said = stderr(&call().args(["-m", "1"]).output());
     assert!(said.contains("database.max_pool_size = 1 (--max-pool-size) is too small"), "{said}");
     let said =

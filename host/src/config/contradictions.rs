@@ -27,17 +27,12 @@ pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
     )?;
     let folder = &settings.folder;
     in_order(layer, settings, "tasks.settle", folder.settle, "tasks.settle_cap", folder.settle_cap)?;
-    if layer.local_queue_size.is_none() {
-        for (said, key) in
-            [(layer.local_queue_ttl.is_some(), "local_queue_ttl"), (layer.refetch_delay.is_some(), "refetch_delay")]
-        {
-            if said {
-                return Err(Contradiction(format!(
-                    "worker.{key} says nothing without worker.local_queue_size: set that, or leave {key} out"
-                )));
-            }
-        }
-    }
+    let sized = layer.local_queue_size.is_some();
+    let delayed = layer.refetch_delay.is_some();
+    needs("local_queue_ttl", layer.local_queue_ttl.is_some(), "local_queue_size", sized)?;
+    needs("refetch_delay", delayed, "local_queue_size", sized)?;
+    needs("refetch_threshold", layer.refetch_threshold.is_some(), "refetch_delay", delayed)?;
+    needs("refetch_max_abort_threshold", layer.refetch_max_abort_threshold.is_some(), "refetch_delay", delayed)?;
     if settings.database.max_pool_size < SMALLEST_POOL {
         return Err(Contradiction(format!(
             "{} is too small to work jobs with: they need {SMALLEST_POOL} connections, two to claim jobs and store what \
@@ -47,6 +42,14 @@ pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
         )));
     }
     Ok(())
+}
+
+/// Refuses a setting of the worker that says something only beside another one.
+fn needs(key: &str, said: bool, other: &str, other_said: bool) -> Result<(), Contradiction> {
+    if !said || other_said {
+        return Ok(());
+    }
+    Err(Contradiction(format!("worker.{key} says nothing without worker.{other}: set that, or leave {key} out")))
 }
 
 fn in_order(

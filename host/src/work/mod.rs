@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A line stores verdicts and claims the next jobs on the same trip to the database. There are two; the second one helps
-//! when there is much to do. [`Speed`](speed) tells how much to claim and which tasks are short enough for the express lane.
+//! when there is much to do. `Speed` tells how much to claim and which tasks are short enough for the express lane.
 
 mod backoff;
 mod conditions;
