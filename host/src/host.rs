@@ -1,10 +1,10 @@
 //! The wiring: starts the stages, stops them in reverse, takes the stop signal as an argument.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{panic::resume_unwind, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use crate::work::{Mode, Stop};
 use crate::{
@@ -110,20 +110,17 @@ impl Host {
     /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
         let Plan { database, events, control, mode, .. } = plan;
-        let revision = match mode {
-            // Dropping it half-way leaves nothing behind: an installation is one transaction.
-            Mode::Continuous => tokio::select! {
-                () = control.stop.graceful.cancelled() => return Ok(None),
-                prepared = prepare_when_there(&database, &events) => prepared?,
-            },
-            // Who asks for one round wants to hear that it cannot be.
-            Mode::Once => migrate::prepare(&database).await?,
-        };
-        events.emit(Event::SchemaReady {
-            number: revision.number,
-            installed: revision.installed,
-            warning: revision.warning(),
-        });
+        // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
+        let prepared = AbortOnDropHandle::new(tokio::spawn({
+            let (database, events) = (database.clone(), events.clone());
+            async move {
+                match mode {
+                    Mode::Continuous => prepare_when_there(&database, &events).await,
+                    // Who asks for one round wants to hear that it cannot be.
+                    Mode::Once => migrate::prepare(&database).await,
+                }
+            }
+        }));
 
         let built_in = match plan.tasks {
             tasks if tasks.is_empty() => None,
@@ -165,6 +162,24 @@ impl Host {
                 events.emit(Event::NoTasks { folder: path });
             }
         }
+        let prepared = tokio::select! {
+            () = control.stop.graceful.cancelled() => None,
+            prepared = prepared => Some(prepared.unwrap_or_else(|error| resume_unwind(error.into_panic()))),
+        };
+        let revision = match prepared {
+            Some(Ok(revision)) => revision,
+            ended => {
+                if let Some(folder) = folder {
+                    folder.stop(RETIRE_WITHIN).await;
+                }
+                return ended.transpose().map(|_| None).map_err(HostError::from);
+            }
+        };
+        events.emit(Event::SchemaReady {
+            number: revision.number,
+            installed: revision.installed,
+            warning: revision.warning(),
+        });
         let listen = mode == Mode::Continuous && plan.worker.listen;
         let stop = control.stop.clone();
         let pool = Pool::new(plan.worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
@@ -174,9 +189,9 @@ impl Host {
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
     pub(crate) async fn work(self) -> Result<(), HostError> {
         let Self { pool, database, events, control, .. } = self;
-        let background = CancellationToken::new();
+        let (background, listening) = (CancellationToken::new(), CancellationToken::new());
         // If this future is dropped, nothing stays behind.
-        let _ended = background.clone().drop_guard();
+        let _ended = (background.clone().drop_guard(), listening.clone().drop_guard());
         let (to_watch, heard) = mpsc::unbounded_channel();
         let hear = {
             let pool = Arc::clone(&pool);
@@ -188,9 +203,8 @@ impl Host {
                 }
             }
         };
-        let listener = self
-            .listen
-            .then(|| tokio::spawn(queue::listen(database.clone(), hear, events.clone(), background.clone())));
+        let listener =
+            self.listen.then(|| tokio::spawn(queue::listen(database.clone(), hear, events.clone(), listening.clone())));
         let watch =
             RevisionWatch { database, heard, events: events.clone(), stop: control.stop.clone(), known: self.revision };
         let revision_watch = tokio::spawn({
@@ -215,12 +229,7 @@ impl Host {
         pool.run().await;
 
         background.cancel();
-        if let Some(cron) = cron {
-            let _ = cron.await;
-        }
-        if let Some(listener) = listener {
-            let _ = listener.await;
-        }
+        // The plugins first: they take the longest.
         if let Some(watching) = watching
             && let Ok(folder) = watching.await
         {
@@ -230,6 +239,13 @@ impl Host {
             && tokio::time::timeout(RETIRE_WITHIN, built_in.retire()).await.is_err()
         {
             built_in.kill().await;
+        }
+        if let Some(cron) = cron {
+            let _ = cron.await;
+        }
+        listening.cancel();
+        if let Some(listener) = listener {
+            let _ = listener.await;
         }
         events.emit(Event::Stopped);
         match revision_watch.await {

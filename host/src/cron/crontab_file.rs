@@ -1,7 +1,7 @@
 //! The crontab: read at the start, and again whenever it changes, goes or comes.
 //!
-//! Events of its folder are hints; what is in the file is the truth. A version that cannot be used costs nothing: the one
-//! before it stays in force.
+//! It is asked for its status every second, which costs less than a watcher and sees more: where links lead, and what changes on
+//! a file server. A version that cannot be used costs nothing: the one before it stays in force.
 
 use std::{
     fs, io,
@@ -11,13 +11,9 @@ use std::{
     time::Duration,
 };
 
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind},
-};
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    sync::watch,
+    time::{Instant, sleep},
 };
 
 use super::CronError;
@@ -26,14 +22,14 @@ use crate::{
     events::{Event, Events},
 };
 
-/// The file is looked at this often, whatever the events say: they do not tell of everything, such as what a link leads to.
-const LOOK: Duration = Duration::from_secs(10);
-/// The same while its folder cannot be watched.
-const BLIND_LOOK: Duration = Duration::from_secs(1);
-/// How long no event may come before the file is read: it may be about to be written in several steps.
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it must have stayed as it is before it is read: it may be about to be written in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The longest that events may put that off.
+/// The longest that changes may put that off.
 const SETTLE_CAP: Duration = Duration::from_secs(2);
+/// Whatever its status says, it is read again after so long.
+const REREAD: Duration = Duration::from_secs(10);
 /// What is larger is taken for something else.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -44,10 +40,12 @@ pub(super) struct CrontabFile {
     events: Events,
     items: Vec<Arc<CronItem>>,
     seen: Seen,
-    /// `None` while the folder cannot be watched; with it, which folder that is.
-    watcher: Option<(RecommendedWatcher, (u64, u64))>,
-    hints: Arc<Notify>,
+    /// Its status before it was last read.
+    status: Status,
 }
+
+/// What differs when the file is another one or was written to; `None`: there is none.
+type Status = Option<(u64, u64, u64, i64, i64)>;
 
 /// What was found at the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +58,11 @@ enum Seen {
 impl CrontabFile {
     /// Looks at the file for the first time. An empty path stands for no file.
     pub(super) fn open(path: PathBuf, tolerate_broken: bool, events: Events) -> Result<Self, CronError> {
-        let hints = Arc::new(Notify::new());
-        let mut file = Self { path, events, items: Vec::new(), seen: Seen::Missing, watcher: None, hints };
+        let status = status(&path);
+        let mut file = Self { path, events, items: Vec::new(), seen: Seen::Missing, status };
         if file.path.as_os_str().is_empty() {
             return Ok(file);
         }
-        // Before the look, so that no change falls between the two.
-        file.watch();
         match look(&file.path) {
             Seen::Missing => file.events.emit(Event::CrontabMissing { file: file.path.clone() }),
             seen => match parse(&seen) {
@@ -87,26 +83,32 @@ impl CrontabFile {
         if self.path.as_os_str().is_empty() {
             std::future::pending().await
         }
+        let mut read_at = Instant::now();
         loop {
-            self.watch();
-            let patience = if self.watcher.is_some() { LOOK } else { BLIND_LOOK };
-            if timeout(patience, self.hints.notified()).await.is_ok() {
-                self.settle().await;
+            sleep(LOOK).await;
+            let mut now = self.ask(status).await.flatten();
+            if now != self.status {
+                now = self.settled(now).await;
+            } else if read_at.elapsed() < REREAD {
+                continue;
             }
-            let path = self.path.clone();
-            // The file may be on a server that does not answer. A look that panics would have seen nothing.
-            let Ok(seen) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
+            let Some(seen) = self.ask(look).await else { continue };
+            (self.status, read_at) = (now, Instant::now());
             if seen != self.seen && self.take(seen).is_ok() {
                 items.send_replace(self.items.clone());
             }
         }
     }
 
-    async fn settle(&self) {
+    /// Waits until the status stays what it is, though not for ever, and gives it.
+    async fn settled(&self, mut now: Status) -> Status {
         let cap = Instant::now() + SETTLE_CAP;
-        while timeout_at(cap.min(Instant::now() + SETTLE), self.hints.notified()).await.is_ok() {
-            // Leaves the processor to others however fast the hints come.
-            sleep(Duration::from_millis(1)).await;
+        loop {
+            sleep(SETTLE).await;
+            let before = std::mem::replace(&mut now, self.ask(status).await.flatten());
+            if now == before || Instant::now() >= cap {
+                return now;
+            }
         }
     }
 
@@ -128,29 +130,16 @@ impl CrontabFile {
         Ok(())
     }
 
-    /// Watches the folder that the file is in, unless that is being done. The file itself may be replaced or not be there.
-    fn watch(&mut self) {
-        let Ok(file) = std::path::absolute(&self.path) else { return };
-        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let inode = fs::metadata(&folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        if self.watcher.as_ref().map(|(_, watched)| *watched) == inode {
-            return;
-        }
-        self.watcher = None;
-        let hints = Arc::clone(&self.hints);
-        let hear = move |event: notify::Result<notify::Event>| {
-            if may_concern(&file, &event) {
-                hints.notify_one();
-            }
-        };
-        // Without a watcher the file is looked at often instead, which costs next to nothing.
-        if let Some(inode) = inode
-            && let Ok(mut watcher) = notify::recommended_watcher(hear)
-            && watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok()
-        {
-            self.watcher = Some((watcher, inode));
-        }
+    /// Off the runtime's threads, because the file may be on a server that does not answer. `None` if the question panics.
+    async fn ask<T: Send + 'static>(&self, question: fn(&Path) -> T) -> Option<T> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || question(&path)).await.ok()
     }
+}
+
+fn status(path: &Path) -> Status {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 /// The items of what was seen, or all that is wrong with it, one line for each.
@@ -188,17 +177,5 @@ fn look(path: &Path) -> Seen {
         Ok(seen) => seen,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Missing,
         Err(error) => Seen::Unusable(format!("it cannot be read: {error}")),
-    }
-}
-
-/// Whether the file may have changed. Where it is a link into a folder that is swapped, only the swap is seen: any coming and
-/// going in the folder counts.
-fn may_concern(file: &Path, event: &notify::Result<notify::Event>) -> bool {
-    let Ok(event) = event else { return true };
-    match event.kind {
-        // Reading it is what this host does itself.
-        EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write) => false,
-        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
-        _ => event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| path == file),
     }
 }

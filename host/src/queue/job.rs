@@ -49,4 +49,26 @@ impl Job {
             flags: row.try_get(14)?,
         })
     }
+
+    /// A job to test with.
+    #[cfg(test)]
+    pub(crate) fn sample(id: i64) -> Self {
+        Self {
+            id,
+            task_id: 1,
+            job_queue_id: None,
+            queue_name: None,
+            payload: "{}".to_owned(),
+            priority: 0,
+            run_at: SystemTime::UNIX_EPOCH,
+            attempts: 1,
+            max_attempts: 25,
+            last_error: None,
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+            key: None,
+            revision: 0,
+            flags: None,
+        }
+    }
 }

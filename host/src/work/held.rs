@@ -178,23 +178,7 @@ mod tests {
     use super::*;
 
     fn held(id: i64, priority: i16) -> HeldJob {
-        let job = Job {
-            id,
-            task_id: 1,
-            job_queue_id: None,
-            queue_name: None,
-            payload: "{}".to_owned(),
-            priority,
-            run_at: SystemTime::UNIX_EPOCH,
-            attempts: 1,
-            max_attempts: 25,
-            last_error: None,
-            created_at: SystemTime::UNIX_EPOCH,
-            updated_at: SystemTime::UNIX_EPOCH,
-            key: None,
-            revision: 0,
-            flags: None,
-        };
+        let job = Job { priority, ..Job::sample(id) };
         HeldJob { job, task: Arc::from("t"), map: 1 }
     }
 

@@ -12,6 +12,7 @@
 //! when there is much to do. `Speed` tells how much to claim and which tasks are short enough for the express lane.
 
 mod backoff;
+mod claims;
 mod conditions;
 mod execution;
 mod express_batch;

@@ -18,6 +18,7 @@ use tokio_util::{
 use tracing::Level;
 
 use super::{
+    claims::Claims,
     execution::run_slot,
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
@@ -96,6 +97,7 @@ pub struct Pool {
     pub(super) turns: AtomicUsize,
     /// How many jobs are being asked for.
     pub(super) asked: AtomicUsize,
+    pub(super) claims: Claims,
 
     pub(super) held: HeldJobs,
     /// When so few wait, a line is woken to claim more.
@@ -148,6 +150,7 @@ impl Pool {
             idle: AtomicBool::new(false),
             turns: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            claims: Claims::default(),
             held: HeldJobs::new(),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),

@@ -1,4 +1,4 @@
-//! How fast jobs end: how many may be claimed ahead, and whose are short enough for the express lane.
+//! How fast jobs end and how large they are: how many may be claimed ahead, and whose are short enough for the express lane.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::verdict::{Verdict, VerdictKind};
+use crate::queue::Job;
 
 /// How much work is claimed ahead, as time.
 pub(super) const AHEAD: Duration = Duration::from_millis(100);
 /// How much work one express transaction takes on.
 const IN_ONE_TRANSACTION: Duration = Duration::from_millis(10);
+/// How many bytes of payload that may take.
+const AHEAD_BYTES: usize = 32 << 20;
 /// A job that takes longer than this speaks against the express lane.
 const SHORT: Duration = Duration::from_millis(10);
 /// A task is short when the balance of its jobs reaches this: each short one counts one for it …
@@ -32,6 +35,8 @@ pub(super) struct Speed {
 struct State {
     /// How long a job takes a slot, in seconds; `None` before the first has ended.
     average: Option<f64>,
+    /// How large payloads are: grows with the largest mean of a claim, and shrinks slowly.
+    bytes: usize,
     /// The task map that the balances hold for: another build may be another matter.
     map: u64,
     balances: HashMap<i32, i32>,
@@ -63,6 +68,16 @@ impl Speed {
         }
     }
 
+    /// Learns from jobs that a claim brought.
+    pub(super) fn weigh(&self, jobs: &[Job]) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mean = jobs.iter().map(|job| job.payload.len()).sum::<usize>() / jobs.len();
+        let mut state = self.state();
+        state.bytes = mean.max(state.bytes - state.bytes / 8);
+    }
+
     /// Learns that jobs had to wait for longer than was thought, because those before them take long.
     pub(super) fn stalled(&self, waited: Duration) {
         let mut state = self.state();
@@ -81,8 +96,12 @@ impl Speed {
     }
 
     fn within(&self, span: Duration, slots: usize) -> usize {
-        match self.state().average {
-            Some(average) if average > 0.0 => (span.as_secs_f64() / average * slots as f64) as usize,
+        let state = self.state();
+        match state.average {
+            Some(average) if average > 0.0 => {
+                let in_time = (span.as_secs_f64() / average * slots as f64) as usize;
+                in_time.min(AHEAD_BYTES / state.bytes.max(1))
+            }
             _ => 0,
         }
     }
@@ -122,6 +141,19 @@ mod tests {
         assert!((9_000..=10_000).contains(&speed.ahead(10)), "{}", speed.ahead(10));
         speed.learn(&verdicts(100, SLOW, 1));
         assert_eq!(speed.ahead(10), 0, "slow jobs are claimed one by one");
+    }
+
+    #[test]
+    fn large_payloads_are_claimed_few_at_a_time() {
+        let speed = Speed::default();
+        speed.learn(&verdicts(200, FAST, 1));
+        let with = |bytes: usize| Job { payload: "x".repeat(bytes), ..Job::sample(1) };
+        speed.weigh(&[with(1 << 20)]);
+        assert_eq!(speed.ahead(50), 32);
+        for _ in 0..200 {
+            speed.weigh(&[with(10)]);
+        }
+        assert!(speed.ahead(50) > 1_000, "they are small again");
     }
 
     #[test]

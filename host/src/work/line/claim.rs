@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::Level;
@@ -13,6 +13,7 @@ use crate::{
     events::Event,
     queue::{Conditions, Job, QueueError, Session},
     work::{
+        claims::Claiming,
         held::HeldJob,
         pool::{Mode, Pool},
         registered::Registered,
@@ -23,6 +24,9 @@ use crate::{
 /// this process, all of that claim's jobs are marked: a job that kills the process uses up its attempts, after so many times
 /// as many deaths as usual at the latest.
 const MARKED_TURN: usize = 16;
+
+/// This soon a pool that ends when nothing is left looks again if the other line may have had something.
+const OTHER_LINE: Duration = Duration::from_millis(5);
 
 impl Pool {
     /// How the next jobs are claimed: by express, unless that is switched off, or most of the jobs that were claimed last
@@ -82,6 +86,7 @@ impl Line {
             .then(|| pool.database.look_again(&registered.ids, conditions))
             .flatten();
         pool.look_again_at(again.map(|rest| Instant::now() + rest));
+        pool.speed.weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
         Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
     }
@@ -126,7 +131,7 @@ impl Line {
     }
 
     /// Hands out what a claim brought.
-    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, idle_before: bool) {
+    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, claiming: &Claiming<'_>) {
         if wanted == 0 {
             return;
         }
@@ -139,8 +144,13 @@ impl Line {
         pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
         if claimed == 0 {
             pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
-            if pool.mode == Mode::Once && idle_before && lane == Lane::Marked {
-                pool.closing.cancel();
+            if pool.mode == Mode::Once && lane == Lane::Marked {
+                if claiming.saw_everything() {
+                    pool.closing.cancel();
+                } else {
+                    // Where jobs are unsettled, it looks again when they are settled. Where not, the other line is claiming.
+                    pool.look_again_at(Some(Instant::now() + OTHER_LINE));
+                }
             }
         }
         if let Some(settings) = pool.settings.refetch() {

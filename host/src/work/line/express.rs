@@ -84,6 +84,7 @@ impl Line {
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
         let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
+        let claiming = pool.claims.begin(&pool.unsettled);
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, stored, claimed) = tokio::join!(
@@ -104,7 +105,7 @@ impl Line {
                 None
             }
             Ok(jobs) => {
-                self.accept(jobs, lane, wanted, false);
+                self.accept(jobs, lane, wanted, &claiming);
                 None
             }
             Err(error) => Some(error),

@@ -24,11 +24,11 @@ use super::{
 use crate::queue::{QueueError, Session};
 
 /// The most jobs that one statement claims or completes.
-const LARGEST_BATCH: usize = 500;
+const LARGEST_BATCH: usize = 1_000;
 /// How many marked ones it claims where the express lane suits.
 const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
-const MOST_AHEAD: usize = 2 * LARGEST_BATCH;
+const MOST_AHEAD: usize = 4 * LARGEST_BATCH;
 /// A marked job that has waited for a slot this long goes back.
 const HELD_LIMIT: Duration = Duration::from_millis(500);
 
@@ -239,7 +239,7 @@ impl Line {
         // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = lane == Lane::Express || matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
         let wanted = if after && !verdicts.is_empty() { 0 } else { wanted };
-        let idle_before = pool.unsettled.load(Ordering::Acquire) == 0;
+        let claiming = pool.claims.begin(&pool.unsettled);
         let results = Results::of(&verdicts);
         let (stored, claimed) =
             tokio::join!(biased; results.store(&session, &pool.owner), self.claim(&session, lane, wanted));
@@ -250,7 +250,7 @@ impl Line {
         }
         let claim_error = match claimed {
             Ok(jobs) => {
-                self.accept(jobs, lane, wanted, idle_before);
+                self.accept(jobs, lane, wanted, &claiming);
                 None
             }
             Err(error) => Some(error),
