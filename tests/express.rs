@@ -161,6 +161,7 @@ async fn a_host_that_is_killed_leaves_its_short_jobs_free() {
     place.ledger.wait_for(WARM_UP + 2_000).await;
     host.signal(Signal::KILL);
     host.ended().await;
+    place.database.wait_until_others_rest().await;
     let jobs = place.database.jobs().await;
     assert!(!jobs.is_empty(), "it was too late to kill it");
     let locked = jobs.iter().filter(|job| job.locked_by.is_some()).count();
@@ -174,7 +175,7 @@ async fn a_host_that_is_killed_leaves_its_short_jobs_free() {
     place.ledger.entries().iter().for_each(|entry| *runs.entry(entry.job).or_default() += 1);
     assert_eq!(runs.len(), WARM_UP + 20_000, "none was lost");
     let twice = runs.values().filter(|runs| **runs > 1).count();
-    assert!(twice <= 1_200, "{twice} ran again: no more than were under way");
+    assert!(twice <= 2_400, "{twice} ran again: no more than were under way");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +199,7 @@ async fn lost_connections_lose_nothing_and_repeat_nothing() {
     place.ledger.entries().iter().for_each(|entry| *runs.entry(entry.job).or_default() += 1);
     // A claim that was cut off may have marked jobs of which nobody heard.
     let locked = place.database.jobs().await.len();
-    assert!(locked <= 10 * 500, "{locked} are locked");
+    assert!(locked <= 10 * 1_000, "{locked} are locked");
     assert_eq!(runs.len() + locked, WARM_UP + 20_000, "none was lost");
     assert!(
         runs.values().all(|runs| *runs == 1),

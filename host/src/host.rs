@@ -146,20 +146,13 @@ impl Host {
             None => None,
         };
         let mut folder = None;
+        let path = plan.folder.as_ref().map(|settings| settings.path.clone());
         if let Some(settings) = plan.folder {
-            let path = settings.path.clone();
             let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
             let rejections = loaded.load_all().await?;
             if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
                 folder.stop(RETIRE_WITHIN).await;
                 return Err(HostError::BrokenFiles(rejections));
-            }
-            if tasks.load().identifiers().len() == 0 {
-                if let Some(folder) = folder.take_if(|_| mode == Mode::Once) {
-                    folder.stop(RETIRE_WITHIN).await;
-                    return Err(HostError::NoTasks(path));
-                }
-                events.emit(Event::NoTasks { folder: path });
             }
         }
         let prepared = tokio::select! {
@@ -172,7 +165,9 @@ impl Host {
                 if let Some(folder) = folder {
                     folder.stop(RETIRE_WITHIN).await;
                 }
-                return ended.transpose().map(|_| None).map_err(HostError::from);
+                ended.transpose()?;
+                events.emit(Event::Stopped);
+                return Ok(None);
             }
         };
         events.emit(Event::SchemaReady {
@@ -180,6 +175,13 @@ impl Host {
             installed: revision.installed,
             warning: revision.warning(),
         });
+        if let Some(path) = path.filter(|_| tasks.load().identifiers().len() == 0) {
+            if let Some(folder) = folder.take_if(|_| mode == Mode::Once) {
+                folder.stop(RETIRE_WITHIN).await;
+                return Err(HostError::NoTasks(path));
+            }
+            events.emit(Event::NoTasks { folder: path });
+        }
         let listen = mode == Mode::Continuous && plan.worker.listen;
         let stop = control.stop.clone();
         let pool = Pool::new(plan.worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);

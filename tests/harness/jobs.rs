@@ -139,4 +139,15 @@ impl TestDatabase {
                    where datname = current_database() and pid <> pg_backend_pid()";
         self.id_of(sql, &[]).await;
     }
+
+    /// Waits until nothing is under way on other connections: what a host that was killed had sent is still carried out.
+    pub async fn wait_until_others_rest(&self) {
+        let sql = "select count(*) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'";
+        let deadline = Instant::now() + DEADLINE;
+        while self.id_of(sql, &[]).await > 0 {
+            assert!(Instant::now() < deadline, "they go on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

@@ -57,7 +57,9 @@ impl Ledger {
     /// All runs so far.
     pub fn entries(&self) -> Vec<Entry> {
         let text = fs::read_to_string(&self.file).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        // A line that is being written at this moment is not there yet.
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
     /// Waits until there are so many runs.
