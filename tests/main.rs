@@ -27,6 +27,8 @@ mod parity;
 mod fleet;
 // Payloads that are arrays, whose items fail one by one.
 mod batch_jobs;
+// Hosts that die, and hosts that only seem to.
+mod liveness;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.

@@ -27,7 +27,7 @@ use taskbay::{
         AddJob, BuildId, BuiltInTask, Cancel, Generation, HostServices, Image, Isolation, JobInput, Outcome,
         PluginSettings, TaskCode, TaskEnd, TaskRun, TaskSpec,
     },
-    queue::{CompletedJob, Conditions, Job, NewJob, Session, Settlement},
+    queue::{ClaimedJob, Conditions, Job, NewJob, Session, Settlement},
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -111,8 +111,8 @@ impl Queue {
     }
 
     async fn complete(&self, jobs: &[Job]) -> usize {
-        let jobs: Vec<CompletedJob> =
-            jobs.iter().map(|job| CompletedJob { id: job.id, job_queue_id: job.job_queue_id }).collect();
+        let jobs: Vec<ClaimedJob> =
+            jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs(OWNER, &jobs).await.expect("complete").len()
     }
 

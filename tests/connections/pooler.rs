@@ -73,7 +73,7 @@ async fn jobs_are_worked_behind_a_pooler_in_transaction_mode() {
     install_plugin(folder.path(), "misbehaving");
     let pooler = Pooler::start(&database).await;
     let host = Taskbay::run(&pooler.url(&database), folder.path())
-        .args(["--no-prepared-statements", "--no-listen", "--poll-interval", "50ms", "-j", "8"])
+        .args(["--no-prepared-statements", "--no-listen", "--no-liveness", "--poll-interval", "50ms", "-j", "8"])
         .spawn();
     host.event("worker_ready", |_| true).await;
     for n in 0..200 {
@@ -103,6 +103,8 @@ async fn a_host_that_listens_behind_a_pooler_says_that_nothing_arrives_and_polls
     host.event("job_done", |line| line["job"] == id).await;
     let missing = host.event("notifications_missing", |_| true).await;
     assert!(missing["message"].as_str().is_some_and(|text| text.contains("--no-listen")), "{missing}");
+    let unseen = host.event("liveness_unavailable", |_| true).await;
+    assert!(unseen["message"].as_str().is_some_and(|text| text.contains("--no-liveness")), "{unseen}");
     let id = database.add("nothing", json!({})).await;
     host.event("job_done", |line| line["job"] == id).await;
     host.stop().await;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use taskbay::queue::{CompletedJob, Conditions, Database, Job, NewJob, ReturnedJob, Session};
+use taskbay::queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session};
 use tokio::task::JoinSet;
 
 use crate::harness::postgres::TestDatabase;
@@ -55,14 +55,14 @@ impl Site {
     }
 
     async fn complete(&self, jobs: &[Job]) {
-        let jobs: Vec<CompletedJob> =
-            jobs.iter().map(|job| CompletedJob { id: job.id, job_queue_id: job.job_queue_id }).collect();
+        let jobs: Vec<ClaimedJob> =
+            jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs("w", &jobs).await.unwrap();
     }
 
     async fn give_back(&self, jobs: &[Job]) {
-        let jobs: Vec<ReturnedJob> =
-            jobs.iter().map(|job| ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }).collect();
+        let jobs: Vec<ClaimedJob> =
+            jobs.iter().map(ClaimedJob::of).collect();
         self.session.return_jobs("w", &jobs).await.unwrap();
     }
 
@@ -285,8 +285,8 @@ async fn several_hosts_run_every_job_once_and_never_two_of_one_queue() {
                         client.execute(FREE_JOB, &[&job.id]).await.unwrap();
                         client.execute(FREE_QUEUE, &[&job.job_queue_id]).await.unwrap();
                     }
-                    let done: Vec<CompletedJob> =
-                        done.iter().map(|job| CompletedJob { id: job.id, job_queue_id: job.job_queue_id }).collect();
+                    let done: Vec<ClaimedJob> =
+                        done.iter().map(ClaimedJob::of).collect();
                     assert_eq!(session.complete_jobs(&owner, &done).await.unwrap().len(), done.len());
                 }
             });

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use taskbay::queue::{CompletedJob, Conditions, Database, Job, Session};
+use taskbay::queue::{ClaimedJob, Conditions, Database, Job, Session};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -95,8 +95,8 @@ impl Claimer {
     }
 
     async fn complete(&self, jobs: &[Job]) {
-        let jobs: Vec<CompletedJob> =
-            jobs.iter().map(|job| CompletedJob { id: job.id, job_queue_id: job.job_queue_id }).collect();
+        let jobs: Vec<ClaimedJob> =
+            jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs("w", &jobs).await.unwrap();
     }
 

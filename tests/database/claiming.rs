@@ -8,7 +8,7 @@ use std::{
 
 use taskbay::{
     migrate,
-    queue::{CompletedJob, Conditions, Database, Job, NewJob, Session},
+    queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session},
 };
 use tokio::task::JoinSet;
 
@@ -34,8 +34,8 @@ fn ids(jobs: &[Job]) -> Vec<i64> {
     jobs.iter().map(|job| job.id).collect()
 }
 
-fn completed(jobs: &[Job]) -> Vec<CompletedJob> {
-    jobs.iter().map(|job| CompletedJob { id: job.id, job_queue_id: job.job_queue_id }).collect()
+fn completed(jobs: &[Job]) -> Vec<ClaimedJob> {
+    jobs.iter().map(ClaimedJob::of).collect()
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskbay::queue::{Conditions, FailedJob, Job, NewJob, Session, Settlement};
+use taskbay::queue::{ClaimedJob, Conditions, FailedJob, Job, NewJob, Session, Settlement};
 use tokio::time::timeout;
 
 use crate::harness::postgres::TestDatabase;
@@ -54,8 +54,9 @@ fn ids(jobs: &[Job]) -> Vec<i64> {
     jobs.iter().map(|job| job.id).collect()
 }
 
-fn failure(id: i64, message: &str, permanent: bool) -> FailedJob {
-    FailedJob { id, job_queue_id: None, message: message.to_owned(), permanent, payload: None }
+fn failure(id: i64, attempt: i16, message: &str, permanent: bool) -> FailedJob {
+    let claim = ClaimedJob { id, attempt, keyed: false, job_queue_id: None };
+    FailedJob { claim, message: message.to_owned(), permanent, payload: None }
 }
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn what_is_done_is_gone_with_the_commit_and_the_rest_is_as_it_was() {
     assert_eq!(bench.lock(4).await.len(), 4);
     let settlement = Settlement {
         done: vec![added[0]],
-        failed: vec![failure(added[1], "no", false)],
+        failed: vec![failure(added[1], 1, "no", false)],
         marked: vec![added[2]],
         in_ascii: false,
     };
@@ -106,7 +107,7 @@ async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, atte
         let id = bench.add(1).await[0];
         let sql = "update graphile_worker._private_jobs set attempts = $1, last_error = 'before' where id = $2";
         client.execute(sql, &[&attempts, &id]).await.unwrap();
-        let failed = FailedJob { payload: payload.map(str::to_owned), ..failure(id, message, permanent) };
+        let failed = FailedJob { payload: payload.map(str::to_owned), ..failure(id, attempts + 1, message, permanent) };
         if express {
             assert_eq!(ids(&bench.lock(1).await), [id]);
             bench.session.settle("me", &Settlement { failed: vec![failed], ..Settlement::default() }).await.unwrap();
@@ -178,7 +179,7 @@ async fn a_job_that_is_rescheduled_meanwhile_keeps_what_became_of_it() {
     let sql = format!("select graphile_worker.reschedule_jobs(array[{id}]::bigint[], priority := 7)");
     let waiting = tokio::spawn(async move { client.batch_execute(&sql).await.unwrap() });
     bench.test.wait_until_blocked().await;
-    let settlement = Settlement { failed: vec![failure(id, "no", false)], ..Settlement::default() };
+    let settlement = Settlement { failed: vec![failure(id, 1, "no", false)], ..Settlement::default() };
     bench.session.settle("me", &settlement).await.unwrap();
     timeout(Duration::from_secs(30), waiting).await.expect("it waits for the commit only").unwrap();
     let row = bench.row(id).await;
@@ -206,7 +207,7 @@ async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again()
     assert_eq!(bench.lock(6).await.len(), 6);
     let settlement = Settlement {
         done: vec![done],
-        failed: vec![failure(failed, "no", false)],
+        failed: vec![failure(failed, 1, "no", false)],
         marked: vec![marked],
         in_ascii: false,
     };

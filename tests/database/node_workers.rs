@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use serde_json::{Value, json};
 use taskbay::{
     migrate,
-    queue::{CompletedJob, Conditions, Database, FailedJob, NewJob},
+    queue::{ClaimedJob, Conditions, Database, FailedJob, NewJob},
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -71,12 +71,11 @@ async fn we_work_jobs_on_a_schema_of_node() {
     let seen: Vec<_> = jobs.iter().map(|job| (job.payload.as_str(), job.queue_name.as_deref(), job.attempts)).collect();
     assert_eq!(seen, [(r#"{"n":1}"#, None, 1), (r#"{"n":2}"#, Some("q"), 1)]);
 
-    let done = [CompletedJob { id: jobs[0].id, job_queue_id: jobs[0].job_queue_id }];
+    let done = [ClaimedJob::of(&jobs[0])];
     assert_eq!(session.complete_jobs("taskbay-test", &done).await.unwrap(), [jobs[0].id]);
     let failed = FailedJob {
         payload: None,
-        id: jobs[1].id,
-        job_queue_id: jobs[1].job_queue_id,
+        claim: ClaimedJob::of(&jobs[1]),
         message: "it broke".to_owned(),
         permanent: false,
     };

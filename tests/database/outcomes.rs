@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use taskbay::{
     migrate,
-    queue::{CompletedJob, Conditions, FailedJob, Job, LONGEST_MESSAGE, NewJob, ReturnedJob, Session},
+    queue::{ClaimedJob, Conditions, FailedJob, Job, LONGEST_MESSAGE, NewJob, Session},
 };
 use tokio_postgres::Client;
 
@@ -47,8 +47,12 @@ impl Bench {
     }
 }
 
+/// All that is stored of jobs and queues.
+const STORED: &str = "select string_agg(job::text || queue::text, ',')
+    from graphile_worker._private_jobs as job, graphile_worker._private_job_queues as queue";
+
 fn failed(job: &Job, message: &str, permanent: bool) -> FailedJob {
-    FailedJob { id: job.id, job_queue_id: job.job_queue_id, message: message.to_owned(), permanent, payload: None }
+    FailedJob { claim: ClaimedJob::of(job), message: message.to_owned(), permanent, payload: None }
 }
 
 #[tokio::test]
@@ -56,7 +60,7 @@ async fn completing_deletes_the_job_and_frees_its_queue() {
     let bench = Bench::new().await;
     let job = bench.claimed("w").await;
     assert_eq!(bench.queue_owner().await, "w");
-    let done = [CompletedJob { id: job.id, job_queue_id: job.job_queue_id }];
+    let done = [ClaimedJob::of(&job)];
     assert_eq!(bench.session.complete_jobs("w", &done).await.unwrap(), [job.id]);
     assert_eq!(bench.text("select count(*) from graphile_worker._private_jobs").await, "0");
     assert_eq!(bench.queue_owner().await, "");
@@ -71,17 +75,52 @@ async fn completing_deletes_the_job_and_frees_its_queue() {
 async fn who_does_not_hold_a_job_changes_nothing() {
     let bench = Bench::new().await;
     let job = bench.claimed("w").await;
-    let stored = "select string_agg(job::text || queue::text, ',')
-        from graphile_worker._private_jobs as job, graphile_worker._private_job_queues as queue";
-    let before = bench.text(stored).await;
+    let before = bench.text(STORED).await;
     for queue in [job.job_queue_id, None] {
-        let done = [CompletedJob { id: job.id, job_queue_id: queue }];
+        let done = [ClaimedJob { job_queue_id: queue, ..ClaimedJob::of(&job) }];
         assert_eq!(bench.session.complete_jobs("stranger", &done).await.unwrap(), Vec::<i64>::new());
-        let back = [ReturnedJob { id: job.id, job_queue_id: queue }];
+        let back = [ClaimedJob { job_queue_id: queue, ..ClaimedJob::of(&job) }];
         assert_eq!(bench.session.return_jobs("stranger", &back).await.unwrap(), Vec::<i64>::new());
     }
     assert_eq!(bench.session.fail_jobs("stranger", &[failed(&job, "no", true)]).await.unwrap(), []);
-    assert_eq!(bench.text(stored).await, before);
+    assert_eq!(bench.text(STORED).await, before);
+}
+
+#[tokio::test]
+async fn a_late_word_about_an_earlier_attempt_changes_nothing() {
+    let bench = Bench::new().await;
+    let earlier = bench.claimed("w").await;
+    bench.session.force_unlock(&["w"]).await.unwrap();
+    let later = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    assert_eq!((later.id, later.attempts), (earlier.id, 2), "the same owner has it again");
+    let before = bench.text(STORED).await;
+    let late = [ClaimedJob::of(&earlier)];
+    assert_eq!(bench.session.complete_jobs("w", &late).await.unwrap(), Vec::<i64>::new());
+    assert_eq!(bench.session.return_jobs("w", &late).await.unwrap(), Vec::<i64>::new());
+    assert_eq!(bench.session.fail_jobs("w", &[failed(&earlier, "no", true)]).await.unwrap(), []);
+    assert_eq!(bench.text(STORED).await, before);
+    assert_eq!(bench.session.complete_jobs("w", &[ClaimedJob::of(&later)]).await.unwrap(), [later.id]);
+}
+
+/// The functions that take a running job's key set its attempts to the most that it may have.
+#[tokio::test]
+async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {
+    let bench = Bench::new().await;
+    for outcome in ["complete", "fail", "return"] {
+        let keyed = NewJob { job_key: Some("k".to_owned()), max_attempts: Some(5), ..NewJob::new("t") };
+        bench.test.database().add_job(&keyed).await.unwrap();
+        let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+        bench.client.batch_execute("select graphile_worker.remove_job('k')").await.unwrap();
+        let changed = match outcome {
+            "complete" => bench.session.complete_jobs("w", &[ClaimedJob::of(&job)]).await.unwrap().len(),
+            "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", false)]).await.unwrap().len(),
+            _ => bench.session.return_jobs("w", &[ClaimedJob::of(&job)]).await.unwrap().len(),
+        };
+        assert_eq!(changed, 1, "{outcome}");
+        let left = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap();
+        assert_eq!(left, [], "{outcome}: it is not tried again");
+        bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -93,14 +132,14 @@ async fn a_queue_that_went_to_another_owner_stays_locked() {
         let changed = match outcome {
             "complete" => bench
                 .session
-                .complete_jobs("w", &[CompletedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .complete_jobs("w", &[ClaimedJob::of(&job)])
                 .await
                 .unwrap()
                 .len(),
             "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap().len(),
             _ => bench
                 .session
-                .return_jobs("w", &[ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }])
+                .return_jobs("w", &[ClaimedJob::of(&job)])
                 .await
                 .unwrap()
                 .len(),
@@ -214,7 +253,7 @@ async fn returned_jobs_keep_their_attempts_and_their_place() {
     let bench = Bench::new().await;
     let job = bench.claimed("w").await;
     let before = bench.text("select run_at from graphile_worker._private_jobs").await;
-    let back = [ReturnedJob { id: job.id, job_queue_id: job.job_queue_id }];
+    let back = [ClaimedJob::of(&job)];
     assert_eq!(bench.session.return_jobs("w", &back).await.unwrap(), [job.id]);
     assert_eq!(bench.text("select run_at from graphile_worker._private_jobs").await, before);
     assert_eq!(bench.queue_owner().await, "");
@@ -232,7 +271,7 @@ async fn a_batch_touches_exactly_its_jobs() {
         .collect();
     bench.session.add_jobs(&jobs).await.unwrap();
     let claimed = bench.session.get_jobs("w", &[bench.task], 10, Conditions::default()).await.unwrap();
-    let pick = |place: usize| CompletedJob { id: claimed[place].id, job_queue_id: claimed[place].job_queue_id };
+    let pick = |place: usize| ClaimedJob::of(&claimed[place]);
     let mut done = bench.session.complete_jobs("w", &[pick(0), pick(3)]).await.unwrap();
     done.sort_unstable();
     assert_eq!(done, [claimed[0].id, claimed[3].id]);

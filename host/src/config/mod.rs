@@ -100,6 +100,8 @@ pub struct WorkerSettings {
     pub forbidden_flags: ForbiddenFlags,
     /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
     pub listen: bool,
+    /// Whether others can see that this host lives, and take over its jobs when it does not any more.
+    pub liveness: bool,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
     /// How jobs are claimed.
@@ -126,6 +128,7 @@ impl Default for WorkerSettings {
             abort_timeout: Duration::from_secs(5),
             forbidden_flags: ForbiddenFlags::default(),
             listen: true,
+            liveness: true,
             clock: Clock::Database,
             claim: Claim::Express,
             local_queue: None,

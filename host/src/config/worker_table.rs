@@ -82,6 +82,17 @@ pub(super) static WORKER: &[HostSetting] = &[
     },
     Setting {
         section: "worker",
+        key: "liveness",
+        kind: Kind::Truth,
+        help: "whether other hosts take over within seconds if this one dies; without, its jobs wait for 4 hours",
+        flags: &[switch("no-liveness", "false", "do not show that this host lives: if it dies, its jobs wait for 4 hours")],
+        variables: &[variable("TASKBAY_LIVENESS")],
+        without: "",
+        field: field!(Truth, liveness),
+        effective: |settings| Some(Value::Truth(settings.worker.liveness)),
+    },
+    Setting {
+        section: "worker",
         key: "clock",
         kind: Kind::Choice(&["database", "process"]),
         help: "whose clock says which jobs are due: the database's, or this machine's",

@@ -189,6 +189,27 @@ pub(super) fn log(event: &Event) {
             );
         }
         Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
+        Event::VerdictOverruled { id } => {
+            warn!(
+                event = "verdict_overruled",
+                job = id,
+                "job {id} was taken away while it ran, by an administrator or because this host was taken for dead; what \
+                 became of it here is not stored"
+            );
+        }
+        Event::LivenessUnavailable => warn!(
+            event = "liveness_unavailable",
+            "locks do not stay with this connection, as behind a pooler in transaction mode: nobody can see whether this host \
+             lives, and if it dies, its jobs wait for 4 hours. Use --no-liveness to say that this is meant, or connect without \
+             the pooler"
+        ),
+        Event::TakenOver { owners, jobs, queues } => {
+            let owners = owners.join(", ");
+            warn!(
+                event = "taken_over",
+                owners, jobs, queues, "released {jobs} jobs and {queues} queues of hosts that have died: {owners}"
+            );
+        }
         Event::LocksRenewed { jobs } => {
             debug!(event = "locks_renewed", jobs, "renewed the locks of {jobs} jobs that run long");
         }

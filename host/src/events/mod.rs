@@ -269,6 +269,18 @@ pub enum Event {
         what: &'static str,
     },
 
+    /// A job that has ended was not this pool's any more: its lock had been lifted, and what became of it here is not stored.
+    VerdictOverruled {
+        id: i64,
+    },
+    /// Nobody can see whether this host lives, because its connection does not keep locks.
+    LivenessUnavailable,
+    /// These hosts have died, and what they had is free.
+    TakenOver {
+        owners: Vec<String>,
+        jobs: i64,
+        queues: i64,
+    },
     /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
     LocksRenewed {
         jobs: u64,

@@ -158,6 +158,14 @@ impl Options {
         self
     }
 
+    /// Whether other hosts can see that this one lives, and run its jobs within seconds if it dies, as without this; else the
+    /// jobs wait for 4 hours. Takes one more connection, and does not work through a pooler that gives each transaction another
+    /// one.
+    pub fn liveness(mut self, liveness: bool) -> Self {
+        self.worker.liveness = liveness;
+        self
+    }
+
     /// Whose clock says which jobs are due, and when jobs are that are added without a time: the database's without.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.worker.clock = clock;

@@ -1,35 +1,26 @@
 //! Completes jobs: deletes them, and frees their queues.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::{QueueError, Session};
+use super::{ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "complete jobs";
 
-/// A job that has been done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompletedJob {
-    pub id: i64,
-    pub job_queue_id: Option<i32>,
-}
-
-/// $1 owner, $2 ids.
+/// $1 owner, $2 to $4 the claims.
 const WITHOUT_QUEUES: &str = "
 delete from @schema@._private_jobs as job
-using unnest($2) as completed (id)
-where job.id = completed.id
-  and job.locked_by = $1
+using unnest($2, $3, $4) as claimed (id, attempt, keyed)
+where @still_claimed@
 returning job.id";
 
-/// $1 owner, $2 ids. A job that is not ours any more says nothing of its queue either: only the queues of deleted jobs are
+/// $1 owner, $2 to $4 the claims. A job that is not ours any more says nothing of its queue either: only the queues of deleted jobs are
 /// freed, and of these only ours.
 const WITH_QUEUES: &str = "
 with
   deleted as (
     delete from @schema@._private_jobs as job
-    using unnest($2) as completed (id)
-    where job.id = completed.id
-      and job.locked_by = $1
+    using unnest($2, $3, $4) as claimed (id, attempt, keyed)
+    where @still_claimed@
     returning job.id, job.job_queue_id
   ),
   freed as (
@@ -42,16 +33,20 @@ with
 select id from deleted";
 
 impl Session {
-    /// Deletes those of the jobs that `owner` still holds, frees their queues, and returns the ids of the deleted ones.
+    /// Deletes those of the jobs that `owner` still holds by these claims, frees their queues, and returns the ids of the
+    /// deleted ones.
     ///
-    /// A job is missing there if its lock was taken away, by an administrator or for its age: it will be run again.
-    pub async fn complete_jobs(&self, owner: &str, jobs: &[CompletedJob]) -> Result<Vec<i64>, QueueError> {
+    /// A job is missing there if its lock was taken away, by an administrator, for its age, or because this owner was taken for
+    /// dead: it will be run again.
+    pub async fn complete_jobs(&self, owner: &str, jobs: &[ClaimedJob]) -> Result<Vec<i64>, QueueError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = if jobs.iter().any(|job| job.job_queue_id.is_some()) { WITH_QUEUES } else { WITHOUT_QUEUES };
-        let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
-        let rows = self.query(WHAT, sql, &[(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY)]).await?;
+        let claims = Claims::of(jobs.iter());
+        let sql = if claims.with_queues { WITH_QUEUES } else { WITHOUT_QUEUES };
+        let [ids, attempts, keyed] = claims.parameters();
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [(&owner, Type::TEXT), ids, attempts, keyed];
+        let rows = self.query(WHAT, sql, &parameters).await?;
         rows.iter().map(|row| row.try_get(0).map_err(|error| QueueError::statement(WHAT, &error))).collect()
     }
 }

@@ -19,6 +19,7 @@ use tokio_postgres::{
 
 use super::{
     claim::Memory,
+    claimed::STILL_CLAIMED,
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     retry::Retries,
@@ -131,13 +132,15 @@ impl Database {
         self.inner.connector.name()
     }
 
-    /// Puts the schema's name into a statement, and for `@jobs@` the table of jobs as a value.
+    /// Puts the schema's name into a statement, for `@jobs@` the table of jobs as a value, and for `@still_claimed@`
+    /// [`STILL_CLAIMED`].
     pub(crate) fn render(&self, sql: &'static str) -> Arc<str> {
         let schema = &self.inner.quoted_schema;
         let mut rendered = self.inner.rendered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let render = || {
             let jobs = format!("'{}._private_jobs'::regclass", schema.replace('\'', "''"));
-            sql.replace("@schema@", schema).replace("@jobs@", &jobs).into()
+            // First what has the others in it.
+            sql.replace("@still_claimed@", STILL_CLAIMED).replace("@schema@", schema).replace("@jobs@", &jobs).into()
         };
         rendered.entry(sql).or_insert_with(render).clone()
     }

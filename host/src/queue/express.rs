@@ -166,8 +166,9 @@ impl Session {
     pub async fn settle(&self, owner: &str, settlement: &Settlement) -> Result<(), QueueError> {
         let Settlement { done, failed, marked, in_ascii } = settlement;
         let failures = Failures::of(failed, *in_ascii);
-        let (deleting, failing): ([(&(dyn ToSql + Sync), Type); 1], _) =
-            ([(done, Type::INT8_ARRAY)], failures.parameters());
+        let deleting: [(&(dyn ToSql + Sync), Type); 1] = [(done, Type::INT8_ARRAY)];
+        let [messages, permanent, payloads] = failures.what_to_store();
+        let failing = [failures.ids(), messages, permanent, payloads];
         let marking: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::TEXT), (marked, Type::INT8_ARRAY)];
         let (deleted, failed, marked, committed) = tokio::join!(
             biased;

@@ -7,7 +7,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{QueueError, Session};
+use super::{ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "store the failure of jobs";
 
@@ -17,8 +17,7 @@ pub const LONGEST_MESSAGE: usize = 64 * 1024;
 /// A job that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedJob {
-    pub id: i64,
-    pub job_queue_id: Option<i32>,
+    pub claim: ClaimedJob,
     /// What becomes `last_error`. NUL bytes, which Postgres cannot store, are written as `\0`; what is longer than
     /// [`LONGEST_MESSAGE`] is cut.
     pub message: String,
@@ -36,25 +35,24 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 ids, $3 messages, $4 whether for good, $5 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
+/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
 /// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
 const SQL: &str = "
 with
   failed as (
     update @schema@._private_jobs as job
     set
-      last_error = failure.message,
-      payload = coalesce(failure.payload::json, job.payload),
-      attempts = case when failure.permanent then job.max_attempts else job.attempts end,
+      last_error = claimed.message,
+      payload = coalesce(claimed.payload::json, job.payload),
+      attempts = case when claimed.permanent then job.max_attempts else job.attempts end,
       run_at = case
-        when failure.permanent then job.run_at
+        when claimed.permanent then job.run_at
         else greatest(now(), job.run_at) + exp(least(job.attempts, 10)) * interval '1 second'
       end,
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5) as failure (id, message, permanent, payload)
-    where job.id = failure.id
-      and job.locked_by = $1
+    from unnest($2, $3, $4, $5, $6, $7) as claimed (id, attempt, keyed, message, permanent, payload)
+    where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),
   freed as (
@@ -67,7 +65,7 @@ with
 select id, case when is_available then run_at end from failed";
 
 impl Session {
-    /// Stores the failure of those of the jobs that `owner` still holds, and frees their queues; returns what became of
+    /// Stores the failure of those of the jobs that `owner` still holds by these claims, and frees their queues; returns what became of
     /// them. Where a job is missing, its lock was taken away.
     pub async fn fail_jobs(&self, owner: &str, jobs: &[FailedJob]) -> Result<Vec<StoredFailure>, QueueError> {
         if jobs.is_empty() {
@@ -81,7 +79,8 @@ impl Session {
 
     async fn store_failures(&self, owner: &str, failures: &Failures<'_>) -> Result<Vec<StoredFailure>, QueueError> {
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&owner, Type::TEXT)];
-        parameters.extend(failures.parameters());
+        parameters.extend(failures.claims.parameters());
+        parameters.extend(failures.what_to_store());
         let rows = self.query(WHAT, SQL, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter()
@@ -93,7 +92,7 @@ impl Session {
 /// Failures column by column, as statements take them.
 #[derive(Debug)]
 pub(super) struct Failures<'a> {
-    ids: Vec<i64>,
+    claims: Claims,
     messages: Vec<Cow<'a, str>>,
     permanent: Vec<bool>,
     payloads: Vec<Option<&'a str>>,
@@ -107,21 +106,22 @@ impl<'a> Failures<'a> {
             true => Cow::Owned(storable(&job.message.escape_default().to_string()).into_owned()),
         };
         Self {
-            ids: jobs.iter().map(|job| job.id).collect(),
+            claims: Claims::of(jobs.iter().map(|job| &job.claim)),
             messages: jobs.iter().map(message).collect(),
             permanent: jobs.iter().map(|job| job.permanent).collect(),
             payloads: jobs.iter().map(|job| job.payload.as_deref()).collect(),
         }
     }
 
-    /// Ids, messages, whether for good, and payloads.
-    pub(super) fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
-        [
-            (&self.ids, Type::INT8_ARRAY),
-            (&self.messages, Type::TEXT_ARRAY),
-            (&self.permanent, Type::BOOL_ARRAY),
-            (&self.payloads, Type::TEXT_ARRAY),
-        ]
+    /// The ids, for a transaction that holds the rows anyway.
+    pub(super) fn ids(&self) -> (&(dyn ToSql + Sync), Type) {
+        let [ids, ..] = self.claims.parameters();
+        ids
+    }
+
+    /// Messages, whether for good, and payloads.
+    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 3] {
+        [(&self.messages, Type::TEXT_ARRAY), (&self.permanent, Type::BOOL_ARRAY), (&self.payloads, Type::TEXT_ARRAY)]
     }
 }
 

@@ -1,25 +1,24 @@
 //! Gives claimed jobs back that were not started: the attempt does not count.
 
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
-use super::{QueueError, Session};
+use super::{ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
-/// A job that was claimed and not started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReturnedJob {
-    pub id: i64,
-    pub job_queue_id: Option<i32>,
-}
-
-/// $1 owner, $2 ids. `run_at` stays, so that the jobs stand where they stood.
+/// $1 owner, $2 to $4 the claims. `run_at` stays, so that the jobs stand where they stood. What is not to be tried again, because
+/// another job has its key now, keeps the attempts that say so.
 const WITHOUT_QUEUES: &str = "
 update @schema@._private_jobs as job
-set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
-from unnest($2) as returned (id)
-where job.id = returned.id
-  and job.locked_by = $1
+set
+  attempts = case when job.attempts = claimed.attempt then greatest(0, job.attempts - 1) else job.attempts end,
+  locked_by = null,
+  locked_at = null
+from unnest($2, $3, $4) as claimed (id, attempt, keyed)
+where @still_claimed@
 returning job.id, job.job_queue_id, job.priority, job.run_at";
 
 /// As above, and the queues.
@@ -27,10 +26,12 @@ const WITH_QUEUES: &str = "
 with
   given_back as (
     update @schema@._private_jobs as job
-    set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
-    from unnest($2) as returned (id)
-    where job.id = returned.id
-      and job.locked_by = $1
+    set
+      attempts = case when job.attempts = claimed.attempt then greatest(0, job.attempts - 1) else job.attempts end,
+      locked_by = null,
+      locked_at = null
+    from unnest($2, $3, $4) as claimed (id, attempt, keyed)
+    where @still_claimed@
     returning job.id, job.job_queue_id, job.priority, job.run_at
   ),
   freed as (
@@ -43,16 +44,18 @@ with
 select id, job_queue_id, priority, run_at from given_back";
 
 impl Session {
-    /// Unlocks those of the jobs that `owner` still holds, and their queues; returns the ids of these jobs.
+    /// Unlocks those of the jobs that `owner` still holds by these claims, and their queues; returns the ids of these jobs.
     ///
     /// Nobody is notified of it: other workers find the jobs when they next look. Claims through this database know of it.
-    pub async fn return_jobs(&self, owner: &str, jobs: &[ReturnedJob]) -> Result<Vec<i64>, QueueError> {
+    pub async fn return_jobs(&self, owner: &str, jobs: &[ClaimedJob]) -> Result<Vec<i64>, QueueError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = if jobs.iter().any(|job| job.job_queue_id.is_some()) { WITH_QUEUES } else { WITHOUT_QUEUES };
-        let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
-        let rows = self.query(WHAT, sql, &[(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY)]).await?;
+        let claims = Claims::of(jobs.iter());
+        let sql = if claims.with_queues { WITH_QUEUES } else { WITHOUT_QUEUES };
+        let [ids, attempts, keyed] = claims.parameters();
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [(&owner, Type::TEXT), ids, attempts, keyed];
+        let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let place = |row: &Row| Ok((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
         let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>().map_err(read)?;

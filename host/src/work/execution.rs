@@ -16,6 +16,7 @@ use super::{
 use crate::{
     events::{Event, JobRun},
     plugin::{FailedItems, FailureKind, JobInput, Outcome},
+    queue::ClaimedJob,
     tasks::Task,
 };
 
@@ -31,13 +32,13 @@ pub(super) async fn run_slot(pool: Arc<Pool>) {
             (_, run) => run,
         };
         let verdict = Verdict {
-            id: held.job.id,
+            claim: ClaimedJob::of(&held.job),
             task_id: held.job.task_id,
-            job_queue_id: held.job.job_queue_id,
             map: held.map,
             took: began.elapsed(),
             kind,
             run,
+            repeated: false,
         };
         pool.held.ended();
         let marked = match batch {

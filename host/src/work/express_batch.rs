@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::verdict::Verdict;
+use crate::queue::ClaimedJob;
 
 /// How long a transaction stays open at most, beside what the database itself takes. Whatever runs longer is marked then.
 pub(super) const BOUND: Duration = Duration::from_millis(30);
@@ -77,6 +78,12 @@ impl ExpressBatch {
         self.ids.binary_search(&id).is_ok()
     }
 
+    /// The claim of one of its jobs. None of those that it runs has a key or a queue.
+    pub(super) fn claim(&self, id: i64) -> Option<ClaimedJob> {
+        let attempt = self.attempts[self.ids.binary_search(&id).ok()?];
+        Some(ClaimedJob { id, attempt, keyed: false, job_queue_id: None })
+    }
+
     pub(super) fn attempts(&self) -> &[i16] {
         &self.attempts
     }
@@ -132,18 +139,18 @@ mod tests {
 
     fn verdict(id: i64) -> Verdict {
         Verdict {
-            id,
+            claim: ClaimedJob { id, attempt: 1, keyed: false, job_queue_id: None },
             task_id: 1,
-            job_queue_id: None,
             map: 1,
             took: Duration::ZERO,
             kind: VerdictKind::Complete,
             run: None,
+            repeated: false,
         }
     }
 
     fn ids(verdicts: &[Verdict]) -> Vec<i64> {
-        verdicts.iter().map(|verdict| verdict.id).collect()
+        verdicts.iter().map(|verdict| verdict.claim.id).collect()
     }
 
     #[tokio::test]
@@ -154,7 +161,7 @@ mod tests {
         assert_eq!(ids(&batch.take_verdicts()), [1]);
         assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
         assert_eq!(ids(&batch.committed()), [2]);
-        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.id), Some(3));
+        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.claim.id), Some(3));
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ async fn refresh(pool: &Pool) {
 }
 
 async fn refresh_once(pool: &Pool, age: Duration) -> Result<(), QueueError> {
-    let jobs = pool.database.session().await?.refresh_locked(&pool.owner, age).await?;
+    let jobs = pool.database.session().await?.refresh_locked(pool.owner(), age).await?;
     if jobs > 0 {
         pool.events.emit(Event::LocksRenewed { jobs });
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
     line::{Line, Place},
+    liveness::show_life,
     locks::look_after_locks,
     refetching::Refetching,
     registered::Registered,
@@ -33,12 +34,15 @@ use crate::{
     config::WorkerSettings,
     events::{Event, Events},
     plugin::Cancel,
-    queue::{Database, Notification},
+    queue::{Database, Notification, SHOWS_LIFE},
     tasks::LiveTaskMap,
 };
 
 /// On the second stop signal, how long verdicts that the database does not take are tried again.
 const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// How owner ids begin of pools that nobody can see whether they live.
+const WITHOUT_LIFE: &str = "taskbay-";
 
 /// When a pool ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +65,12 @@ pub struct Stop {
 /// Works jobs under one owner id.
 #[derive(Debug)]
 pub struct Pool {
-    /// What `locked_by` says.
-    pub(super) owner: String,
-    /// The same, to be shared with each job's events.
+    /// What `locked_by` says; known when the first job is claimed.
+    pub(super) owner: OnceLock<String>,
+    /// The pool in events, and its owner id unless the connection does not let it show life.
     pub(super) id: Arc<str>,
+    /// Whether jobs may be claimed: those who look for the dead know that this pool is not among them.
+    pub(super) alive: AtomicBool,
     pub(super) mode: Mode,
     pub(super) settings: WorkerSettings,
     pub(super) database: Database,
@@ -93,7 +99,7 @@ pub struct Pool {
     pub(super) front_is_bound: AtomicBool,
     /// Whether the last claim brought nothing.
     pub(super) idle: AtomicBool,
-    /// Counts claims.
+    /// How many claims by the express lane there were since the last marked one.
     pub(super) turns: AtomicUsize,
     /// How many jobs are being asked for.
     pub(super) asked: AtomicUsize,
@@ -118,7 +124,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with an owner id of its own: `taskbay-` and 18 hex digits, never seen before.
+    /// A pool with an owner id of its own: `taskbay-live-` and 18 hex digits, never seen before. Without `live-`, nobody looks
+    /// whether it lives.
     pub fn new(
         settings: WorkerSettings,
         mode: Mode,
@@ -128,11 +135,12 @@ impl Pool {
         stop: Stop,
     ) -> Arc<Self> {
         let random: [u8; 9] = rand::rng().random();
-        let owner = random.iter().fold(String::from("taskbay-"), |id, byte| format!("{id}{byte:02x}"));
-        let id: Arc<str> = Arc::from(owner.as_str());
+        let prefix = if settings.liveness { SHOWS_LIFE } else { WITHOUT_LIFE };
+        let id: Arc<str> = random.iter().fold(prefix.to_owned(), |id, byte| format!("{id}{byte:02x}")).into();
         events.emit_if_heard(Level::TRACE, || Event::PoolCreated { pool: Arc::clone(&id) });
         Arc::new(Self {
-            owner,
+            owner: if settings.liveness { OnceLock::new() } else { OnceLock::from(id.to_string()) },
+            alive: AtomicBool::new(!settings.liveness),
             id,
             mode,
             database,
@@ -166,14 +174,24 @@ impl Pool {
         })
     }
 
-    /// What `locked_by` says of the jobs that it holds.
+    /// What events call it.
     pub fn id(&self) -> Arc<str> {
         Arc::clone(&self.id)
     }
 
-    /// The same, borrowed.
+    /// What `locked_by` says of the jobs that it holds.
     pub fn owner(&self) -> &str {
-        &self.owner
+        self.owner.get().unwrap_or(&self.id)
+    }
+
+    /// The owner id while the pool shows that it lives.
+    pub(super) fn guarded_owner(&self) -> &str {
+        &self.id
+    }
+
+    /// The owner id where it cannot.
+    pub(super) fn unguarded_owner(&self) -> String {
+        self.id.replacen(SHOWS_LIFE, WITHOUT_LIFE, 1)
     }
 
     /// Looks for jobs now.
@@ -187,7 +205,9 @@ impl Pool {
     pub async fn run(self: Arc<Self>) {
         let settled = CancellationToken::new();
         let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
-        self.events.emit(Event::WorkerReady { owner: self.owner.clone(), concurrency: self.settings.concurrency });
+        let life = self.settings.liveness.then(|| tokio::spawn(show_life(Arc::clone(&self), settled.clone())));
+        let owner = self.owner().to_owned();
+        self.events.emit(Event::WorkerReady { owner, concurrency: self.settings.concurrency });
         let lines = [Place::Front, Place::Second]
             .map(|place| AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&self), place).run())));
         self.closing.cancelled().await;
@@ -202,6 +222,9 @@ impl Pool {
         self.wait_for_lines(lines).await;
         settled.cancel();
         let _ = locks.await;
+        if let Some(life) = life {
+            let _ = life.await;
+        }
         self.say_that_it_ended();
     }
 
@@ -327,7 +350,7 @@ impl Pool {
         tokio::select! {
             () = ended => {}
             () = out_of_patience => {
-                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner.clone() });
+                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
             }
         }
     }

@@ -123,10 +123,12 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::ClaimedJob;
 
     fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
+        let claim = ClaimedJob::of(&Job::sample(1));
         let verdict =
-            |_| Verdict { id: 1, task_id: 7, job_queue_id: None, map, took, kind: VerdictKind::Complete, run: None };
+            |_| Verdict { claim, task_id: 7, map, took, kind: VerdictKind::Complete, run: None, repeated: false };
         (0..jobs).map(verdict).collect()
     }
 

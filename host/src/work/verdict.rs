@@ -1,6 +1,7 @@
 //! What the database is to be told of jobs: gathered here until a line stores it.
 
 use std::{
+    collections::HashSet,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -10,21 +11,22 @@ use tracing::Level;
 
 use crate::{
     events::{Event, Events, JobRun},
-    queue::{CompletedJob, FailedJob, QueueError, ReturnedJob, Session, Settlement},
+    queue::{ClaimedJob, FailedJob, QueueError, Session, Settlement},
 };
 
 /// How a job ended.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) id: i64,
+    pub(super) claim: ClaimedJob,
     pub(super) task_id: i32,
-    pub(super) job_queue_id: Option<i32>,
     /// The task map by which it was claimed.
     pub(super) map: u64,
     pub(super) took: Duration,
     pub(super) kind: VerdictKind,
     /// For those who hear of it; a job that is done has one only if somebody does.
     pub(super) run: Option<Box<JobRun>>,
+    /// It was sent before, and perhaps stored without anybody hearing so.
+    pub(super) repeated: bool,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,12 @@ impl Verdicts {
         }
     }
 
+    /// Those that were sent, and of which it is not known whether they arrived.
+    pub(super) fn add_again(&self, mut verdicts: Vec<Verdict>) {
+        verdicts.iter_mut().for_each(|verdict| verdict.repeated = true);
+        self.add_all(verdicts);
+    }
+
     /// The first ones, at most `most`, if they need not wait. With `all`, nothing waits any more.
     pub(super) fn take(&self, most: usize, all: bool) -> Vec<Verdict> {
         let mut waiting = self.waiting();
@@ -110,56 +118,61 @@ impl Verdicts {
 /// Verdicts of marked jobs as the statements take them.
 #[derive(Debug, Default)]
 pub(super) struct Results {
-    completed: Vec<CompletedJob>,
+    completed: Vec<ClaimedJob>,
     failed: Vec<FailedJob>,
-    returned: Vec<ReturnedJob>,
+    returned: Vec<ClaimedJob>,
 }
 
 impl Results {
     pub(super) fn of(verdicts: &[Verdict]) -> Self {
         let mut results = Self::default();
         for verdict in verdicts {
-            let (id, job_queue_id) = (verdict.id, verdict.job_queue_id);
             match &verdict.kind {
-                VerdictKind::Complete => results.completed.push(CompletedJob { id, job_queue_id }),
+                VerdictKind::Complete => results.completed.push(verdict.claim),
                 VerdictKind::Fail { .. } => results.failed.extend(verdict.failure()),
-                VerdictKind::Return { .. } => results.returned.push(ReturnedJob { id, job_queue_id }),
+                VerdictKind::Return { .. } => results.returned.push(verdict.claim),
             }
         }
         results
     }
 
     /// Stores them by up to three statements, which are independent of each other and sent together. Each may be repeated: it
-    /// changes only what this owner still holds.
-    pub(super) async fn store(&self, session: &Session, owner: &str) -> Result<(), QueueError> {
+    /// changes only what this owner still holds by these claims. Gives the ids of the jobs that it does not hold.
+    pub(super) async fn store(&self, session: &Session, owner: &str) -> Result<HashSet<i64>, QueueError> {
         let (completed, failed, returned) = tokio::join!(
             session.complete_jobs(owner, &self.completed),
             session.fail_jobs(owner, &self.failed),
             session.return_jobs(owner, &self.returned),
         );
-        completed?;
-        failed?;
-        returned?;
-        Ok(())
+        let (completed, failed, returned) = (completed?, failed?, returned?);
+        let stored = completed.len() + failed.len() + returned.len();
+        if stored == self.completed.len() + self.failed.len() + self.returned.len() {
+            return Ok(HashSet::new());
+        }
+        let known = completed.into_iter().chain(failed.into_iter().map(|failure| failure.id)).chain(returned);
+        let known: HashSet<i64> = known.collect();
+        let failed = self.failed.iter().map(|failed| failed.claim.id);
+        let all = self.completed.iter().chain(&self.returned).map(|claim| claim.id).chain(failed);
+        Ok(all.filter(|id| !known.contains(id)).collect())
     }
 }
 
 impl Verdict {
-    /// Of a job without a queue that is marked and was never run. Nobody hears of it.
-    pub(super) fn never_begun(id: i64) -> Self {
+    /// Of a job that is marked and was never run. Nobody hears of it.
+    pub(super) fn never_begun(claim: ClaimedJob) -> Self {
         let kind = VerdictKind::Return { reason: "" };
-        Self { id, task_id: 0, job_queue_id: None, map: 0, took: Duration::ZERO, kind, run: None }
+        Self { claim, task_id: 0, map: 0, took: Duration::ZERO, kind, run: None, repeated: false }
     }
 
     /// The queue of the job is free once this is stored.
     pub(super) fn frees_a_queue(&self) -> bool {
-        self.job_queue_id.is_some()
+        self.claim.job_queue_id.is_some()
     }
 
     /// Adds it to what becomes of the jobs of its transaction.
     pub(super) fn settle(&self, settlement: &mut Settlement) {
         match &self.kind {
-            VerdictKind::Complete => settlement.done.push(self.id),
+            VerdictKind::Complete => settlement.done.push(self.claim.id),
             VerdictKind::Fail { .. } => settlement.failed.extend(self.failure()),
             // It stays as it was.
             VerdictKind::Return { .. } => {}
@@ -169,12 +182,16 @@ impl Verdict {
     fn failure(&self) -> Option<FailedJob> {
         let VerdictKind::Fail { message, permanent, payload } = &self.kind else { return None };
         Some(FailedJob {
-            id: self.id,
-            job_queue_id: self.job_queue_id,
+            claim: self.claim,
             message: message.clone(),
             permanent: *permanent,
             payload: payload.clone(),
         })
+    }
+
+    /// Says that it changed nothing, because the job was not this pool's any more.
+    pub(super) fn announce_late(self, events: &Events) {
+        events.emit(Event::VerdictOverruled { id: self.claim.id });
     }
 
     /// Says how the job ended.

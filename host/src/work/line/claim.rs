@@ -20,9 +20,10 @@ use crate::{
     },
 };
 
-/// One claim of so many is marked although the express lane suits: it sees the jobs in queues, too. Where a task could end
-/// this process, all of that claim's jobs are marked: a job that kills the process uses up its attempts, after so many times
-/// as many deaths as usual at the latest.
+/// Of so many claims in a row that bring as much as was wanted, one is marked although the express lane suits: it sees the jobs
+/// in queues, too. Those that bring less are each followed by a marked one anyway. Where a task could end this process, all of
+/// that claim's jobs are marked, so that a job that kills the process uses up its attempts. (A process that was started anew
+/// marks its first jobs in any case.)
 const MARKED_TURN: usize = 16;
 
 /// This soon a pool that ends when nothing is left looks again if the other line may have had something.
@@ -33,7 +34,7 @@ impl Pool {
     /// could not have taken it.
     pub(super) fn lane(&self) -> Lane {
         let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
-        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
+        let in_turn = self.turns.load(Ordering::Relaxed) >= MARKED_TURN - 1;
         if express && !in_turn { Lane::Express } else { Lane::Marked }
     }
 
@@ -74,7 +75,7 @@ impl Line {
         let conditions = Conditions { forbidden_flags: &forbidden, now };
         let jobs = async {
             match lane {
-                Lane::Marked => session.get_jobs(&pool.owner, &registered.ids, wanted, conditions).await,
+                Lane::Marked => session.get_jobs(pool.owner(), &registered.ids, wanted, conditions).await,
                 Lane::Express => session.lock_jobs(&registered.ids, wanted, conditions).await,
             }
         };
@@ -156,9 +157,9 @@ impl Line {
         if let Some(settings) = pool.settings.refetch() {
             pool.refetch.claimed(claimed, claimed == wanted, settings);
         }
-        if claimed == wanted || lane == Lane::Marked {
-            // Where few jobs come, each claim by express is followed by a marked one anyway.
-            pool.turns.fetch_add(1, Ordering::Relaxed);
+        match lane {
+            Lane::Marked => pool.turns.store(0, Ordering::Relaxed),
+            Lane::Express => drop(pool.turns.fetch_add(1, Ordering::Relaxed)),
         }
         if claimed == wanted {
             // There are more.
@@ -170,7 +171,12 @@ impl Line {
             pool.look.store(true, Ordering::Release);
         }
         match lane {
-            Lane::Marked => pool.held.add(jobs, None),
+            Lane::Marked => {
+                pool.held.add(jobs, None);
+                if !pool.alive.load(Ordering::Acquire) {
+                    pool.give_back_what_waits();
+                }
+            }
             Lane::Express => self.begun(jobs),
         }
         pool.open_slots();

@@ -52,7 +52,7 @@ impl Account {
         let ids = open.batch.ids();
         if self.verdicts.len() + self.withdrawn.len() < ids.len() {
             let known: HashSet<i64> =
-                self.verdicts.iter().map(|verdict| verdict.id).chain(self.withdrawn.iter().copied()).collect();
+                self.verdicts.iter().map(|verdict| verdict.claim.id).chain(self.withdrawn.iter().copied()).collect();
             settlement.marked.extend(ids.iter().filter(|id| !known.contains(id)));
         }
         settlement
@@ -89,8 +89,8 @@ impl Line {
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, stored, claimed) = tokio::join!(
             biased;
-            session.settle(&pool.owner, &settlement),
-            results.store(&session, &pool.owner),
+            session.settle(pool.owner(), &settlement),
+            results.store(&session, pool.owner()),
             self.claim(&session, lane, wanted),
         );
         if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
@@ -118,8 +118,8 @@ impl Line {
             }
             Err(error) => {
                 match stored {
-                    Ok(()) => self.settled(verdicts, 0),
-                    Err(_) => pool.verdicts.add_all(verdicts),
+                    Ok(late) => self.settled(verdicts, &late, 0),
+                    Err(_) => pool.verdicts.add_again(verdicts),
                 }
                 self.recover(open, account, Some(error)).await;
             }
@@ -150,7 +150,7 @@ impl Line {
             pool.wake();
         }
         pool.database.came_back(&account.left_behind);
-        self.settled(account.verdicts, account.withdrawn.len());
+        self.settled(account.verdicts, &HashSet::new(), account.withdrawn.len());
         pool.held.add(open.aside, None);
         pool.open_slots();
     }
@@ -184,7 +184,7 @@ impl Line {
         in_ascii: bool,
     ) -> Result<(), QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let again = match session.lock_again(&self.pool.owner, open.batch.ids(), open.batch.attempts()).await {
+        let again = match session.lock_again(self.pool.owner(), open.batch.ids(), open.batch.attempts()).await {
             Ok(again) => again,
             Err(error) => {
                 session.discard();
@@ -195,22 +195,23 @@ impl Line {
         // Where some are marked, the commit has come through, and nothing of this is left to do.
         let available: HashSet<i64> = again.available.into_iter().collect();
         settlement.done.retain(|id| available.contains(id));
-        settlement.failed.retain(|failed| available.contains(&failed.id));
+        settlement.failed.retain(|failed| available.contains(&failed.claim.id));
         settlement.marked.retain(|id| available.contains(id));
         settlement.in_ascii = in_ascii;
-        if let Err(error) = session.settle(&self.pool.owner, &settlement).await {
+        if let Err(error) = session.settle(self.pool.owner(), &settlement).await {
             session.discard();
             return Err(error);
         }
         // Those that are marked already, by the lost commit or by the other line, may have ended since, or never begun.
         let before: HashSet<i64> = again.marked.into_iter().collect();
         let (of_marked, rest): (Vec<_>, Vec<_>) =
-            account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.id));
+            account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.claim.id));
         account.verdicts = rest;
         self.pool.verdicts.add_all(of_marked);
         let (of_marked, rest): (Vec<_>, Vec<_>) = account.withdrawn.drain(..).partition(|id| before.contains(id));
         account.withdrawn = rest;
-        self.pool.verdicts.add_all(of_marked.into_iter().map(Verdict::never_begun));
+        let claims = of_marked.into_iter().filter_map(|id| open.batch.claim(id));
+        self.pool.verdicts.add_all(claims.map(Verdict::never_begun));
         // What is neither marked now nor was before belongs to somebody else.
         let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
         let lost = open.aside.len();

@@ -7,6 +7,7 @@ mod claim;
 mod express;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -17,9 +18,8 @@ use self::express::Open;
 use super::{
     ForbiddenFlags,
     backoff::Backoff,
-    held::HeldJob,
     pool::{Mode, Pool},
-    verdict::{Results, Verdict, VerdictKind},
+    verdict::{Results, Verdict},
 };
 use crate::queue::{QueueError, Session};
 
@@ -29,9 +29,6 @@ const LARGEST_BATCH: usize = 1_000;
 const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
 const MOST_AHEAD: usize = 4 * LARGEST_BATCH;
-/// A marked job that has waited for a slot this long goes back.
-const HELD_LIMIT: Duration = Duration::from_millis(500);
-
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -88,7 +85,7 @@ impl Line {
                 self.wait_for(open).await;
             }
             if self.place == Place::Front {
-                self.give_back_what_waits();
+                self.pool.give_back_what_waits();
             }
             let lane = self.pool.lane();
             let wanted = self.wanted(lane);
@@ -119,7 +116,8 @@ impl Line {
     /// How many jobs to claim now.
     fn wanted(&self, lane: Lane) -> usize {
         let pool = &self.pool;
-        if pool.closing.is_cancelled() || !pool.look.load(Ordering::Acquire) {
+        let may = pool.alive.load(Ordering::Acquire) && !pool.closing.is_cancelled();
+        if !may || !pool.look.load(Ordering::Acquire) {
             return 0;
         }
         if self.place == Place::Second && pool.registered().map != pool.tasks.load().epoch() {
@@ -153,10 +151,6 @@ impl Line {
         }
     }
 
-    fn held_limit(&self) -> Duration {
-        self.pool.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
-    }
-
     fn is_over(&self) -> bool {
         let all_settled = || self.pool.unsettled.load(Ordering::Acquire) == 0;
         self.pool.closing.is_cancelled() && (self.place == Place::Second || all_settled())
@@ -176,9 +170,8 @@ impl Line {
             let poll = self.last_claim + pool.settings.poll_interval;
             pool.looks_again().map_or(poll, |again| again.min(poll))
         });
-        let limit = pool.held.waiting_since().map(|since| since + self.held_limit());
         let alarm = async {
-            match [poll, limit, pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
+            match [poll, pool.gives_back_at(), pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -191,41 +184,6 @@ impl Line {
         }
         if poll.is_some_and(|poll| poll <= Instant::now()) {
             pool.look.store(true, Ordering::Release);
-        }
-    }
-
-    /// Marked jobs go back that have waited too long for a slot, whose task has vanished, and at the end all of them.
-    fn give_back_what_waits(&self) {
-        let pool = &self.pool;
-        if pool.held.count() == 0 {
-            return;
-        }
-        let (closing, limit) = (pool.closing.is_cancelled(), self.held_limit());
-        let map = pool.tasks.load();
-        let reason = |held: &HeldJob, waited| {
-            if closing {
-                Some("the host is stopping")
-            } else if held.map != map.epoch() && map.get(&held.task).is_none() {
-                Some("no plugin has this task any more")
-            } else {
-                (waited >= limit).then_some("it has waited too long for others to end")
-            }
-        };
-        let mut stalled = false;
-        for (held, waited) in pool.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
-            stalled |= waited >= limit;
-            pool.verdicts.add(Verdict {
-                id: held.job.id,
-                task_id: held.job.task_id,
-                job_queue_id: held.job.job_queue_id,
-                map: held.map,
-                took: Duration::ZERO,
-                kind: VerdictKind::Return { reason: reason(&held, waited).unwrap_or_default() },
-                run: Some(Box::new(held.describe(&pool.id, None))),
-            });
-        }
-        if stalled && !closing {
-            pool.speed.stalled(limit);
         }
     }
 
@@ -242,7 +200,7 @@ impl Line {
         let claiming = pool.claims.begin(&pool.unsettled);
         let results = Results::of(&verdicts);
         let (stored, claimed) =
-            tokio::join!(biased; results.store(&session, &pool.owner), self.claim(&session, lane, wanted));
+            tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, lane, wanted));
         if stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
         } else {
@@ -286,25 +244,25 @@ impl Line {
         }
     }
 
-    async fn after_store(&mut self, stored: Result<(), QueueError>, verdicts: Vec<Verdict>) {
+    async fn after_store(&mut self, stored: Result<HashSet<i64>, QueueError>, verdicts: Vec<Verdict>) {
         if verdicts.is_empty() {
             return;
         }
         match stored {
-            Ok(()) => {
+            Ok(late) => {
                 self.store_backoff.succeeded();
-                self.settled(verdicts, 0);
+                self.settled(verdicts, &late, 0);
             }
             Err(error) => {
-                self.pool.verdicts.add_all(verdicts);
+                self.pool.verdicts.add_again(verdicts);
                 self.store_backoff.wait(&error).await;
             }
         }
     }
 
-    /// Announces what is now stored, and has the pool look again where that made a job runnable. `withdrawn` others are no
-    /// longer held.
-    fn settled(&self, verdicts: Vec<Verdict>, withdrawn: usize) {
+    /// Announces what is now stored, and has the pool look again where that made a job runnable. Those that came too `late` were
+    /// not, and `withdrawn` others are no longer held.
+    fn settled(&self, verdicts: Vec<Verdict>, late: &HashSet<i64>, withdrawn: usize) {
         let pool = &self.pool;
         pool.speed.learn(&verdicts);
         pool.unsettled.fetch_sub(verdicts.len() + withdrawn, Ordering::AcqRel);
@@ -320,7 +278,12 @@ impl Line {
             pool.work.notify_one();
         }
         for verdict in verdicts {
-            verdict.announce(&pool.events);
+            // What is missing at the second try was stored by the first, as far as anybody can tell.
+            if !late.is_empty() && !verdict.repeated && late.contains(&verdict.claim.id) {
+                verdict.announce_late(&pool.events);
+            } else {
+                verdict.announce(&pool.events);
+            }
         }
     }
 }

@@ -1,0 +1,209 @@
+//! Which owners live: each holds an advisory lock for as long as its connection lasts, and Postgres ends the connection of a
+//! process that has died. What the dead have locked is given to others.
+//!
+//! Whoever takes such a lock from a dead owner holds it while it releases that owner's jobs. So an owner that comes back, after
+//! its connection was lost and nothing else, has its lock again before anybody releases its jobs, or not until all are released.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio_postgres::{Client, types::Type};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Database, QueueError, Session};
+
+/// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
+pub const SHOWS_LIFE: &str = "taskbay-live-";
+
+/// An answer that takes longer will not come.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+const WHAT: &str = "show that this host lives";
+
+/// The server notices within about 14 seconds that a machine has vanished; where it does not know a setting, it does without.
+const NOTICE_SOON: &str = "
+select pg_catalog.set_config(wanted.name, wanted.value, false)
+from (values
+  ('tcp_keepalives_idle', '5'),
+  ('tcp_keepalives_interval', '3'),
+  ('tcp_keepalives_count', '3'),
+  ('tcp_user_timeout', '14000'),
+  ('idle_session_timeout', '0')
+) as wanted (name, value)
+where pg_catalog.current_setting(wanted.name, true) is not null";
+
+/// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
+const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
+
+/// The second keys of all owners that live, and which of them is held by this connection.
+const LOOK: &str = "
+select held.objid::int8, held.pid = pg_catalog.pg_backend_pid()
+from pg_catalog.pg_locks as held
+where held.locktype = 'advisory'
+  and held.classid = 1952543595
+  and held.objsubid = 2
+  and held.granted
+  and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
+
+/// $1 owner: whether this connection has its lock.
+const HOLDS: &str = "
+select exists (
+  select
+  from pg_catalog.pg_locks as held
+  where held.locktype = 'advisory'
+    and held.classid = 1952543595
+    and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
+    and held.objsubid = 2
+    and held.pid = pg_catalog.pg_backend_pid()
+)";
+
+/// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
+const RELEASE: &str = "
+with
+  owner as materialized (
+    select locked_by as name
+    from @schema@._private_jobs
+    where locked_at is not null and locked_by like 'taskbay-live-%'
+    union
+    select locked_by
+    from @schema@._private_job_queues
+    where locked_at is not null and locked_by like 'taskbay-live-%'
+  ),
+  silent as materialized (
+    select name
+    from owner
+    where not exists (
+      select
+      from pg_catalog.pg_locks as held
+      where held.locktype = 'advisory'
+        and held.classid = 1952543595
+        and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
+        and held.objsubid = 2
+        and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+    )
+  ),
+  dead as materialized (
+    select name
+    from silent
+    where pg_catalog.pg_try_advisory_xact_lock(1952543595, pg_catalog.hashtext(name))
+  ),
+  released as (
+    update @schema@._private_jobs as job
+    set
+      last_error = pg_catalog.format('the host %s ended without a word while it had this job', dead.name),
+      locked_by = null,
+      locked_at = null
+    from dead
+    where job.locked_by = dead.name
+    returning job.id
+  ),
+  freed as (
+    update @schema@._private_job_queues as queue
+    set locked_by = null, locked_at = null
+    from dead
+    where queue.locked_by = dead.name
+    returning queue.id
+  ),
+  told as (
+    select pg_catalog.pg_notify('jobs:insert', pg_catalog.format('{\"r\":%s,\"count\":%s}', random(), counted.jobs))
+    from (select count(*) as jobs from released) as counted
+    where counted.jobs > 0
+  )
+select
+  (select coalesce(array_agg(name), '{}') from dead),
+  (select count(*) from released),
+  (select count(*) from freed),
+  (select count(*) from told)";
+
+/// What was released, and of whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Released {
+    pub owners: Vec<String>,
+    pub jobs: i64,
+    pub queues: i64,
+}
+
+/// What one look has shown.
+#[derive(Debug)]
+pub struct Living {
+    /// A number for each owner that lives.
+    pub owners: HashSet<i64>,
+    /// This connection's own lock is among theirs. If not, it was lost although the connection was not, as it is behind a
+    /// pooler that gives each transaction another connection.
+    pub with_ours: bool,
+}
+
+/// The lock of an owner that lives, on a connection of its own. Dropping it ends both.
+#[derive(Debug)]
+pub struct LifeSign {
+    client: Client,
+    _running: AbortOnDropHandle<()>,
+    /// How long the server has been up.
+    pub server_up_for: Duration,
+}
+
+impl Database {
+    /// Connects and takes the lock of `owner`. `None`: somebody has taken this owner for dead, and is releasing its jobs.
+    pub async fn show_life(&self, owner: &str) -> Result<Option<LifeSign>, QueueError> {
+        let (client, connection) = self.connect().await?;
+        let running = AbortOnDropHandle::new(tokio::spawn(async move {
+            // How it ended is told to whoever uses it next.
+            let _ = connection.await;
+        }));
+        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        const UP: &str = "select extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8";
+        let owner: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
+        let (set, locked, up) = tokio::join!(
+            biased;
+            client.query_typed(NOTICE_SOON, &[]),
+            client.query_typed(LOCK, &owner),
+            client.query_typed(UP, &[]),
+        );
+        set.map_err(failed)?;
+        let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
+        let up: f64 = up.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
+        let server_up_for = Duration::try_from_secs_f64(up).unwrap_or_default();
+        Ok(locked.then_some(LifeSign { client, _running: running, server_up_for }))
+    }
+}
+
+impl LifeSign {
+    /// Sees who lives. An error means that nobody knows whether this owner does.
+    pub async fn look(&self) -> Result<Living, QueueError> {
+        let lost = || QueueError::Statement {
+            what: WHAT,
+            reason: format!("the server has not answered for {} s", ANSWER_WITHIN.as_secs()),
+            code: None,
+            lost: true,
+        };
+        let rows = tokio::time::timeout(ANSWER_WITHIN, self.client.query_typed(LOOK, &[])).await.map_err(|_| lost())?;
+        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let mut living = Living { owners: HashSet::new(), with_ours: false };
+        for row in rows.map_err(failed)? {
+            living.owners.insert(row.try_get(0).map_err(failed)?);
+            living.with_ours |= row.try_get::<_, bool>(1).map_err(failed)?;
+        }
+        Ok(living)
+    }
+}
+
+impl Session {
+    /// Whether this connection has the lock of `owner`, which was taken on another one.
+    pub async fn holds_life_of(&self, owner: &str) -> Result<bool, QueueError> {
+        let rows = self.query(WHAT, HOLDS, &[(&owner, Type::TEXT)]).await?;
+        rows[0].try_get(0).map_err(|error| QueueError::statement(WHAT, &error))
+    }
+
+    /// Releases the jobs and queues of owners that showed life once and do not any more. The jobs go elsewhere with one attempt
+    /// less; those that had none left have failed.
+    pub async fn release_dead(&self) -> Result<Released, QueueError> {
+        const WHAT: &str = "release the jobs of hosts that have died";
+        let rows = self.query(WHAT, RELEASE, &[]).await?;
+        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let Some(row) = rows.first() else { return Ok(Released::default()) };
+        Ok(Released {
+            owners: row.try_get(0).map_err(failed)?,
+            jobs: row.try_get(1).map_err(failed)?,
+            queues: row.try_get(2).map_err(failed)?,
+        })
+    }
+}

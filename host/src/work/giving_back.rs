@@ -1,0 +1,64 @@
+//! Marked jobs that wait for a slot go back when they are not to begin here.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{
+    held::HeldJob,
+    pool::Pool,
+    verdict::{Verdict, VerdictKind},
+};
+use crate::queue::ClaimedJob;
+
+/// A marked job that has waited for a slot this long goes back.
+const HELD_LIMIT: Duration = Duration::from_millis(500);
+
+impl Pool {
+    /// When the next one will have waited too long.
+    pub(super) fn gives_back_at(&self) -> Option<Instant> {
+        self.held.waiting_since().map(|since| since + self.held_limit())
+    }
+
+    /// Gives back those that have waited too long, whose task has vanished, and all of them at the end and while others may
+    /// take this pool for dead.
+    pub(super) fn give_back_what_waits(&self) {
+        if self.held.count() == 0 {
+            return;
+        }
+        let (alive, closing) = (self.alive.load(Ordering::Acquire), self.closing.is_cancelled());
+        let (limit, map) = (self.held_limit(), self.tasks.load());
+        let reason = |held: &HeldJob, waited| {
+            if closing {
+                Some("the host is stopping")
+            } else if !alive {
+                Some("others may take this host for dead")
+            } else if held.map != map.epoch() && map.get(&held.task).is_none() {
+                Some("no plugin has this task any more")
+            } else {
+                (waited >= limit).then_some("it has waited too long for others to end")
+            }
+        };
+        let mut stalled = false;
+        for (held, waited) in self.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
+            stalled |= waited >= limit;
+            self.verdicts.add(Verdict {
+                claim: ClaimedJob::of(&held.job),
+                task_id: held.job.task_id,
+                map: held.map,
+                took: Duration::ZERO,
+                kind: VerdictKind::Return { reason: reason(&held, waited).unwrap_or_default() },
+                run: Some(Box::new(held.describe(&self.id, None))),
+                repeated: false,
+            });
+        }
+        if stalled && !closing {
+            self.speed.stalled(limit);
+        }
+    }
+
+    fn held_limit(&self) -> Duration {
+        self.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
+    }
+}
