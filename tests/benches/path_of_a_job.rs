@@ -111,8 +111,7 @@ impl Queue {
     }
 
     async fn complete(&self, jobs: &[Job]) -> usize {
-        let jobs: Vec<ClaimedJob> =
-            jobs.iter().map(ClaimedJob::of).collect();
+        let jobs: Vec<ClaimedJob> = jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs(OWNER, &jobs).await.expect("complete").len()
     }
 

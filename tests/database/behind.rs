@@ -55,14 +55,12 @@ impl Site {
     }
 
     async fn complete(&self, jobs: &[Job]) {
-        let jobs: Vec<ClaimedJob> =
-            jobs.iter().map(ClaimedJob::of).collect();
+        let jobs: Vec<ClaimedJob> = jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs("w", &jobs).await.unwrap();
     }
 
     async fn give_back(&self, jobs: &[Job]) {
-        let jobs: Vec<ClaimedJob> =
-            jobs.iter().map(ClaimedJob::of).collect();
+        let jobs: Vec<ClaimedJob> = jobs.iter().map(ClaimedJob::of).collect();
         self.session.return_jobs("w", &jobs).await.unwrap();
     }
 
@@ -285,8 +283,7 @@ async fn several_hosts_run_every_job_once_and_never_two_of_one_queue() {
                         client.execute(FREE_JOB, &[&job.id]).await.unwrap();
                         client.execute(FREE_QUEUE, &[&job.job_queue_id]).await.unwrap();
                     }
-                    let done: Vec<ClaimedJob> =
-                        done.iter().map(ClaimedJob::of).collect();
+                    let done: Vec<ClaimedJob> = done.iter().map(|job| ClaimedJob::of(job)).collect();
                     assert_eq!(session.complete_jobs(&owner, &done).await.unwrap().len(), done.len());
                 }
             });

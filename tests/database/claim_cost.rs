@@ -95,8 +95,7 @@ impl Claimer {
     }
 
     async fn complete(&self, jobs: &[Job]) {
-        let jobs: Vec<ClaimedJob> =
-            jobs.iter().map(ClaimedJob::of).collect();
+        let jobs: Vec<ClaimedJob> = jobs.iter().map(ClaimedJob::of).collect();
         self.session.complete_jobs("w", &jobs).await.unwrap();
     }
 

@@ -108,7 +108,7 @@ async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {
     let bench = Bench::new().await;
     for outcome in ["complete", "fail", "return"] {
         let keyed = NewJob { job_key: Some("k".to_owned()), max_attempts: Some(5), ..NewJob::new("t") };
-        bench.test.database().add_job(&keyed).await.unwrap();
+        bench.session.add_job(&keyed).await.unwrap();
         let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
         bench.client.batch_execute("select graphile_worker.remove_job('k')").await.unwrap();
         let changed = match outcome {
@@ -130,19 +130,9 @@ async fn a_queue_that_went_to_another_owner_stays_locked() {
         let job = bench.claimed("w").await;
         bench.client.batch_execute("update graphile_worker._private_job_queues set locked_by = 'v'").await.unwrap();
         let changed = match outcome {
-            "complete" => bench
-                .session
-                .complete_jobs("w", &[ClaimedJob::of(&job)])
-                .await
-                .unwrap()
-                .len(),
+            "complete" => bench.session.complete_jobs("w", &[ClaimedJob::of(&job)]).await.unwrap().len(),
             "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap().len(),
-            _ => bench
-                .session
-                .return_jobs("w", &[ClaimedJob::of(&job)])
-                .await
-                .unwrap()
-                .len(),
+            _ => bench.session.return_jobs("w", &[ClaimedJob::of(&job)]).await.unwrap().len(),
         };
         assert_eq!((changed, bench.queue_owner().await.as_str()), (1, "v"), "{outcome}");
         bench

@@ -85,7 +85,11 @@ pub(super) static WORKER: &[HostSetting] = &[
         key: "liveness",
         kind: Kind::Truth,
         help: "whether other hosts take over within seconds if this one dies; without, its jobs wait for 4 hours",
-        flags: &[switch("no-liveness", "false", "do not show that this host lives: if it dies, its jobs wait for 4 hours")],
+        flags: &[switch(
+            "no-liveness",
+            "false",
+            "do not show that this host lives: if it dies, its jobs wait for 4 hours",
+        )],
         variables: &[variable("TASKBAY_LIVENESS")],
         without: "",
         field: field!(Truth, liveness),

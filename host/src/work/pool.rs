@@ -181,7 +181,7 @@ impl Pool {
 
     /// What `locked_by` says of the jobs that it holds.
     pub fn owner(&self) -> &str {
-        self.owner.get().unwrap_or(&self.id)
+        self.owner.get().map_or(&*self.id, String::as_str)
     }
 
     /// The owner id while the pool shows that it lives.

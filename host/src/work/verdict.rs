@@ -181,12 +181,7 @@ impl Verdict {
 
     fn failure(&self) -> Option<FailedJob> {
         let VerdictKind::Fail { message, permanent, payload } = &self.kind else { return None };
-        Some(FailedJob {
-            claim: self.claim,
-            message: message.clone(),
-            permanent: *permanent,
-            payload: payload.clone(),
-        })
+        Some(FailedJob { claim: self.claim, message: message.clone(), permanent: *permanent, payload: payload.clone() })
     }
 
     /// Says that it changed nothing, because the job was not this pool's any more.
