@@ -45,7 +45,7 @@ impl Claims {
             ids: jobs.clone().map(|job| job.id).collect(),
             attempts: jobs.clone().map(|job| job.attempt).collect(),
             keyed: jobs.clone().map(|job| job.keyed).collect(),
-            with_queues: jobs.clone().any(|job| job.job_queue_id.is_some()),
+            with_queues: { jobs }.any(|job| job.job_queue_id.is_some()),
         }
     }
 
