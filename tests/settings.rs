@@ -65,6 +65,7 @@ fn every_setting_of_the_file_is_in_force() {
             abort_timeout = "6s"
             forbidden_flags = ["a"]
             listen = false
+            liveness = false
             clock = "process"
             claim = "marked"
             local_queue_size = 20
@@ -106,9 +107,11 @@ fn every_setting_of_the_file_is_in_force() {
 #[test]
 fn every_setting_has_a_variable_that_works() {
     let samples = |name: &str| match name {
-        "TASKBAY_PREPARED_STATEMENTS" | "TASKBAY_LISTEN" | "TASKBAY_STRICT_PERMISSIONS" | "TASKBAY_LOG_SUCCESS" => {
-            "false"
-        }
+        "TASKBAY_PREPARED_STATEMENTS"
+        | "TASKBAY_LISTEN"
+        | "TASKBAY_LIVENESS"
+        | "TASKBAY_STRICT_PERMISSIONS"
+        | "TASKBAY_LOG_SUCCESS" => "false",
         "TASKBAY_CLOCK" => "process",
         "TASKBAY_CLAIM" => "marked",
         "TASKBAY_LOG_FORMAT" => "json",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, trace, warn};
 
 use super::{Event, PluginBuild};
-use crate::queue::Unlocked;
+use crate::queue::{Released, Unlocked};
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
 pub(super) fn log(event: &Event) {
@@ -126,20 +126,20 @@ pub(super) fn log(event: &Event) {
                 "the job's end is stored"
             );
         }
-        Event::PoolCreated { pool } => trace!(event = "pool_created", worker = &**pool, "a pool begins"),
+        Event::PoolCreated(pool) => trace!(event = "pool_created", worker = &**pool, "a pool begins"),
         Event::ClaimStarted { worker, wanted } => {
             trace!(event = "claim_started", worker = &**worker, wanted, "asking for {wanted} jobs");
         }
-        Event::ClaimEmpty { worker } => trace!(event = "claim_empty", worker = &**worker, "there are no jobs"),
+        Event::ClaimEmpty(worker) => trace!(event = "claim_empty", worker = &**worker, "there are no jobs"),
         Event::ClaimFailed { worker, error } => {
             trace!(event = "claim_failed", worker = &**worker, "could not claim jobs: {error}");
         }
-        Event::WorkerStopped { worker } => trace!(event = "worker_stopped", worker = &**worker, "claims no more"),
-        Event::WorkerReleased { worker } => trace!(event = "worker_released", worker = &**worker, "runs no more jobs"),
+        Event::WorkerStopped(worker) => trace!(event = "worker_stopped", worker = &**worker, "claims no more"),
+        Event::WorkerReleased(worker) => trace!(event = "worker_released", worker = &**worker, "runs no more jobs"),
         Event::StopCompleted { pool, forceful } => {
             trace!(event = "stop_completed", worker = &**pool, forceful, "the pool has stopped");
         }
-        Event::PoolReleased { pool } => {
+        Event::PoolReleased(pool) => {
             trace!(event = "pool_released", worker = &**pool, "the pool holds nothing any more")
         }
         Event::ListenConnecting { attempts } => trace!(event = "listen_connecting", attempts, "connecting to listen"),
@@ -203,7 +203,7 @@ pub(super) fn log(event: &Event) {
              lives, and if it dies, its jobs wait for 4 hours. Use --no-liveness to say that this is meant, or connect without \
              the pooler"
         ),
-        Event::TakenOver { owners, jobs, queues } => {
+        Event::TakenOver(Released { owners, jobs, queues }) => {
             let owners = owners.join(", ");
             warn!(
                 event = "taken_over",

@@ -26,7 +26,7 @@ pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
 use crate::{
     plugin::BuildId,
-    queue::{CronJob, Unlocked},
+    queue::{CronJob, Released, Unlocked},
 };
 
 /// Something that happened.
@@ -191,39 +191,29 @@ pub enum Event {
     },
 
     // The pool, and its claimer.
-    PoolCreated {
-        pool: Arc<str>,
-    },
+    PoolCreated(Arc<str>),
     /// The database is about to be asked for as many jobs as there are free slots.
     ClaimStarted {
         worker: Arc<str>,
         wanted: usize,
     },
     /// It had none.
-    ClaimEmpty {
-        worker: Arc<str>,
-    },
+    ClaimEmpty(Arc<str>),
     ClaimFailed {
         worker: Arc<str>,
         error: String,
     },
     /// No more jobs are claimed.
-    WorkerStopped {
-        worker: Arc<str>,
-    },
+    WorkerStopped(Arc<str>),
     /// No job runs any more.
-    WorkerReleased {
-        worker: Arc<str>,
-    },
+    WorkerReleased(Arc<str>),
     /// All that began with [`Event::Stopping`] has come to its end.
     StopCompleted {
         pool: Arc<str>,
         forceful: bool,
     },
     /// The pool is at its end; nothing of it is locked.
-    PoolReleased {
-        pool: Arc<str>,
-    },
+    PoolReleased(Arc<str>),
 
     // The database.
     /// The schema can be worked; `installed` if it was not there before.
@@ -276,11 +266,7 @@ pub enum Event {
     /// Nobody can see whether this host lives, because its connection does not keep locks.
     LivenessUnavailable,
     /// These hosts have died, and what they had is free.
-    TakenOver {
-        owners: Vec<String>,
-        jobs: i64,
-        queues: i64,
-    },
+    TakenOver(Released),
     /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
     LocksRenewed {
         jobs: u64,

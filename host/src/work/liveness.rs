@@ -154,14 +154,14 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn take_over(pool: &Arc<Pool>, Released { owners, jobs, queues }: Released) {
-    if owners.is_empty() {
+fn take_over(pool: &Arc<Pool>, released: Released) {
+    if released.owners.is_empty() {
         return;
     }
     // They are where they were, which may be behind what is known to be worked.
     pool.database.look_everywhere();
     pool.nudge();
-    pool.events.emit(Event::TakenOver { owners, jobs, queues });
+    pool.events.emit(Event::TakenOver(released));
 }
 
 impl Pool {

@@ -137,7 +137,7 @@ impl Pool {
         let random: [u8; 9] = rand::rng().random();
         let prefix = if settings.liveness { SHOWS_LIFE } else { WITHOUT_LIFE };
         let id: Arc<str> = random.iter().fold(prefix.to_owned(), |id, byte| format!("{id}{byte:02x}")).into();
-        events.emit_if_heard(Level::TRACE, || Event::PoolCreated { pool: Arc::clone(&id) });
+        events.emit_if_heard(Level::TRACE, || Event::PoolCreated(Arc::clone(&id)));
         Arc::new(Self {
             owner: if settings.liveness { OnceLock::new() } else { OnceLock::from(id.to_string()) },
             alive: AtomicBool::new(!settings.liveness),
@@ -212,7 +212,7 @@ impl Pool {
             .map(|place| AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&self), place).run())));
         self.closing.cancelled().await;
 
-        self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped { worker: self.id() });
+        self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(self.id()));
         self.held.close();
         self.slots.close();
         if self.mode == Mode::Continuous {
@@ -298,11 +298,11 @@ impl Pool {
         if !self.events.is_heard(Level::TRACE) {
             return;
         }
-        self.events.emit(Event::WorkerReleased { worker: self.id() });
+        self.events.emit(Event::WorkerReleased(self.id()));
         if self.mode == Mode::Continuous {
             self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
         }
-        self.events.emit(Event::PoolReleased { pool: self.id() });
+        self.events.emit(Event::PoolReleased(self.id()));
     }
 
     /// Takes note of what the database told of.

@@ -144,7 +144,7 @@ impl Line {
         pool.idle.store(claimed == 0, Ordering::Relaxed);
         pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
         if claimed == 0 {
-            pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty { worker: pool.id() });
+            pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty(pool.id()));
             if pool.mode == Mode::Once && lane == Lane::Marked {
                 if claiming.saw_everything() {
                     pool.closing.cancel();
