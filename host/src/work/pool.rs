@@ -99,7 +99,7 @@ pub struct Pool {
     pub(super) front_is_bound: AtomicBool,
     /// Whether the last claim brought nothing.
     pub(super) idle: AtomicBool,
-    /// How many claims by the express lane there were since the last marked one.
+    /// Counts claims.
     pub(super) turns: AtomicUsize,
     /// How many jobs are being asked for.
     pub(super) asked: AtomicUsize,

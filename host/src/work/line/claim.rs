@@ -20,10 +20,9 @@ use crate::{
     },
 };
 
-/// Of so many claims in a row that bring as much as was wanted, one is marked although the express lane suits: it sees the jobs
-/// in queues, too. Those that bring less are each followed by a marked one anyway. Where a task could end this process, all of
-/// that claim's jobs are marked, so that a job that kills the process uses up its attempts. (A process that was started anew
-/// marks its first jobs in any case.)
+/// One claim of so many is marked although the express lane suits: it sees the jobs in queues, too. Where a task could end
+/// this process, all of that claim's jobs are marked, so that a job that kills the process uses up its attempts. (A process that
+/// was started anew marks its first jobs in any case.)
 const MARKED_TURN: usize = 16;
 
 /// This soon a pool that ends when nothing is left looks again if the other line may have had something.
@@ -34,7 +33,7 @@ impl Pool {
     /// could not have taken it.
     pub(super) fn lane(&self) -> Lane {
         let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
-        let in_turn = self.turns.load(Ordering::Relaxed) >= MARKED_TURN - 1;
+        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
         if express && !in_turn { Lane::Express } else { Lane::Marked }
     }
 
@@ -157,9 +156,8 @@ impl Line {
         if let Some(settings) = pool.settings.refetch() {
             pool.refetch.claimed(claimed, claimed == wanted, settings);
         }
-        match lane {
-            Lane::Marked => pool.turns.store(0, Ordering::Relaxed),
-            Lane::Express => drop(pool.turns.fetch_add(1, Ordering::Relaxed)),
+        if claimed == wanted || lane == Lane::Marked {
+            pool.turns.fetch_add(1, Ordering::Relaxed);
         }
         if claimed == wanted {
             // There are more.
