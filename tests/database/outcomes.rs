@@ -118,7 +118,8 @@ async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {
         };
         assert_eq!(changed, 1, "{outcome}");
         let left = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap();
-        assert_eq!(left, [], "{outcome}: it is not tried again");
+        // What never began has its one attempt yet.
+        assert_eq!(left.len(), usize::from(outcome == "return"), "{outcome}");
         bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
     }
 }

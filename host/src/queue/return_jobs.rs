@@ -9,14 +9,10 @@ use super::{ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
-/// $1 owner, $2 to $4 the claims. `run_at` stays, so that the jobs stand where they stood. What is not to be tried again, because
-/// another job has its key now, keeps the attempts that say so.
+/// $1 owner, $2 to $4 the claims. `run_at` stays, so that the jobs stand where they stood.
 const WITHOUT_QUEUES: &str = "
 update @schema@._private_jobs as job
-set
-  attempts = case when job.attempts = claimed.attempt then greatest(0, job.attempts - 1) else job.attempts end,
-  locked_by = null,
-  locked_at = null
+set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
 from unnest($2, $3, $4) as claimed (id, attempt, keyed)
 where @still_claimed@
 returning job.id, job.job_queue_id, job.priority, job.run_at";
@@ -26,10 +22,7 @@ const WITH_QUEUES: &str = "
 with
   given_back as (
     update @schema@._private_jobs as job
-    set
-      attempts = case when job.attempts = claimed.attempt then greatest(0, job.attempts - 1) else job.attempts end,
-      locked_by = null,
-      locked_at = null
+    set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
     from unnest($2, $3, $4) as claimed (id, attempt, keyed)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.priority, job.run_at
