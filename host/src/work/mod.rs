@@ -10,6 +10,8 @@
 //!
 //! A line stores verdicts and claims the next jobs on the same trip to the database. There are two; the second one helps
 //! when there is much to do. `Speed` tells how much to claim and which tasks are short enough for the express lane.
+//!
+//! A pool claims only while others can see that it lives: `liveness` shows it, and takes over from those that have died.
 
 mod backoff;
 mod claims;
