@@ -77,7 +77,9 @@ async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing()
         .current_dir(dir.path())
         .env("CARGO_TARGET_DIR", target)
         .spawn();
+    // The plugin may be there before the database is.
     dev.event("plugin_loaded", |_| true).await;
+    dev.event("worker_ready", |_| true).await;
     greet(&dir);
     said(&dev, "Hello Ada").await;
 

@@ -133,11 +133,17 @@ impl TestDatabase {
         }
     }
 
-    /// Ends all other connections to the database.
+    /// Ends all other connections to the database, and waits until they have ended.
     pub async fn terminate_others(&self) {
-        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                   where datname = current_database() and pid <> pg_backend_pid()";
-        self.id_of(sql, &[]).await;
+        let client = self.client().await;
+        let sql = "select coalesce(array_agg(pid), '{}') from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid() and pg_terminate_backend(pid)";
+        let pids: Vec<i32> = client.query_one(sql, &[]).await.expect("end the other connections").get(0);
+        let deadline = Instant::now() + DEADLINE;
+        while self.id_of("select count(*) from pg_stat_activity where pid = any ($1)", &[&pids]).await > 0 {
+            assert!(Instant::now() < deadline, "they go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until nothing is under way on other connections: what a host that was killed had sent is still carried out.
