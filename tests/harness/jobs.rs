@@ -136,8 +136,9 @@ impl TestDatabase {
     /// Ends all other connections to the database, and waits until they have ended.
     pub async fn terminate_others(&self) {
         let client = self.client().await;
-        let sql = "select coalesce(array_agg(pid), '{}') from pg_stat_activity
-                   where datname = current_database() and pid <> pg_backend_pid() and pg_terminate_backend(pid)";
+        // Not in the condition: there it would be asked of all connections to the server.
+        let sql = "select coalesce(array_agg(pid), '{}'), count(pg_terminate_backend(pid)) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid()";
         let pids: Vec<i32> = client.query_one(sql, &[]).await.expect("end the other connections").get(0);
         let deadline = Instant::now() + DEADLINE;
         while self.id_of("select count(*) from pg_stat_activity where pid = any ($1)", &[&pids]).await > 0 {
