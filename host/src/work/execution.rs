@@ -62,7 +62,7 @@ impl Execution<'_> {
     /// Starts the job on the current build. A build that was replaced at this very moment does not take it any more, and
     /// then the next one does.
     async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
-        let returned = |reason| (VerdictKind::Return { reason }, None);
+        let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
         let mut tried: Option<Task> = None;
         loop {
             let Some(task) = self.pool.tasks.load().get(&self.held.task).cloned() else {

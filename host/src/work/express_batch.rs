@@ -1,6 +1,7 @@
 //! The jobs of one express transaction, from the lock on their rows to the commit.
 
 use std::{
+    collections::HashSet,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -36,6 +37,10 @@ struct State {
     verdicts: Vec<Verdict>,
     /// How many of those that run have not ended yet.
     left: usize,
+    /// Those that no slot has taken in time: others may have them, as far as the database lets them.
+    withdrawn: HashSet<i64>,
+    /// Those that another claim of this pool has marked, because the connection was lost, and that were refused to it.
+    refused: HashSet<i64>,
 }
 
 /// Where the verdict of a job goes.
@@ -59,33 +64,59 @@ impl ExpressBatch {
             ids,
             attempts,
             deadline: Instant::now() + if hurry { SHORT_BOUND } else { BOUND },
-            state: Mutex::new(State { phase: Phase::Open, verdicts: Vec::with_capacity(left), left }),
+            state: Mutex::new(State {
+                phase: Phase::Open,
+                verdicts: Vec::with_capacity(left),
+                left,
+                withdrawn: HashSet::new(),
+                refused: HashSet::new(),
+            }),
             ended: Notify::new(),
         }
     }
 
-    pub(super) fn ids(&self) -> &[i64] {
-        &self.ids
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
     }
 
-    /// Whether it has one of these jobs. Where its connection was lost and nobody noticed yet, they can be claimed again.
-    pub(super) fn shares(&self, ids: impl Iterator<Item = i64>) -> bool {
+    /// Those that have not been withdrawn, with the attempts under way.
+    pub(super) fn kept(&self) -> (Vec<i64>, Vec<i16>) {
+        let state = self.state();
+        let all = self.ids.iter().zip(&self.attempts);
+        all.filter(|(id, _)| !state.withdrawn.contains(id)).unzip()
+    }
+
+    /// Whether one of these jobs may be among its own.
+    pub(super) fn is_near(&self, mut ids: impl Iterator<Item = i64>) -> bool {
         let (Some(first), Some(last)) = (self.ids.first(), self.ids.last()) else { return false };
-        ids.filter(|id| (first..=last).contains(&id)).any(|id| self.has(id))
+        ids.any(|id| (first..=last).contains(&&id))
     }
 
-    pub(super) fn has(&self, id: i64) -> bool {
-        self.ids.binary_search(&id).is_ok()
+    /// Whether a job that another claim brought, and perhaps `marked`, is to be left to this batch: where the connection was
+    /// lost and nobody has noticed yet, its jobs can be claimed again.
+    pub(super) fn refuses(&self, id: i64, marked: bool) -> bool {
+        if self.ids.binary_search(&id).is_err() {
+            return false;
+        }
+        let mut state = self.state();
+        let refuses = !state.withdrawn.contains(&id);
+        if refuses && marked {
+            state.refused.insert(id);
+        }
+        refuses
     }
 
-    /// The claim of one of its jobs. None of those that it runs has a key or a queue.
-    pub(super) fn claim(&self, id: i64) -> Option<ClaimedJob> {
-        let attempt = self.attempts[self.ids.binary_search(&id).ok()?];
-        Some(ClaimedJob { id, attempt, keyed: false, job_queue_id: None })
-    }
-
-    pub(super) fn attempts(&self) -> &[i16] {
-        &self.attempts
+    /// Others may have these of its jobs from now on. Gives the claims of those that were refused to others before, and which
+    /// are therefore marked and nobody's: none of them has a key or a queue.
+    pub(super) fn withdraw(&self, ids: &[i64]) -> Vec<ClaimedJob> {
+        let mut state = self.state();
+        state.withdrawn.extend(ids);
+        let refused = ids.iter().filter(|id| state.refused.contains(id));
+        let claim = |id: &i64| {
+            let attempt = self.attempts[self.ids.binary_search(id).ok()?];
+            Some(ClaimedJob { id: *id, attempt, keyed: false, job_queue_id: None })
+        };
+        refused.filter_map(claim).collect()
     }
 
     /// Hands in the verdict of one of its jobs; gives it back if the job is marked by now.
@@ -156,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn verdicts_go_into_the_transaction_until_it_ends_and_to_the_marked_jobs_after_the_commit() {
         let batch = ExpressBatch::new(vec![(3, 1), (1, 1), (2, 2)], 3);
-        assert_eq!((batch.ids(), batch.attempts()), (&[1, 2, 3][..], &[1, 2, 1][..]));
+        assert_eq!(batch.kept(), (vec![1, 2, 3], vec![1, 2, 1]));
         assert!(batch.report(verdict(1)).is_none());
         assert_eq!(ids(&batch.take_verdicts()), [1]);
         assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
@@ -176,10 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_its_jobs() {
-        let batch = ExpressBatch::new(vec![(10, 1), (30, 1), (20, 1)], 2);
-        assert!(batch.has(30) && !batch.has(25));
-        assert!(batch.shares([5, 20].into_iter()));
-        assert!(!batch.shares([5, 25, 35].into_iter()));
+    fn it_refuses_its_jobs_to_others_until_they_are_withdrawn() {
+        let batch = ExpressBatch::new(vec![(10, 1), (30, 2), (20, 3)], 3);
+        assert!(batch.is_near([5, 25].into_iter()) && !batch.is_near([5, 35].into_iter()));
+        assert!(!batch.refuses(25, true), "it has no such job");
+        assert!(batch.refuses(20, true) && batch.refuses(30, false) && batch.refuses(10, true));
+        let claims = batch.withdraw(&[20, 30]);
+        let refused = ClaimedJob { id: 20, attempt: 3, keyed: false, job_queue_id: None };
+        assert_eq!(claims, [refused], "marked by a claim that did not get it");
+        assert!(!batch.refuses(20, true) && !batch.refuses(30, true), "whoever claims them now has to run them");
+        assert!(batch.refuses(10, true));
+        assert_eq!(batch.kept(), (vec![10], vec![1]));
     }
 }

@@ -29,6 +29,7 @@ impl Pool {
         }
         let (alive, closing) = (self.alive.load(Ordering::Acquire), self.closing.is_cancelled());
         let (limit, map) = (self.held_limit(), self.tasks.load());
+        let too_long = |waited| waited >= limit;
         let reason = |held: &HeldJob, waited| {
             if closing {
                 Some("the host is stopping")
@@ -37,18 +38,21 @@ impl Pool {
             } else if held.map != map.epoch() && map.get(&held.task).is_none() {
                 Some("no plugin has this task any more")
             } else {
-                (waited >= limit).then_some("it has waited too long for others to end")
+                too_long(waited).then_some("it has waited too long for others to end")
             }
         };
         let mut stalled = false;
         for (held, waited) in self.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
-            stalled |= waited >= limit;
+            stalled |= too_long(waited);
             self.verdicts.add(Verdict {
                 claim: ClaimedJob::of(&held.job),
                 task_id: held.job.task_id,
                 map: held.map,
                 took: Duration::ZERO,
-                kind: VerdictKind::Return { reason: reason(&held, waited).unwrap_or_default() },
+                kind: VerdictKind::Return {
+                    reason: reason(&held, waited).unwrap_or_default(),
+                    at_once: too_long(waited) && alive && !closing,
+                },
                 run: Some(Box::new(held.describe(&self.id, None))),
                 repeated: false,
             });

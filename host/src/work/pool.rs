@@ -22,7 +22,7 @@ use super::{
     execution::run_slot,
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
-    line::{Line, Place},
+    line::{Lane, Line, Place},
     liveness::show_life,
     locks::look_after_locks,
     refetching::Refetching,
@@ -256,11 +256,12 @@ impl Pool {
         self.open_batches().retain(|open| !Arc::ptr_eq(open, batch));
     }
 
-    /// Leaves out what the pool has already: jobs of a transaction whose connection was lost a moment ago.
-    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
+    /// Leaves out of what a claim brought what the pool has already: jobs of a transaction whose connection was lost a moment
+    /// ago.
+    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>, lane: Lane) {
         for open in &*self.open_batches() {
-            if open.shares(jobs.iter().map(|held| held.job.id)) {
-                jobs.retain(|held| !open.has(held.job.id));
+            if open.is_near(jobs.iter().map(|held| held.job.id)) {
+                jobs.retain(|held| !open.refuses(held.job.id, lane == Lane::Marked));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::verdict::{Verdict, VerdictKind};
+use super::verdict::Verdict;
 use crate::queue::Job;
 
 /// How much work is claimed ahead, as time.
@@ -48,7 +48,7 @@ impl Speed {
         let mut state = self.state();
         let mut total = Duration::ZERO;
         let mut jobs = 0_u32;
-        for verdict in verdicts.iter().filter(|verdict| !matches!(verdict.kind, VerdictKind::Return { .. })) {
+        for verdict in verdicts.iter().filter(|verdict| !verdict.is_return()) {
             total += verdict.took;
             jobs += 1;
             if verdict.map > state.map {
@@ -123,7 +123,7 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::ClaimedJob;
+    use crate::{queue::ClaimedJob, work::verdict::VerdictKind};
 
     fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
         let claim = ClaimedJob::of(&Job::sample(1));

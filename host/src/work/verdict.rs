@@ -42,6 +42,8 @@ pub(super) enum VerdictKind {
     /// It never reached its task.
     Return {
         reason: &'static str,
+        /// This pool may have it again as soon as it has a slot.
+        at_once: bool,
     },
 }
 
@@ -160,8 +162,18 @@ impl Results {
 impl Verdict {
     /// Of a job that is marked and was never run. Nobody hears of it.
     pub(super) fn never_begun(claim: ClaimedJob) -> Self {
-        let kind = VerdictKind::Return { reason: "" };
+        let kind = VerdictKind::Return { reason: "", at_once: true };
         Self { claim, task_id: 0, map: 0, took: Duration::ZERO, kind, run: None, repeated: false }
+    }
+
+    /// The job stays as it was.
+    pub(super) fn is_return(&self) -> bool {
+        matches!(self.kind, VerdictKind::Return { .. })
+    }
+
+    /// The job can be claimed by this pool once this is stored.
+    pub(super) fn comes_back(&self) -> bool {
+        matches!(self.kind, VerdictKind::Return { at_once: true, .. })
     }
 
     /// The queue of the job is free once this is stored.
@@ -209,7 +221,7 @@ impl Verdict {
                 }
                 error
             }
-            VerdictKind::Return { reason } => {
+            VerdictKind::Return { reason, .. } => {
                 return events.emit(Event::JobReturned { id: job.id, task: job.task, reason });
             }
         };

@@ -36,8 +36,8 @@ impl Open {
 #[derive(Debug, Default)]
 struct Account {
     verdicts: Vec<Verdict>,
-    /// Ids of those that no slot has taken; they stay as they were.
-    withdrawn: Vec<i64>,
+    /// How many no slot has taken; they stay as they were.
+    withdrawn: usize,
     /// Where these stand: no queue, priority, time.
     left_behind: Vec<(Option<i32>, i16, SystemTime)>,
 }
@@ -49,11 +49,10 @@ impl Account {
         for verdict in &self.verdicts {
             verdict.settle(&mut settlement);
         }
-        let ids = open.batch.ids();
-        if self.verdicts.len() + self.withdrawn.len() < ids.len() {
-            let known: HashSet<i64> =
-                self.verdicts.iter().map(|verdict| verdict.claim.id).chain(self.withdrawn.iter().copied()).collect();
-            settlement.marked.extend(ids.iter().filter(|id| !known.contains(id)));
+        if self.verdicts.len() + self.withdrawn < open.batch.len() {
+            let ended: HashSet<i64> = self.verdicts.iter().map(|verdict| verdict.claim.id).collect();
+            let (kept, _) = open.batch.kept();
+            settlement.marked.extend(kept.iter().filter(|id| !ended.contains(id)));
         }
         settlement
     }
@@ -98,6 +97,10 @@ impl Line {
         } else {
             session.discard();
         }
+        if settled.is_ok() {
+            // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
+            pool.ended(&open.batch);
+        }
         let claim_error = match claimed {
             // By the express lane, what it has locked is free again with the connection.
             Ok(_) if lane == Lane::Express && self.session.is_none() => {
@@ -131,26 +134,42 @@ impl Line {
 
     /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
     fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
-        let withdrawn = self.pool.held.withdraw(&open.batch);
-        if !withdrawn.is_empty() && !self.pool.closing.is_cancelled() {
-            self.pool.speed.stalled(BOUND);
-            self.pool.look.store(true, Ordering::Release);
+        let pool = &self.pool;
+        let withdrawn = pool.held.withdraw(&open.batch);
+        if !withdrawn.is_empty() {
+            if !pool.closing.is_cancelled() {
+                pool.speed.stalled(BOUND);
+            }
+            account.left_behind.extend(withdrawn.iter().map(|held| (None, held.job.priority, held.job.run_at)));
+            let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
+            let refused = open.batch.withdraw(&ids);
+            account.withdrawn += ids.len() - refused.len();
+            pool.verdicts.add_all(refused.into_iter().map(Verdict::never_begun));
         }
-        account.withdrawn.extend(withdrawn.iter().map(|held| held.job.id));
-        account.left_behind.extend(withdrawn.iter().map(|held| (None, held.job.priority, held.job.run_at)));
-        account.verdicts.extend(open.batch.take_verdicts());
+        let mut verdicts = open.batch.take_verdicts();
+        let returned: Vec<i64> =
+            verdicts.iter().filter(|verdict| verdict.is_return()).map(|verdict| verdict.claim.id).collect();
+        if !returned.is_empty() {
+            let refused: HashSet<i64> = open.batch.withdraw(&returned).iter().map(|claim| claim.id).collect();
+            pool.verdicts.add_all(verdicts.extract_if(.., |verdict| refused.contains(&verdict.claim.id)));
+        }
+        account.verdicts.append(&mut verdicts);
     }
 
     fn committed(&self, open: Open, account: Account) {
         let pool = &self.pool;
-        self.pool.ended(&open.batch);
+        pool.ended(&open.batch);
         let late = open.batch.committed();
         if !late.is_empty() {
             pool.verdicts.add_all(late);
             pool.wake();
         }
-        pool.database.came_back(&account.left_behind);
-        self.settled(account.verdicts, &HashSet::new(), account.withdrawn.len());
+        if !account.left_behind.is_empty() {
+            pool.database.came_back(&account.left_behind);
+            // Not sooner: a claim from before the commit has not seen them.
+            pool.look.store(true, Ordering::Release);
+        }
+        self.settled(account.verdicts, &HashSet::new(), account.withdrawn);
         pool.held.add(open.aside, None);
         pool.open_slots();
     }
@@ -184,7 +203,8 @@ impl Line {
         in_ascii: bool,
     ) -> Result<(), QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let again = match session.lock_again(self.pool.owner(), open.batch.ids(), open.batch.attempts()).await {
+        let (ids, attempts) = open.batch.kept();
+        let again = match session.lock_again(self.pool.owner(), &ids, &attempts).await {
             Ok(again) => again,
             Err(error) => {
                 session.discard();
@@ -202,16 +222,12 @@ impl Line {
             session.discard();
             return Err(error);
         }
-        // Those that are marked already, by the lost commit or by the other line, may have ended since, or never begun.
+        // Those that are marked already, by the lost commit or by the other line, may have ended since.
         let before: HashSet<i64> = again.marked.into_iter().collect();
         let (of_marked, rest): (Vec<_>, Vec<_>) =
             account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.claim.id));
         account.verdicts = rest;
         self.pool.verdicts.add_all(of_marked);
-        let (of_marked, rest): (Vec<_>, Vec<_>) = account.withdrawn.drain(..).partition(|id| before.contains(id));
-        account.withdrawn = rest;
-        let claims = of_marked.into_iter().filter_map(|id| open.batch.claim(id));
-        self.pool.verdicts.add_all(claims.map(Verdict::never_begun));
         // What is neither marked now nor was before belongs to somebody else.
         let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
         let lost = open.aside.len();

@@ -271,7 +271,11 @@ impl Line {
             // Else the queue's next job would wait for one of the turns that the express lane leaves to others.
             pool.marked_next.store(true, Ordering::Release);
         }
-        if pool.mode == Mode::Once || frees_a_queue {
+        let comes_back = verdicts.iter().any(Verdict::comes_back);
+        if comes_back {
+            pool.database.look_everywhere();
+        }
+        if pool.mode == Mode::Once || frees_a_queue || comes_back {
             pool.look.store(true, Ordering::Release);
         }
         if self.place == Place::Second {
