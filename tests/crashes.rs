@@ -167,3 +167,106 @@ async fn crash_once(host: &Running, database: &TestDatabase, crash: usize) {
         host.nth_event(&["plugin_restarted"], crash).await;
     }
 }
+
+/// Lets each job that failed be tried again at once, for as long as there is one that can be.
+async fn hurry(database: &TestDatabase) {
+    database
+        .execute("update graphile_worker._private_jobs set run_at = now() where locked_by is null and attempts > 0")
+        .await;
+}
+
+/// The job that crashes is tried again alone, and is given up after three crashes; one that only ran beside it does its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_crashes_again_and_again_is_given_up_and_takes_no_other_along() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let host = Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", "50ms"]).spawn();
+    host.event("listening", |_| true).await;
+    let beside = database.add("sleep", json!({"ms": 1_000})).await;
+    host.event("job_started", of_job(beside)).await;
+    let poison = database.add("segfault", json!({})).await;
+    host.event("job_failed", of_job(poison)).await;
+    host.event("job_failed", of_job(beside)).await;
+    host.event("plugin_restarted", |_| true).await;
+    let job = database.job(beside).await;
+    let error = job.last_error.expect("it failed");
+    assert!(error.ends_with("the next attempt has a process of its own (crash 1)"), "{error}");
+
+    hurry(&database).await;
+    host.event("job_failed", |line| line["job"] == poison && line["attempt"] == 2).await;
+    host.event("job_done", |line| line["job"] == beside && line["attempt"] == 2).await;
+    hurry(&database).await;
+    host.event("job_failed", |line| line["job"] == poison && line["attempt"] == 3).await;
+    let job = database.job(poison).await;
+    assert_eq!((job.attempts, job.max_attempts, job.locked_by), (25, 25, None), "it is not tried again");
+    let error = job.last_error.expect("it failed");
+    assert!(error.contains("signal 11 (SIGSEGV"), "{error}");
+    assert!(error.ends_with("it was alone in its process and is not tried again (crash 3)"), "{error}");
+    assert_eq!(host.events("plugin_crashed").len(), 1, "nobody else noticed the later ones");
+    host.stop().await;
+}
+
+/// A process that is to run one job is stopped like any other: by the time that the job may take, by the host's end, and with
+/// the build.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_alone_keeps_to_its_time_and_ends_with_its_build() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let settings = "[plugins.misbehaving]\ntimeout = \"300ms\"\ncancel_grace = \"100ms\"";
+    let host = Taskbay::run(&database.url(), folder.path()).settings(settings).spawn();
+    host.event("listening", |_| true).await;
+    let crashed =
+        "update graphile_worker._private_jobs set last_error = 'killed (crash 1)', run_at = now() where id = ";
+    let later = |task: &'static str, payload: Value| {
+        let database = &database;
+        async move {
+            let sql = format!(
+                "select (graphile_worker.add_job('{task}', '{payload}', run_at := now() + interval '1 hour')).id"
+            );
+            let id = database.id_of(&sql, &[]).await;
+            database.execute(&format!("{crashed}{id}")).await;
+            database.execute("select pg_notify('jobs:insert', '{\"r\":1,\"count\":1}')").await;
+            id
+        }
+    };
+    let spinning = later("spin", json!({})).await;
+    host.event("job_failed", of_job(spinning)).await;
+    let error = database.job(spinning).await.last_error.expect("it failed");
+    assert!(error.contains("300ms"), "{error}");
+    assert!(host.events("plugin_crashed").is_empty(), "the process of the others was left alone");
+    let asleep = later("sleep", json!({"ms": 200})).await;
+    host.event("job_started", of_job(asleep)).await;
+    host.stop().await;
+    assert!(database.jobs().await.iter().all(|job| job.id != asleep), "it was done before the host ended");
+}
+
+/// A job that ends its host, which no other job survives either, does so once: the next host runs it in another process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ends_its_host_does_so_once() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let host = || {
+        let args = ["--in-process", "--poll-interval", "50ms"];
+        Taskbay::run(&database.url(), folder.path()).args(args).spawn()
+    };
+    let mut first = host();
+    first.event("listening", |_| true).await;
+    let poison = database.add("segfault", json!({})).await;
+    assert!(!first.ended().await.success());
+    let second = host();
+    second.event("taken_over", |_| true).await;
+    for attempt in [2, 3] {
+        hurry(&database).await;
+        second.event("job_failed", |line| line["job"] == poison && line["attempt"] == attempt).await;
+    }
+    let job = database.job(poison).await;
+    assert_eq!((job.attempts, job.max_attempts, job.locked_by), (25, 25, None), "it is not tried again");
+    let error = job.last_error.expect("it failed");
+    assert!(error.ends_with("it was alone in its process and is not tried again (crash 3)"), "{error}");
+    let next = database.add("nothing", json!({})).await;
+    second.event("job_done", of_job(next)).await;
+    second.stop().await;
+}

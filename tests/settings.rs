@@ -66,6 +66,7 @@ fn every_setting_of_the_file_is_in_force() {
             forbidden_flags = ["a"]
             listen = false
             liveness = false
+            max_crashes = 4
             clock = "process"
             claim = "marked"
             local_queue_size = 20
@@ -119,6 +120,7 @@ fn every_setting_has_a_variable_that_works() {
         "TASKBAY_ISOLATION" => "in-process",
         "TASKBAY_MEMORY_LIMIT" => "1GiB",
         "TASKBAY_CONCURRENCY"
+        | "TASKBAY_MAX_CRASHES"
         | "TASKBAY_MAX_POOL_SIZE"
         | "TASKBAY_LOCAL_QUEUE_SIZE"
         | "TASKBAY_REFETCH_THRESHOLD"

@@ -102,6 +102,8 @@ pub struct WorkerSettings {
     pub listen: bool,
     /// Whether others can see that this host lives, and take over its jobs when it does not any more.
     pub liveness: bool,
+    /// After so many crashes in a row a job is not tried again, if it was alone in its process in the last one.
+    pub max_crashes: usize,
     /// Whose clock says which jobs are due.
     pub clock: Clock,
     /// How jobs are claimed.
@@ -129,6 +131,7 @@ impl Default for WorkerSettings {
             forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             liveness: true,
+            max_crashes: 3,
             clock: Clock::Database,
             claim: Claim::Express,
             local_queue: None,

@@ -97,6 +97,17 @@ pub(super) static WORKER: &[HostSetting] = &[
     },
     Setting {
         section: "worker",
+        key: "max_crashes",
+        kind: Kind::Count,
+        help: "after so many crashes of its process, the last one alone in it, a job is not tried again",
+        flags: &[flag("max-crashes", "N")],
+        variables: &[variable("TASKBAY_MAX_CRASHES")],
+        without: "",
+        field: field!(Count, max_crashes),
+        effective: |settings| Some(Value::Count(settings.worker.max_crashes)),
+    },
+    Setting {
+        section: "worker",
         key: "clock",
         kind: Kind::Choice(&["database", "process"]),
         help: "whose clock says which jobs are due: the database's, or this machine's",

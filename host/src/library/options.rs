@@ -166,6 +166,13 @@ impl Options {
         self
     }
 
+    /// After so many crashes in a row, 3 without this, a job is not tried again, if it was alone in its process in the last one.
+    /// The tasks of a program itself have no other process, so that their jobs just use up their attempts.
+    pub fn max_crashes(mut self, crashes: usize) -> Self {
+        self.worker.max_crashes = crashes;
+        self
+    }
+
     /// Whose clock says which jobs are due, and when jobs are that are added without a time: the database's without.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.worker.clock = clock;

@@ -173,10 +173,7 @@ impl Supervisor {
 
     fn fail_calls(&self, process: &Process, ending: &Ending) -> usize {
         self.current.store(None);
-        let PluginBuild { plugin, build } = &self.build;
-        let Ending { what, detail } = ending;
-        let detail = detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-        process.connection.fail_calls(&format!("plugin {plugin} (build {build}) {what} while it ran this job{detail}"))
+        process.connection.fail_calls(&ending.under_a_job(&self.build))
     }
 
     /// Brings up another process, however often that takes; `None` when there is to be none.

@@ -9,7 +9,9 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use super::{
     BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
     ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
+    alone::Alone,
     built_in::BuiltIn,
+    calls::Call,
     child::Child,
     executable::{self, Executable},
     executable_run::Run,
@@ -47,6 +49,8 @@ pub struct Generation {
     default_timeout: Option<Duration>,
     cancel_grace: Duration,
     runner: Runner,
+    /// For jobs that were running in a crash; none where there is no file to load once more, or each job is alone anyway.
+    alone: Option<Alone>,
     events: Events,
     availability: watch::Sender<Availability>,
     /// Each running job holds a token; closed when no more may begin.
@@ -73,6 +77,7 @@ impl Generation {
         services: &HostServices,
     ) -> Result<Arc<Generation>, LaunchError> {
         let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
+        let alone = Some(Alone::new(Arc::clone(&image), settings, services));
         let availability = watch::Sender::new(Availability::Serving);
         let (runner, manifest) = match settings.isolation {
             Isolation::Child => {
@@ -84,7 +89,7 @@ impl Generation {
                 (Runner::InProcess(plugin), manifest)
             }
         };
-        Ok(Self::serving(build, manifest, runner, settings, services.events.clone(), availability))
+        Ok(Self::serving(build, manifest, (runner, alone), settings, services.events.clone(), availability))
     }
 
     /// Takes an executable file into service, which starts nothing until there is a job.
@@ -93,7 +98,7 @@ impl Generation {
         let availability = watch::Sender::new(Availability::Serving);
         let manifest = executable::executable_manifest(&file.identifier);
         let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
-        Self::serving(build, manifest, runner, settings, events.clone(), availability)
+        Self::serving(build, manifest, (runner, None), settings, events.clone(), availability)
     }
 
     /// Tasks that are part of this program. The error is the rule that they break.
@@ -108,13 +113,13 @@ impl Generation {
         let build = BuildId(Sha256::digest(names.join("\n")).into());
         let build = PluginBuild { plugin: manifest.name.clone(), build };
         let availability = watch::Sender::new(Availability::Serving);
-        Ok(Self::serving(build, manifest, Runner::BuiltIn(runner), settings, events, availability))
+        Ok(Self::serving(build, manifest, (Runner::BuiltIn(runner), None), settings, events, availability))
     }
 
     fn serving(
         build: PluginBuild,
         manifest: ManifestInfo,
-        runner: Runner,
+        (runner, alone): (Runner, Option<Alone>),
         settings: &PluginSettings,
         events: Events,
         availability: watch::Sender<Availability>,
@@ -126,6 +131,7 @@ impl Generation {
             default_timeout: settings.timeout,
             cancel_grace: settings.cancel_grace,
             runner,
+            alone,
             events,
             availability,
             running: TaskTracker::new(),
@@ -181,6 +187,11 @@ impl Generation {
         self.running.len()
     }
 
+    /// Whether a job can be run in a process of its own.
+    pub fn runs_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
     /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
     /// Dropping the future gives the job up without telling the plugin.
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
@@ -196,7 +207,28 @@ impl Generation {
             Ok(None) => return Outcome::NotStarted,
             Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
         };
-        let execution = Execution {
+        self.execution(task, job, limit, cancel, call, line).outcome().await
+    }
+
+    /// Runs one job as [`Generation::run`] does, in a process of its own where that can be.
+    pub async fn run_alone(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
+        let Some(alone) = &self.alone else { return self.run(task, job, cancel).await };
+        let Some(running) = self.enter() else { return Outcome::NotStarted };
+        let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
+        let execution = |call, line| self.execution(task, job, limit, cancel, call, line);
+        alone.run((task, job, limit), execution, [&self.killed, &cancel.force, &cancel.ask], running).await
+    }
+
+    fn execution<'a>(
+        &'a self,
+        task: u32,
+        job: &JobInput<'_>,
+        limit: Option<Duration>,
+        cancel: &'a Cancel,
+        call: Call,
+        line: Line<'a>,
+    ) -> Execution<'a> {
+        Execution {
             call,
             line,
             job: job.id,
@@ -205,8 +237,7 @@ impl Generation {
             grace: self.cancel_grace,
             cancel,
             killed: &self.killed,
-        };
-        execution.outcome().await
+        }
     }
 
     /// Takes no more jobs, waits for those that run, then shuts the plugin down. Several callers wait for the same end.
@@ -258,7 +289,7 @@ impl Runner {
         task: u32,
         job: &JobInput<'_>,
         limit: Option<Duration>,
-    ) -> Result<Option<(super::calls::Call, Line<'_>)>, String> {
+    ) -> Result<Option<(Call, Line<'_>)>, String> {
         Ok(match self {
             Runner::Child(child) => {
                 child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))

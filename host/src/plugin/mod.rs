@@ -15,6 +15,7 @@ mod stop_signal;
 mod execution;
 mod generation;
 // The runner in a process of its own: the host's side, then the child's.
+mod alone;
 mod child;
 mod child_main;
 mod child_outbox;

@@ -263,6 +263,12 @@ impl Ending {
         Self { what: what.into(), detail: None }
     }
 
+    /// Why a job failed that ran in it.
+    pub(super) fn under_a_job(&self, PluginBuild { plugin, build }: &PluginBuild) -> String {
+        let detail = self.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        format!("plugin {plugin} (build {build}) {} while it ran this job{detail}", self.what)
+    }
+
     /// Says what an exit status means, with what the process wrote before.
     fn of(status: ExitStatus, said: &[String], memory_limit: Option<u64>) -> Self {
         let what = match status.code() {

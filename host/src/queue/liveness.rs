@@ -89,7 +89,11 @@ with
   released as (
     update @schema@._private_jobs as job
     set
-      last_error = pg_catalog.format('the host %s ended without a word while it had this job', dead.name),
+      last_error = pg_catalog.format(
+        'the host %s ended without a word while it had this job (crash %s)',
+        dead.name,
+        1 + coalesce(pg_catalog.substring(job.last_error, '[(]crash ([0-9]{1,4})[)]$')::int4, 0)
+      ),
       locked_by = null,
       locked_at = null
     from dead

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tracing::Level;
 
 use super::{
+    crashes::Crashes,
     held::{HeldJob, TakenJob},
     pool::Pool,
     verdict::{Verdict, VerdictKind},
@@ -83,10 +84,24 @@ impl Execution<'_> {
             if let Some(run) = &heard {
                 self.pool.events.emit(Event::JobStarted { job: (**run).clone(), map: self.held.map });
             }
-            let outcome = task.generation.run(task.index, &self.input(&task), &self.pool.cancel).await;
+            let crashes = Crashes::of(self.held.job.last_error.as_deref());
+            let generation = &task.generation;
+            let alone = generation.runs_alone() && crashes.want_own_process(generation.runs_in_this_process());
+            let (input, cancel) = (self.input(&task), &self.pool.cancel);
+            let outcome = if alone {
+                // In a box, because it is rare and large.
+                Box::pin(generation.run_alone(task.index, &input, cancel)).await
+            } else {
+                generation.run(task.index, &input, cancel).await
+            };
             let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
             match outcome {
                 Outcome::Done => return (VerdictKind::Complete, heard),
+                Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
+                    let (message, over) = crashes.and_one_more(&message, alone, self.pool.settings.max_crashes);
+                    let permanent = over || self.is_last_attempt(&task);
+                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
+                }
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
                     return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));

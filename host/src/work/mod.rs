@@ -16,6 +16,7 @@
 mod backoff;
 mod claims;
 mod conditions;
+mod crashes;
 mod execution;
 mod express_batch;
 mod giving_back;

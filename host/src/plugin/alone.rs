@@ -1,0 +1,106 @@
+//! The runner for a job that was running when its process crashed: it is tried again in a process of its own, so that the job
+//! that crashes takes no other down with it, and is told from those that only ran beside it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
+    connection::Connection,
+    execution::{Execution, Line},
+    process::Process,
+};
+use crate::events::PluginBuild;
+
+/// So many such processes of one build there are at once. Other jobs wait.
+const ROOM: usize = 8;
+
+/// How long the plugin's teardown may take after the job.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts a process for each job.
+#[derive(Debug)]
+pub(super) struct Alone {
+    build: PluginBuild,
+    image: Arc<Image>,
+    settings: PluginSettings,
+    services: HostServices,
+    room: Arc<Semaphore>,
+}
+
+impl Alone {
+    pub(super) fn new(image: Arc<Image>, settings: &PluginSettings, services: &HostServices) -> Self {
+        Self {
+            build: PluginBuild { plugin: image.plugin.clone(), build: image.build },
+            image,
+            settings: settings.clone(),
+            services: services.clone(),
+            room: Arc::new(Semaphore::new(ROOM)),
+        }
+    }
+
+    /// Starts a process, runs the job in it by `execution`, and ends it in the background, until when `running` is kept.
+    /// While it waits for its turn and for the process, `stops` have it give up.
+    pub(super) async fn run<'a>(
+        &self,
+        (task, job, limit): (u32, &JobInput<'_>, Option<Duration>),
+        execution: impl FnOnce(super::calls::Call, Line<'a>) -> Execution<'a>,
+        stops: [&StopSignal; 3],
+        running: TaskTrackerToken,
+    ) -> Outcome {
+        let [first, second, third] = stops;
+        let started = tokio::select! {
+            started = self.start() => started,
+            () = first.cancelled() => return Outcome::NotStarted,
+            () = second.cancelled() => return Outcome::NotStarted,
+            () = third.cancelled() => return Outcome::NotStarted,
+        };
+        let failed = |message| Outcome::Failed { kind: FailureKind::Error, message };
+        let (mut process, room) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                return failed(format!(
+                    "it was to be tried again in a process of its own, which did not start: {error}"
+                ));
+            }
+        };
+        let connection = Arc::clone(&process.connection);
+        let call = match connection.start(task, job, limit) {
+            Ok(Some(call)) => call,
+            Ok(None) => return failed("its process ended before the job could begin".to_owned()),
+            Err(message) => return failed(message),
+        };
+        let outcome = {
+            let mut outcome = std::pin::pin!(execution(call, Line::Child(Arc::clone(&connection))).outcome());
+            tokio::select! {
+                biased;
+                outcome = &mut outcome => outcome,
+                ending = process.ended() => {
+                    connection.fail_calls(&ending.under_a_job(&self.build));
+                    outcome.await
+                }
+            }
+        };
+        tokio::spawn(async move {
+            end(&mut process, &connection).await;
+            drop((room, running));
+        });
+        outcome
+    }
+
+    async fn start(&self) -> Result<(Process, tokio::sync::OwnedSemaphorePermit), LaunchError> {
+        let room = Arc::clone(&self.room).acquire_owned().await.expect("nobody closes it");
+        let (process, _) = Process::start(&self.image, &self.settings, &self.services).await?;
+        Ok((process, room))
+    }
+}
+
+/// A process that was condemned does not listen any more.
+async fn end(process: &mut Process, connection: &Connection) {
+    match connection.verdict() {
+        Some(_) => process.kill().await,
+        None => process.shut_down(SHUTDOWN_LIMIT).await,
+    }
+}
