@@ -99,6 +99,17 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
     host.stop().await;
 }
 
+/// For those whose supervisor starts it again anyway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_yet_is_not_waited_for_where_that_is_not_wanted() {
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    // Port 1 is nobody's.
+    let mut host = Taskbay::run("postgres://nobody@127.0.0.1:1/none", folder.path()).args(["--no-wait"]).spawn();
+    assert_eq!(host.ended().await.code(), Some(1));
+    assert!(host.events("database_trouble").is_empty(), "it did not try again");
+}
+
 /// Waiting for what will not come by itself would hide the mistake.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_exist_is_not_waited_for() {

@@ -191,3 +191,38 @@ async fn nobody_looks_for_life_where_that_is_switched_off() {
     assert_eq!(place.living().await, 0);
     host.stop().await;
 }
+
+/// Not a test but a measurement: how long it takes from `kill -9` of a host until its job runs on another one.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; run it on an idle machine for its numbers"]
+async fn fifty_kills_measured() {
+    let place = Place::new().await;
+    let payload = json!({"sleep_ms": 3_600_000, "announce": true});
+    let sql = format!("select (graphile_worker.add_job('echo', '{payload}', max_attempts := 1000)).id");
+    let mut victim = place.host().await;
+    let id = place.database.id_of(&sql, &[]).await;
+    let started = |count: usize| {
+        let place = &place;
+        async move {
+            while place.attempts_of(id).len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    started(1).await;
+    let mut took = Vec::new();
+    for kill in 1..=50 {
+        let next = place.host().await;
+        let killed = Instant::now();
+        victim.signal(Signal::KILL);
+        started(1 + kill).await;
+        took.push(killed.elapsed());
+        victim.ended().await;
+        victim = next;
+    }
+    took.sort();
+    println!(
+        "from SIGKILL to the job's next start, 50 times: least {:?}, median {:?}, most {:?}",
+        took[0], took[25], took[49]
+    );
+}

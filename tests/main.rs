@@ -57,6 +57,8 @@ mod commands;
 mod add_file;
 // Where settings come from, and which of them counts.
 mod settings;
+// What the host tells systemd.
+mod service_manager;
 // Jobs in the hands of administrators: by the command line, and by the library.
 mod jobs_command;
 mod worker_utils;

@@ -49,6 +49,8 @@ pub enum HostError {
 pub struct Control {
     /// Ends the host.
     pub stop: Stop,
+    /// Given when the database is prepared and the plugins are loaded.
+    pub ready: CancellationToken,
     /// Lists the tasks folder now.
     pub rescan: Arc<Notify>,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Plan {
     /// Which schedules there are, if there are to be any. Never in [`Mode::Once`].
     pub(crate) cron: Option<CronSettings>,
     pub(crate) mode: Mode,
+    /// Whether to wait for a database that is not there yet.
+    pub(crate) wait: bool,
     pub(crate) events: Events,
     pub(crate) control: Control,
 }
@@ -86,8 +90,15 @@ pub(crate) struct Host {
     control: Control,
 }
 
-/// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now.
-pub async fn run(settings: Settings, mode: Mode, events: Events, control: Control) -> Result<(), HostError> {
+/// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now. With `wait`, it waits for a
+/// database that is not there yet, as after a restart of the whole machine; without, that is an error.
+pub async fn run(
+    settings: Settings,
+    mode: Mode,
+    wait: bool,
+    events: Events,
+    control: Control,
+) -> Result<(), HostError> {
     let plan = Plan {
         database: Database::new(settings.database)?,
         tasks: Vec::new(),
@@ -97,6 +108,7 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
         worker: settings.worker,
         cron: Some(settings.cron),
         mode,
+        wait,
         events,
         control,
     };
@@ -109,16 +121,12 @@ pub async fn run(settings: Settings, mode: Mode, events: Events, control: Contro
 impl Host {
     /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
-        let Plan { database, events, control, mode, .. } = plan;
+        let Plan { database, events, control, mode, wait, .. } = plan;
         // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
         let prepared = AbortOnDropHandle::new(tokio::spawn({
             let (database, events) = (database.clone(), events.clone());
             async move {
-                match mode {
-                    Mode::Continuous => prepare_when_there(&database, &events).await,
-                    // Who asks for one round wants to hear that it cannot be.
-                    Mode::Once => migrate::prepare(&database).await,
-                }
+                if wait { prepare_when_there(&database, &events).await } else { migrate::prepare(&database).await }
             }
         }));
 
@@ -191,6 +199,7 @@ impl Host {
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
     pub(crate) async fn work(self) -> Result<(), HostError> {
         let Self { pool, database, events, control, .. } = self;
+        control.ready.cancel();
         let (background, listening) = (CancellationToken::new(), CancellationToken::new());
         // If this future is dropped, nothing stays behind.
         let _ended = (background.clone().drop_guard(), listening.clone().drop_guard());

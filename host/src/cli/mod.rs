@@ -14,6 +14,7 @@ mod moment;
 mod options;
 mod plugins;
 mod run;
+mod service_manager;
 mod setting_flags;
 mod signals;
 

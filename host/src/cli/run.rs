@@ -11,6 +11,7 @@ use super::{
     database,
     migrate::prepare,
     options::{DatabaseOptions, WorkerOptions},
+    service_manager,
     signals::{self, Hangup},
 };
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
 ///
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
 /// [worker] abort_timeout; the second cancels them. SIGHUP lists the tasks folder at once.
+///
+/// Under systemd, `Type=notify` and `WatchdogSec=` work.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,6 +50,9 @@ pub(super) struct Run {
     /// For development: reload sooner, and start even if a file is broken or others may write to the folder
     #[arg(short, long)]
     watch: bool,
+    /// Fail at once if the database is not there, instead of waiting for it
+    #[arg(long)]
+    no_wait: bool,
     /// Install the schema if there is none, then end; `taskbay migrate` upgrades one that is there
     #[arg(long, conflicts_with = "once")]
     schema_only: bool,
@@ -104,7 +110,12 @@ impl Run {
         }
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let mode = if self.once { Mode::Once } else { Mode::Continuous };
-        host::run(settings.into_working_settings(database, purpose)?, mode, Events::default(), control).await?;
+        let settings = settings.into_working_settings(database, purpose)?;
+        // Who asks for one round wants to hear that it cannot be.
+        let wait = !self.no_wait && !self.once;
+        let manager = service_manager::keep_informed(&control);
+        host::run(settings, mode, wait, Events::default(), control).await?;
+        drop(manager);
         Ok(Ending::Success)
     }
 }

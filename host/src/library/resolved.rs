@@ -119,6 +119,8 @@ impl Options {
             worker: self.worker,
             cron: Some(self.cron),
             mode,
+            // Who asks for one round wants to hear that it cannot be.
+            wait: mode == Mode::Continuous,
             events: self.events,
             control: self.control,
         };

@@ -31,8 +31,9 @@ use super::{
 };
 use crate::events::PluginBuild;
 
-/// What a plugin's process must not see, since it has no business with the database.
-const SECRETS: [&str; 3] = ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD"];
+/// What a plugin's process must not see, since it has no business with the database, nor with who watches over the host.
+const NOT_ITS_BUSINESS: [&str; 6] =
+    ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A running process with its connection and its output. Dropping it kills the process.
 #[derive(Debug)]
@@ -216,8 +217,8 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd) -> Command {
         // Ctrl-C in a terminal is for the host, which decides when its plugins end.
         .process_group(0)
         .kill_on_drop(true);
-    for secret in SECRETS {
-        command.env_remove(secret);
+    for name in NOT_ITS_BUSINESS {
+        command.env_remove(name);
     }
     command
 }

@@ -97,7 +97,7 @@ impl Dev {
         let database = database::settings(&settings, server.as_ref())?;
         let settings =
             Layer { tasks_directory: Some(tasks), ..settings }.into_working_settings(database, Purpose::Development)?;
-        let ended = host::run(settings, Mode::Continuous, Events::default(), control).await;
+        let ended = host::run(settings, Mode::Continuous, true, Events::default(), control).await;
 
         building.abort();
         if let Some(server) = server {
