@@ -66,6 +66,7 @@ async fn measure(settle: Duration, isolation: Isolation, land: fn(&Path, &Path))
     let host = tokio::spawn(host::run(
         settings(&database, folder.path(), settle, isolation),
         Mode::Continuous,
+        true,
         events,
         control,
     ));
