@@ -34,6 +34,21 @@ impl<'a> Conditions<'a> {
     }
 }
 
+/// A job that can be claimed again, and where it stands.
+#[derive(Debug)]
+pub(crate) struct CameBack {
+    pub(crate) id: i64,
+    pub(crate) queue: Option<i32>,
+    pub(crate) priority: i16,
+    pub(crate) run_at: SystemTime,
+}
+
+impl CameBack {
+    pub(crate) fn of(job: &Job) -> Self {
+        Self { id: job.id, queue: job.job_queue_id, priority: job.priority, run_at: job.run_at }
+    }
+}
+
 impl Database {
     /// Has the next claims begin at the beginning, as they do now and then: there may be jobs that they have passed already,
     /// and that can be claimed now.
@@ -41,8 +56,8 @@ impl Database {
         self.memory().look_everywhere();
     }
 
-    /// Jobs can be claimed again, which stand where they stood: given are their queue, priority and time.
-    pub(crate) fn came_back(&self, jobs: &[(Option<i32>, i16, SystemTime)]) {
+    /// Jobs can be claimed again, which stand where they stood.
+    pub(crate) fn came_back(&self, jobs: &[CameBack]) {
         self.memory().came_back(jobs);
     }
 

@@ -49,6 +49,7 @@ pub use cron::CronJob;
 pub use error::QueueError;
 pub use express::{LockedAgain, Settlement};
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
+pub(crate) use get_jobs::CameBack;
 pub use get_jobs::Conditions;
 pub use job::Job;
 pub use known_crontabs::KnownCrontab;

@@ -5,7 +5,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{ClaimedJob, QueueError, Session, claimed::Claims};
+use super::{CameBack, ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
@@ -50,9 +50,16 @@ impl Session {
         let parameters: [(&(dyn ToSql + Sync), Type); 4] = [(&owner, Type::TEXT), ids, attempts, keyed];
         let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let place = |row: &Row| Ok((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
-        let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>().map_err(read)?;
-        self.database().came_back(&places);
-        rows.iter().map(|row| row.try_get(0).map_err(read)).collect()
+        let came_back = |row: &Row| {
+            Ok(CameBack {
+                id: row.try_get(0)?,
+                queue: row.try_get(1)?,
+                priority: row.try_get(2)?,
+                run_at: row.try_get(3)?,
+            })
+        };
+        let returned = rows.iter().map(came_back).collect::<Result<Vec<_>, _>>().map_err(read)?;
+        self.database().came_back(&returned);
+        Ok(returned.into_iter().map(|job| job.id).collect())
     }
 }

@@ -134,11 +134,13 @@ impl Frontier {
         self.wants_lap = true;
     }
 
-    /// A job that was passed can be claimed again.
-    pub(in crate::queue) fn came_back(&mut self, priority: i16, run_at: SystemTime) {
+    /// A job that was passed can be claimed again. In the middle of a crowd, the walk goes back to it and not to where the crowd
+    /// begins, which could be far.
+    pub(in crate::queue) fn came_back(&mut self, priority: i16, run_at: SystemTime, id: i64) {
         self.version += 1;
         if let Some(place) = self.places.get_mut(&priority) {
-            *place = (*place).min(Place { run_at: Some(run_at), id: None });
+            let in_crowd = place.id.is_some() && place.run_at == Some(run_at);
+            *place = (*place).min(Place { run_at: Some(run_at), id: in_crowd.then(|| id.saturating_sub(1)) });
         }
     }
 
@@ -311,11 +313,24 @@ mod tests {
         let mut bench = Bench::new();
         bench.walk(End::Everything(at(1000)), 20);
         let under_way = bench.frontier.begin(bench.now);
-        bench.frontier.came_back(5, at(70));
-        bench.frontier.came_back(5, at(80));
+        bench.frontier.came_back(5, at(70), 1);
+        bench.frontier.came_back(5, at(80), 2);
         // A walk that began before that may have passed it.
         bench.end(under_way, End::Everything(at(1001)), 20, false, 1);
         assert_eq!(bench.begins(), [1000, 70]);
+    }
+
+    /// Going back to the beginning of a crowd for each job that was left behind once made the walks pass all that was done, over
+    /// and over.
+    #[test]
+    fn a_walk_goes_back_into_a_crowd_as_far_as_it_has_to() {
+        let mut bench = Bench::new();
+        bench.walk(End::Job { priority: 0, run_at: at(30), id: Some(500), due: at(1000) }, 20);
+        bench.frontier.came_back(0, at(30), 420);
+        bench.frontier.came_back(0, at(30), 470);
+        assert_eq!(bench.frontier.place(0), Place { run_at: Some(at(30)), id: Some(419) });
+        bench.frontier.came_back(0, at(29), 600);
+        assert_eq!(bench.frontier.place(0), Place { run_at: Some(at(29)), id: None });
     }
 
     #[test]

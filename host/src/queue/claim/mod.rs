@@ -23,7 +23,7 @@ pub(super) use self::{
     statement::claim_statement,
     steps::Steps,
 };
-use super::{Conditions, Job};
+use super::{CameBack, Conditions, Job};
 
 /// So many kinds of claims are remembered: more than the pools of one process that work on one database.
 const MOST: usize = 16;
@@ -99,13 +99,13 @@ impl Memory {
     }
 
     /// See [`super::Database::came_back`].
-    pub(super) fn came_back(&self, jobs: &[(Option<i32>, i16, SystemTime)]) {
+    pub(super) fn came_back(&self, jobs: &[CameBack]) {
         for kind in &*lock(&self.kinds) {
             let mut frontiers = lock(&kind.frontiers);
-            for (queue, priority, run_at) in jobs {
-                match queue {
-                    Some(queue) => frontiers.waiting.passed(*queue, (*priority, *run_at)),
-                    None => frontiers.free.came_back(*priority, *run_at),
+            for job in jobs {
+                match job.queue {
+                    Some(queue) => frontiers.waiting.passed(queue, (job.priority, job.run_at)),
+                    None => frontiers.free.came_back(job.priority, job.run_at, job.id),
                 }
             }
         }

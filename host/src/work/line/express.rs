@@ -3,12 +3,11 @@
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
-    time::SystemTime,
 };
 
 use super::{Lane, Line, claim::fits_express};
 use crate::{
-    queue::{QueueError, Settlement, beyond_encoding},
+    queue::{CameBack, QueueError, Settlement, beyond_encoding},
     work::{
         ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
@@ -38,8 +37,8 @@ struct Account {
     verdicts: Vec<Verdict>,
     /// How many no slot has taken; they stay as they were.
     withdrawn: usize,
-    /// Where these stand: no queue, priority, time.
-    left_behind: Vec<(Option<i32>, i16, SystemTime)>,
+    /// These.
+    left_behind: Vec<CameBack>,
 }
 
 impl Account {
@@ -140,7 +139,7 @@ impl Line {
             if !pool.closing.is_cancelled() {
                 pool.speed.stalled(BOUND);
             }
-            account.left_behind.extend(withdrawn.iter().map(|held| (None, held.job.priority, held.job.run_at)));
+            account.left_behind.extend(withdrawn.iter().map(|held| CameBack::of(&held.job)));
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
             let refused = open.batch.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();

@@ -272,9 +272,6 @@ impl Line {
             pool.marked_next.store(true, Ordering::Release);
         }
         let comes_back = verdicts.iter().any(Verdict::comes_back);
-        if comes_back {
-            pool.database.look_everywhere();
-        }
         if pool.mode == Mode::Once || frees_a_queue || comes_back {
             pool.look.store(true, Ordering::Release);
         }
