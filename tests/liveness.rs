@@ -211,7 +211,7 @@ async fn fifty_kills_measured() {
     };
     started(1).await;
     let mut took = Vec::new();
-    for kill in 1..=50 {
+    for kill in 1..=51 {
         let next = place.host().await;
         let killed = Instant::now();
         victim.signal(Signal::KILL);
@@ -220,6 +220,9 @@ async fn fifty_kills_measured() {
         victim.ended().await;
         victim = next;
     }
+    // Right after its start, the server may have cut everybody off, so that nobody is taken for dead for a while.
+    let first = took.remove(0);
+    println!("the first one, perhaps soon after the server's start: {first:?}");
     took.sort();
     println!(
         "from SIGKILL to the job's next start, 50 times: least {:?}, median {:?}, most {:?}",

@@ -97,6 +97,8 @@ pub struct Pool {
     pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
     pub(super) front_is_bound: AtomicBool,
+    /// The second line has ended, and with it its last claim.
+    pub(super) second_is_over: AtomicBool,
     /// Whether the last claim brought nothing.
     pub(super) idle: AtomicBool,
     /// Counts claims.
@@ -155,6 +157,7 @@ impl Pool {
             again: Mutex::default(),
             marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
+            second_is_over: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             turns: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
@@ -346,6 +349,8 @@ impl Pool {
         };
         let ended = async {
             let _ = second.await;
+            self.second_is_over.store(true, Ordering::Release);
+            self.work.notify_one();
             let _ = front.await;
         };
         tokio::select! {

@@ -152,7 +152,9 @@ impl Line {
     }
 
     fn is_over(&self) -> bool {
-        let all_settled = || self.pool.unsettled.load(Ordering::Acquire) == 0;
+        // In this order: what the last claim of the second line brought is among the unsettled ones when that line is over.
+        let all_settled =
+            || self.pool.second_is_over.load(Ordering::Acquire) && self.pool.unsettled.load(Ordering::Acquire) == 0;
         self.pool.closing.is_cancelled() && (self.place == Place::Second || all_settled())
     }
 
