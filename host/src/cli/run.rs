@@ -113,9 +113,8 @@ impl Run {
         let settings = settings.into_working_settings(database, purpose)?;
         // Who asks for one round wants to hear that it cannot be.
         let wait = !self.no_wait && !self.once;
-        let manager = service_manager::keep_informed(&control);
+        let _informed = service_manager::keep_informed(&control);
         host::run(settings, mode, wait, Events::default(), control).await?;
-        drop(manager);
         Ok(Ending::Success)
     }
 }
