@@ -33,7 +33,7 @@ impl Pool {
     /// could not have taken it.
     pub(super) fn lane(&self) -> Lane {
         let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
-        let in_turn = self.turns.load(Ordering::Relaxed) % MARKED_TURN == MARKED_TURN - 1;
+        let in_turn = self.turns.load(Ordering::Relaxed) >= MARKED_TURN - 1;
         if express && !in_turn { Lane::Express } else { Lane::Marked }
     }
 
@@ -156,8 +156,10 @@ impl Line {
         if let Some(settings) = pool.settings.refetch() {
             pool.refetch.claimed(claimed, claimed == wanted, settings);
         }
-        if claimed == wanted || lane == Lane::Marked {
-            pool.turns.fetch_add(1, Ordering::Relaxed);
+        match lane {
+            Lane::Marked => pool.turns.store(0, Ordering::Relaxed),
+            Lane::Express if claimed == wanted => drop(pool.turns.fetch_add(1, Ordering::Relaxed)),
+            Lane::Express => {}
         }
         if claimed == wanted {
             // There are more.

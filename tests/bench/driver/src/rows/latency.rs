@@ -89,6 +89,11 @@ pub async fn busy(bench: &Bench, contender: &Contender) -> Result<Vec<Figure>> {
     .await
 }
 
+/// Those who run jobs, and the bare client that does it in its own process.
+pub fn listens(contender: &Contender) -> bool {
+    contender.runs_jobs() || contender.name == "bare-express"
+}
+
 /// Which adds by another call than the others.
 pub fn adds_in_its_own_way(contender: &Contender) -> bool {
     ["taskbay", "graphile_worker", "awa", "riverqueue"].contains(&contender.name)

@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "latency",
         about: "from before the call that adds a job, and from its commit, to the job's first instruction; one at a time",
-        suits: Contender::runs_jobs,
+        suits: latency::listens,
         measure: |bench, contender| Box::pin(latency::idle(bench, contender)),
     },
     Row {
