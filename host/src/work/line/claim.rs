@@ -78,8 +78,13 @@ impl Line {
                 Lane::Express => session.lock_jobs(&registered.ids, wanted, conditions).await,
             }
         };
-        // Both are on their way at once, so the question does not make the claim any later.
-        let ((), jobs) = tokio::join!(biased; self.recheck(session, &registered), jobs);
+        // Both are on their way at once. Not where a job may be waiting for just this claim: a marked one follows.
+        let recheck = async {
+            if lane == Lane::Marked {
+                self.recheck(session, &registered).await;
+            }
+        };
+        let ((), jobs) = tokio::join!(biased; recheck, jobs);
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         let jobs = jobs?;
         let again = (lane == Lane::Marked && jobs.len() < wanted)

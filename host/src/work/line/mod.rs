@@ -8,8 +8,9 @@ mod express;
 
 use std::{
     collections::HashSet,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -29,6 +30,9 @@ const LARGEST_BATCH: usize = 1_000;
 const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
 const MOST_AHEAD: usize = 4 * LARGEST_BATCH;
+/// How long the front line waits for the end of a transaction before the second one has to stand in for it.
+const UNBOUND: Duration = Duration::from_millis(1);
+
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -103,14 +107,24 @@ impl Line {
     }
 
     async fn wait_for(&self, open: &Open) {
-        let bound = self.place == Place::Front;
-        self.pool.front_is_bound.fetch_or(bound, Ordering::AcqRel);
-        tokio::select! {
-            biased;
-            () = open.ended() => {}
-            () = self.pool.closing.cancelled() => {}
+        let ended = async {
+            tokio::select! {
+                biased;
+                () = open.ended() => {}
+                () = self.pool.closing.cancelled() => {}
+            }
+        };
+        if self.place == Place::Second {
+            return ended.await;
         }
-        self.pool.front_is_bound.fetch_and(!bound, Ordering::AcqRel);
+        let mut ended = pin!(ended);
+        // The second line asks the database on another processor, if there is one free: that of a job that begins now.
+        if tokio::time::timeout(UNBOUND, &mut ended).await.is_err() {
+            self.pool.front_is_bound.store(true, Ordering::Release);
+            self.pool.help.notify_one();
+            ended.await;
+            self.pool.front_is_bound.store(false, Ordering::Release);
+        }
     }
 
     /// How many jobs to claim now.
