@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session,
-    claim::{ABOUT_FREE, Answer, FREE, STEPS, Steps, form, forms, lock},
+    claim::{ABOUT_FREE, Answer, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
     fail_jobs::Failures,
 };
 
@@ -37,6 +37,13 @@ from (
 ) as job
 @about_free@";
 
+/// The same without steps: $1 ids of tasks, $2 how many, then what the [`Conditions`] need. It answers with jobs alone.
+const SELECT_IN_ONE_GO: &str = "
+select *, 0::int2
+from (@in_one_go@
+) as job
+limit $2";
+
 /// As [`Job::from_row`] reads them.
 const COLUMNS: &str = "
             job.id, job.task_id, null::int4 as job_queue_id, null::text as queue_name, job.payload::text as payload,
@@ -54,6 +61,14 @@ fn select(conditions: Conditions<'_>) -> &'static str {
             .replace("@about_free@", ABOUT_FREE.trim_start())
             .replace("@took@", "clock_timestamp() - statement_timestamp()");
         forms(&text, 1, 7)
+    });
+    &FORMS[form(conditions)]
+}
+
+fn select_in_one_go(conditions: Conditions<'_>) -> &'static str {
+    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
+        let text = SELECT_IN_ONE_GO.replace("@in_one_go@", IN_ONE_GO).replace("@columns@", COLUMNS.trim_start());
+        forms(&text, 1, 3)
     });
     &FORMS[form(conditions)]
 }
@@ -121,13 +136,14 @@ impl Session {
         let marks = [Type::TEXT, ids.clone()];
         let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
         let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
-        let (lock, delete, mark, fail) = tokio::join!(
+        let (lock, lock_in_one_go, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
+            self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &selects[..2]),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
             self.prepare_ahead(SETTLE, FAIL, &failures),
         );
-        lock.and(delete).and(mark).and(fail)
+        lock.and(lock_in_one_go).and(delete).and(mark).and(fail)
     }
 
     /// Begins a transaction and locks up to `limit` jobs without a queue of the given tasks in it, the most urgent first; at
@@ -142,21 +158,34 @@ impl Session {
     ) -> Result<Vec<Job>, QueueError> {
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
         let frontiers = self.database().memory().of(task_ids, conditions);
-        let (begun, steps) = lock(&frontiers).begin_free(Instant::now());
+        let sent = Instant::now();
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(8);
         parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&wanted, Type::INT8)]);
+        if lock(&frontiers).calm.is() {
+            parameters.extend(conditions.parameters());
+            let answer = self.begin_with(select_in_one_go(conditions), &parameters).await?;
+            lock(&frontiers).calm.looked(answer.jobs.len() < limit, sent.elapsed());
+            return Ok(answer.jobs);
+        }
+        let (begun, steps) = lock(&frontiers).begin_free(sent);
         parameters.extend(steps.free_parameters());
         parameters.extend(conditions.parameters());
-        let (transaction, rows) = tokio::join!(
-            biased;
-            self.command(LOCK, BEGIN),
-            self.query_as_part(LOCK, select(conditions), &parameters)
-        );
-        transaction?;
-        let answer = Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))?;
+        let answer = self.begin_with(select(conditions), &parameters).await?;
         self.plan_for(answer.pages).await;
-        lock(&frontiers).ended_free(begun, &answer, limit, Instant::now());
+        let now = Instant::now();
+        lock(&frontiers).ended_free(begun, &answer, limit, now, now - sent);
         Ok(answer.jobs)
+    }
+
+    async fn begin_with(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Answer, QueueError> {
+        let (transaction, rows) =
+            tokio::join!(biased; self.command(LOCK, BEGIN), self.query_as_part(LOCK, sql, parameters));
+        transaction?;
+        Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))
     }
 
     /// Stores what became of the jobs, and commits. All statements are sent at the first poll.

@@ -80,6 +80,15 @@ pub(in crate::queue) const FREE: &str = "
       ) as near
       limit 1000";
 
+/// The same jobs without any steps, as [`super::Calm`] allows.
+pub(in crate::queue) const IN_ONE_GO: &str = "
+    select @columns@
+    from @schema@._private_jobs as job
+    where job.is_available = true and job.job_queue_id is null and @may_run@
+    order by job.priority, job.run_at
+    limit 1000
+    for update skip locked";
+
 /// What is said of the walk beside the jobs: see [`super::Answer`]. It comes after them, for `@took@` may be asked only then.
 pub(in crate::queue) const ABOUT_FREE: &str = "
 union all

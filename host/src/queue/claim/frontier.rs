@@ -22,7 +22,7 @@ const SHORTEST_REST: u32 = 4;
 const DOUBLED: u32 = 5;
 
 /// What a walk may take, in all and for each job that it brought, without counting as a cost: there is nothing to be saved.
-const CHEAP: Duration = Duration::from_micros(100);
+const CHEAP: Duration = Duration::from_micros(500);
 const CHEAP_PER_JOB: Duration = Duration::from_nanos(1500);
 
 /// Places are kept for so many priorities. Jobs of others are found without, each time from the beginning.
@@ -150,6 +150,11 @@ impl Frontier {
             Some(until) => self.ahead.then(|| until.saturating_duration_since(now)),
             None => (!self.places.is_empty()).then_some(Duration::ZERO),
         }
+    }
+
+    /// Whether the walk under way leaves out what was passed before.
+    pub(in crate::queue) fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     pub(in crate::queue) fn priorities(&self) -> impl Iterator<Item = i16> + '_ {

@@ -4,6 +4,7 @@
 //! Nothing of it decides what may be claimed: that is for the statement alone. It only says where to begin.
 
 mod answer;
+mod calm;
 mod free_walk;
 mod frontier;
 mod statement;
@@ -15,13 +16,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use self::waiting::{Offer, Spot, Waiting};
 pub(super) use self::{
     answer::Answer,
-    free_walk::{ABOUT_FREE, FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FREE, IN_ONE_GO, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
     statement::claim_statement,
     steps::Steps,
+};
+use self::{
+    calm::Calm,
+    waiting::{Offer, Spot, Waiting},
 };
 use super::{CameBack, Conditions, Job};
 
@@ -56,6 +60,7 @@ pub(super) struct Memory {
 pub(super) struct Frontiers {
     /// Of the walks over jobs without a queue, in both lanes.
     pub(super) free: Frontier,
+    pub(super) calm: Calm,
     queued: Frontier,
     waiting: Waiting,
     /// See [`WIDER`].
@@ -167,8 +172,10 @@ impl Frontiers {
         (self.free.begin(now), Steps::new(&self.free, None))
     }
 
-    /// Such a walk for up to `limit` jobs has ended.
-    pub(super) fn ended_free(&mut self, begun: Begun, answer: &Answer, limit: usize, now: Instant) {
+    /// Such a walk for up to `limit` jobs has ended, whose answer came at `now`, after so long.
+    pub(super) fn ended_free(&mut self, begun: Begun, answer: &Answer, limit: usize, now: Instant, waited: Duration) {
+        let saw_everything = !self.free.is_ahead() && answer.jobs.len() < limit;
+        self.calm.walked(saw_everything, answer.free_took, waited);
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
         if let Some(end) = answer.free_end(last) {
             let (took, jobs, priorities) = (answer.free_took, answer.jobs.len(), &answer.priorities());
