@@ -166,6 +166,8 @@ impl Line {
             Lane::Express if claimed == wanted => drop(pool.turns.fetch_add(1, Ordering::Relaxed)),
             Lane::Express => {}
         }
+        // Where both would look for the last jobs again and again, neither could say that there are none.
+        self.helps = claimed == wanted;
         if claimed == wanted {
             // There are more.
             pool.look.store(true, Ordering::Release);

@@ -53,6 +53,8 @@ pub(super) enum Lane {
 pub(super) struct Line {
     pool: Arc<Pool>,
     place: Place,
+    /// Of the second line: whether it was called, and has found enough since.
+    helps: bool,
     session: Option<Session>,
     /// Whether the session has its statements for the express lane.
     prepared: bool,
@@ -72,6 +74,7 @@ impl Line {
             claim_backoff: Backoff::new("claim jobs", pool.events.clone()),
             store_backoff: Backoff::new("store the results of jobs", pool.events.clone()),
             place,
+            helps: false,
             session: None,
             prepared: false,
             open: None,
@@ -134,8 +137,9 @@ impl Line {
         if !may || !pool.look.load(Ordering::Acquire) {
             return 0;
         }
-        if self.place == Place::Second && pool.registered().map != pool.tasks.load().epoch() {
-            // The front line asks for the numbers of a new map.
+        // The front line asks for the numbers of a new map.
+        let numbers = || pool.registered().map == pool.tasks.load().epoch();
+        if self.place == Place::Second && !(self.helps && numbers()) {
             return 0;
         }
         let slots = pool.settings.concurrency;
@@ -176,7 +180,7 @@ impl Line {
         let pool = &self.pool;
         if self.place == Place::Second {
             tokio::select! {
-                () = pool.help.notified() => {}
+                () = pool.help.notified() => self.helps = true,
                 () = pool.closing.cancelled() => {}
             }
             return;
