@@ -29,10 +29,14 @@ mod fleet;
 mod batch_jobs;
 // Hosts that die, and hosts that only seem to.
 mod liveness;
+// Hosts that take turns.
+mod deploys;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
 mod crashes;
+// And one that did not before it was replaced.
+mod roll_back;
 // Tasks and jobs of programs that embed the host.
 mod library;
 // Jobs that a clock adds.

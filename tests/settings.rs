@@ -63,6 +63,7 @@ fn every_setting_of_the_file_is_in_force() {
             concurrency = 11
             poll_interval = "3s"
             abort_timeout = "6s"
+            stop_timeout = "7s"
             forbidden_flags = ["a"]
             listen = false
             liveness = false
@@ -90,6 +91,7 @@ fn every_setting_of_the_file_is_in_force() {
             timeout = "2m"
             cancel_grace = "1s"
             start_timeout = "20s"
+            roll_back = false
             settings = { a = 1 }
             "#,
         )
@@ -111,6 +113,7 @@ fn every_setting_has_a_variable_that_works() {
         "TASKBAY_PREPARED_STATEMENTS"
         | "TASKBAY_LISTEN"
         | "TASKBAY_LIVENESS"
+        | "TASKBAY_ROLL_BACK"
         | "TASKBAY_STRICT_PERMISSIONS"
         | "TASKBAY_LOG_SUCCESS" => "false",
         "TASKBAY_CLOCK" => "process",

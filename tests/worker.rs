@@ -228,19 +228,24 @@ async fn a_long_job_is_told_of_the_stop_and_may_end_early() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_cancels_what_runs_and_fails_it_with_the_reason() {
-    let (database, folder) = workplace().await;
-    let mut host = listening(Taskbay::run(&database.url(), folder.path())).await;
-    let id = database.add_to_queue("sleep", json!({"ms": 600_000}), "q").await;
-    host.event("job_started", of_job(id)).await;
-    host.signal(Signal::TERM);
-    host.event("stopping", |_| true).await;
-    host.signal(Signal::TERM);
-    host.ended_by(Signal::TERM).await;
-    let job = database.job(id).await;
-    assert!(job.last_error.as_deref().unwrap().contains("cancelled"), "{job:?}");
-    assert_eq!((job.attempts, job.locked_by), (1, None));
-    assert_eq!(database.locked_queues().await, 0);
+async fn a_second_signal_or_the_end_of_the_time_cancels_what_runs_and_gives_it_back() {
+    for (settings, signals) in [("", 2), ("[worker]\nabort_timeout = \"1ms\"\nstop_timeout = \"100ms\"", 1)] {
+        let (database, folder) = workplace().await;
+        let mut host = listening(Taskbay::run(&database.url(), folder.path()).settings(settings)).await;
+        let id = database.add_to_queue("sleep", json!({"ms": 600_000}), "q").await;
+        host.event("job_started", of_job(id)).await;
+        host.signal(Signal::TERM);
+        host.event("stopping", |_| true).await;
+        if signals == 2 {
+            host.signal(Signal::TERM);
+        }
+        host.ended_by(Signal::TERM).await;
+        let job = database.job(id).await;
+        // As it was: an attempt that this host has ended is none.
+        assert_eq!((job.attempts, job.locked_by, job.last_error), (0, None, None));
+        assert_eq!(database.locked_queues().await, 0);
+        assert!(database.seconds_until_run(id).await <= 0.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,14 @@ pub fn build_that(mode: &str) -> Vec<u8> {
     bytes
 }
 
+/// Both.
+#[track_caller]
+pub fn build_labelled_that(label: u32, mode: &str) -> Vec<u8> {
+    let mut bytes = build_labelled(label);
+    patch(&mut bytes, MODE, &format!("{mode:-<11}"));
+    bytes
+}
+
 #[track_caller]
 fn patch(bytes: &mut [u8], marker: &[u8], value: &str) {
     let at = bytes.windows(marker.len()).position(|window| window == marker).expect("the plugin has the marker");

@@ -58,7 +58,7 @@ async fn forceful_shutdown_ends_jobs_that_do_not_listen() {
     pool.forceful_shutdown();
     within(pool.wait()).await.unwrap();
     let job = database.job(id).await;
-    assert_eq!((job.last_error.as_deref(), job.attempts, job.locked_by), (Some("was cancelled"), 1, None));
+    assert_eq!((job.last_error.as_deref(), job.attempts, job.locked_by), (None, 0, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
     if wishes.announce {
         trace("began")?;
     }
-    if wishes.abort {
+    if wishes.abort || markers::crashes() {
         process::abort();
     }
     if wishes.sleep_ms > 0 {

@@ -11,7 +11,8 @@ use crate::Settings;
 static BUILD_LABEL: [u8; 24] = *b"taskbay-label:0000000000";
 
 /// The eleven characters after the colon are what the file does as a whole, padded with `-`: `normal`, `load-crash`,
-/// `load-exit`, `load-hang`, `start-fail`, `start-panic`, `start-crash`, `start-hang`, `stop-hang` or `stop-crash`.
+/// `load-exit`, `load-hang`, `start-fail`, `start-panic`, `start-crash`, `start-hang`, `echo-crash`, `stop-hang` or
+/// `stop-crash`.
 #[used]
 static BEHAVIOUR: [u8; 24] = *b"taskbay-mode:normal-----";
 
@@ -50,6 +51,11 @@ pub(crate) fn start(setup: &Setup) -> Result<Settings, TaskError> {
         _ => {}
     }
     setup.settings()
+}
+
+/// Whether each `echo` takes its process down.
+pub(crate) fn crashes() -> bool {
+    read(&BEHAVIOUR) == "echo-crash"
 }
 
 pub(crate) fn stop(_: &Settings) {

@@ -30,7 +30,7 @@ use crate::{
 /// that cannot be loaded is refused with one line that says why, and the build before it goes on.
 ///
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
-/// [worker] abort_timeout; the second cancels them. SIGHUP lists the tasks folder at once.
+/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP lists the tasks folder at once.
 ///
 /// Under systemd, `Type=notify` and `WatchdogSec=` work.
 #[derive(Debug, Args)]

@@ -35,6 +35,7 @@ pub struct Layer {
     pub concurrency: Option<usize>,
     pub poll_interval: Option<Duration>,
     pub abort_timeout: Option<Duration>,
+    pub stop_timeout: Option<Duration>,
     pub forbidden_flags: Option<Vec<String>>,
     pub listen: Option<bool>,
     pub liveness: Option<bool>,
@@ -71,6 +72,7 @@ pub struct PluginLayer {
     pub timeout: Option<Duration>,
     pub cancel_grace: Option<Duration>,
     pub start_timeout: Option<Duration>,
+    pub roll_back: Option<bool>,
     pub settings: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
@@ -172,6 +174,7 @@ impl Layer {
             concurrency: self.concurrency.unwrap_or(default.concurrency),
             poll_interval: self.poll_interval.unwrap_or(default.poll_interval),
             abort_timeout: self.abort_timeout.unwrap_or(default.abort_timeout),
+            stop_timeout: self.stop_timeout.or(default.stop_timeout),
             forbidden_flags: self.forbidden_flags.clone().map_or(default.forbidden_flags, Into::into),
             listen: self.listen.unwrap_or(default.listen),
             liveness: self.liveness.unwrap_or(default.liveness),
@@ -227,6 +230,7 @@ impl PluginLayer {
             timeout: self.timeout.or(default.timeout),
             cancel_grace: self.cancel_grace.unwrap_or(default.cancel_grace),
             start_timeout: self.start_timeout.unwrap_or(default.start_timeout),
+            roll_back: self.roll_back.unwrap_or(default.roll_back),
             settings: self.settings.unwrap_or(default.settings),
         }
     }

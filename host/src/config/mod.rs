@@ -96,6 +96,8 @@ pub struct WorkerSettings {
     pub poll_interval: Duration,
     /// How long running jobs go on after a stop signal before they are told of it.
     pub abort_timeout: Duration,
+    /// How long they go on in all before they are cancelled and given back.
+    pub stop_timeout: Option<Duration>,
     /// Jobs with any of these flags are left to others.
     pub forbidden_flags: ForbiddenFlags,
     /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
@@ -128,6 +130,7 @@ impl Default for WorkerSettings {
             concurrency: 50,
             poll_interval: Duration::from_secs(2),
             abort_timeout: Duration::from_secs(5),
+            stop_timeout: None,
             forbidden_flags: ForbiddenFlags::default(),
             listen: true,
             liveness: true,

@@ -73,6 +73,17 @@ pub static PLUGIN_SETTINGS: &[PluginSetting] = &[
     },
     Setting {
         section: PLUGINS,
+        key: "roll_back",
+        kind: Kind::Truth,
+        help: "whether a new build that crashes three times in ten minutes goes back to the one before it, if that never did",
+        flags: &[],
+        variables: &[variable("TASKBAY_ROLL_BACK")],
+        without: "",
+        field: field!(Truth, roll_back),
+        effective: |settings| Some(Value::Truth(settings.roll_back)),
+    },
+    Setting {
+        section: PLUGINS,
         key: "settings",
         kind: Kind::Table,
         help: "handed to the plugin's start-up",

@@ -53,6 +53,17 @@ pub(super) static WORKER: &[HostSetting] = &[
     },
     Setting {
         section: "worker",
+        key: "stop_timeout",
+        kind: Kind::Time,
+        help: "how long they go on in all before they are cancelled and given back, as by a second signal",
+        flags: &[],
+        variables: &[variable("TASKBAY_STOP_TIMEOUT")],
+        without: "as long as they need",
+        field: field!(Time, stop_timeout),
+        effective: |settings| settings.worker.stop_timeout.map(Value::Time),
+    },
+    Setting {
+        section: "worker",
         key: "forbidden_flags",
         kind: Kind::Texts,
         help: "jobs with any of these flags are left to others",

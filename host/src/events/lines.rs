@@ -84,6 +84,9 @@ pub(super) fn log(event: &Event) {
         Event::PluginQuarantined { build: PluginBuild { plugin, build }, reason } => {
             error!(event = "plugin_quarantined", plugin, %build, "plugin {plugin} crashed too often and is quarantined ({reason}); its jobs wait until a new build replaces {build}");
         }
+        Event::RolledBack { build: PluginBuild { plugin, build }, file, to, crashes } => {
+            error!(event = "plugin_rolled_back", plugin, %build, file, serving = %to, crashes, "plugin {plugin} is rolled back: build {build} crashed {crashes} times, which build {to} before it did not; {to} serves until {file} changes");
+        }
         Event::PluginOutput { build: PluginBuild { plugin, build }, error: true, line } => {
             warn!(event = "plugin_output", plugin, %build, "{line}");
         }

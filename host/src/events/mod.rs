@@ -1,16 +1,6 @@
 //! Everything observable, as one enum: the log lines and the tests' waits both hang off it.
 //!
 //! The rest of the host only announces; how a thing is said is decided in `lines`, and what it is called in `names`.
-//!
-//! # For those who know graphile-worker's events
-//!
-//! [`Event::name`] gives graphile-worker's name of whatever it announces as well. Its *worker* runs one job at a time, and
-//! claims for itself. Here a pool has one claimer, which claims for all free slots at once, so a pool **is** one worker:
-//! `worker:create`, `worker:stop` and `worker:release` come once per pool, `worker:getJob:start` once per claim, and the
-//! `worker` of each event is the pool's id, which is what `locked_by` says. The events of one job come in this order:
-//! `worker:getJob:start`, `job:start`, then `job:success` or `job:error` (and `job:failed` if it was the last attempt), then
-//! `job:complete`. All but the first two come when the database has stored the end of the job. `pool:fatalError` and
-//! `worker:fatalError` do not exist, because a lost database is tried again for ever.
 
 mod announce;
 mod lines;
@@ -29,7 +19,7 @@ use crate::{
     queue::{CronJob, Released, Unlocked},
 };
 
-/// Something that happened.
+/// Something that happened. [`Event::name`] says how this goes together with graphile-worker's events.
 #[derive(Debug, Clone)]
 pub enum Event {
     // The tasks folder.
@@ -134,6 +124,13 @@ pub enum Event {
     PluginQuarantined {
         build: PluginBuild,
         reason: String,
+    },
+    /// It crashed `crashes` times, which the build before it did not: that one serves again, until the file changes.
+    RolledBack {
+        build: PluginBuild,
+        file: String,
+        to: BuildId,
+        crashes: u32,
     },
     /// A line that a plugin's process wrote to its standard output or error.
     PluginOutput {

@@ -4,6 +4,16 @@ use super::Event;
 
 impl Event {
     /// The event's name: graphile-worker's, such as `job:start`, or one in its manner, such as `plugin:load`.
+    ///
+    /// # For those who know graphile-worker's events
+    ///
+    /// This gives graphile-worker's name of whatever it announces as well. Its *worker* runs one job at a time, and
+    /// claims for itself. Here a pool has one claimer, which claims for all free slots at once, so a pool **is** one worker:
+    /// `worker:create`, `worker:stop` and `worker:release` come once per pool, `worker:getJob:start` once per claim, and the
+    /// `worker` of each event is the pool's id, which is what `locked_by` says. The events of one job come in this order:
+    /// `worker:getJob:start`, `job:start`, then `job:success` or `job:error` (and `job:failed` if it was the last attempt), then
+    /// `job:complete`. All but the first two come when the database has stored the end of the job. `pool:fatalError` and
+    /// `worker:fatalError` do not exist, because a lost database is tried again for ever.
     pub fn name(&self) -> &'static str {
         match self {
             // graphile-worker's.
@@ -62,6 +72,7 @@ impl Event {
             Self::PluginCrashed { .. } => "plugin:crash",
             Self::PluginRestarted { .. } => "plugin:restart",
             Self::PluginQuarantined { .. } => "plugin:quarantine",
+            Self::RolledBack { .. } => "plugin:rollback",
             Self::PluginOutput { .. } => "plugin:output",
             Self::TaskMapPublished { .. } => "tasks:publish",
             Self::ResultsIgnored { .. } => "job:resultsIgnored",

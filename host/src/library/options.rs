@@ -146,6 +146,12 @@ impl Options {
         self
     }
 
+    /// How long they go on in all before they are cancelled and given back, as long as they need without.
+    pub fn stop_timeout(mut self, patience: Duration) -> Self {
+        self.worker.stop_timeout = Some(patience);
+        self
+    }
+
     /// Jobs with any of these flags are left to others.
     pub fn forbidden_flags(mut self, flags: impl Into<ForbiddenFlags>) -> Self {
         self.worker.forbidden_flags = flags.into();

@@ -129,8 +129,8 @@ impl PoolHandle {
         self.stop.graceful.cancel();
     }
 
-    /// Ends what runs: each job is asked, then dropped at its next await point, and fails with its attempt used up and the
-    /// usual wait before the next one. Calling it again changes nothing.
+    /// Ends what runs: each job is asked, then dropped at its next await point, and given back as it was before this attempt.
+    /// Calling it again changes nothing.
     pub fn forceful_shutdown(&self) {
         self.stop.graceful.cancel();
         self.stop.now.cancel();

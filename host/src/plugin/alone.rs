@@ -41,6 +41,10 @@ impl Alone {
         }
     }
 
+    pub(super) fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
     /// Starts a process, runs the job in it by `execution`, and ends it in the background, until when `running` is kept.
     /// While it waits for its turn and for the process, `stops` have it give up.
     pub(super) async fn run<'a>(

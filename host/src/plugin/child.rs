@@ -1,7 +1,10 @@
 //! The runner in a process of its own: keeps one process of a build alive, through its crashes, until the build is retired.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,12 +47,13 @@ enum Order {
 }
 
 impl Child {
-    /// Starts the first process. `availability` is told of every later change.
+    /// Starts the first process. `availability` is told of every later change, and `crashes` counts before it.
     pub(super) async fn launch(
         image: Arc<Image>,
         settings: &PluginSettings,
         services: &HostServices,
         availability: watch::Sender<Availability>,
+        crashes: Arc<AtomicU32>,
     ) -> Result<(Self, ManifestInfo), LaunchError> {
         let (process, manifest) = Process::start(&image, settings, services).await?;
         let current = Arc::new(ArcSwapOption::from(Some(Arc::clone(&process.connection))));
@@ -64,6 +68,7 @@ impl Child {
             current: Arc::clone(&current),
             orders: heard,
             restarts: Restarts::default(),
+            crashes,
         };
         let ended = gone.clone().drop_guard();
         let task = tokio::spawn(async move {
@@ -122,6 +127,7 @@ struct Supervisor {
     current: Arc<ArcSwapOption<Connection>>,
     orders: watch::Receiver<Order>,
     restarts: Restarts,
+    crashes: Arc<AtomicU32>,
 }
 
 impl Supervisor {
@@ -145,6 +151,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 ending = process.ended() => {
+                    self.crashes.fetch_add(1, Ordering::Release);
                     // Before its jobs are heard to have failed, so that nobody who hears of it still takes it for serving.
                     self.availability.send_replace(Availability::Restarting);
                     let in_flight = self.fail_calls(process, &ending);

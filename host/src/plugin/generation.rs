@@ -1,6 +1,12 @@
 //! One build of a plugin, from launch to the end of its last job.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
@@ -53,6 +59,8 @@ pub struct Generation {
     alone: Option<Alone>,
     events: Events,
     availability: watch::Sender<Availability>,
+    /// How often its process has ended by itself.
+    crashes: Arc<AtomicU32>,
     /// Each running job holds a token; closed when no more may begin.
     running: TaskTracker,
     /// Cancelled when what runs is to be given up.
@@ -79,9 +87,10 @@ impl Generation {
         let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
         let alone = Some(Alone::new(Arc::clone(&image), settings, services));
         let availability = watch::Sender::new(Availability::Serving);
+        let crashes = Arc::<AtomicU32>::default();
         let (runner, manifest) = match settings.isolation {
             Isolation::Child => {
-                let (child, manifest) = Child::launch(image, settings, services, availability.clone()).await?;
+                let (child, manifest) = Child::launch(image, settings, services, availability.clone(), Arc::clone(&crashes)).await?;
                 (Runner::Child(child), manifest)
             }
             Isolation::InProcess => {
@@ -89,7 +98,7 @@ impl Generation {
                 (Runner::InProcess(plugin), manifest)
             }
         };
-        Ok(Self::serving(build, manifest, (runner, alone), settings, services.events.clone(), availability))
+        Ok(Self::serving(build, manifest, (runner, alone), settings, services.events.clone(), (availability, crashes)))
     }
 
     /// Takes an executable file into service, which starts nothing until there is a job.
@@ -98,7 +107,7 @@ impl Generation {
         let availability = watch::Sender::new(Availability::Serving);
         let manifest = executable::executable_manifest(&file.identifier);
         let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
-        Self::serving(build, manifest, (runner, None), settings, events.clone(), availability)
+        Self::serving(build, manifest, (runner, None), settings, events.clone(), (availability, Arc::default()))
     }
 
     /// Tasks that are part of this program. The error is the rule that they break.
@@ -113,7 +122,7 @@ impl Generation {
         let build = BuildId(Sha256::digest(names.join("\n")).into());
         let build = PluginBuild { plugin: manifest.name.clone(), build };
         let availability = watch::Sender::new(Availability::Serving);
-        Ok(Self::serving(build, manifest, (Runner::BuiltIn(runner), None), settings, events, availability))
+        Ok(Self::serving(build, manifest, (Runner::BuiltIn(runner), None), settings, events, (availability, Arc::default())))
     }
 
     fn serving(
@@ -122,7 +131,7 @@ impl Generation {
         (runner, alone): (Runner, Option<Alone>),
         settings: &PluginSettings,
         events: Events,
-        availability: watch::Sender<Availability>,
+        (availability, crashes): (watch::Sender<Availability>, Arc<AtomicU32>),
     ) -> Arc<Self> {
         Arc::new(Self {
             shared_name: Arc::from(build.plugin.as_str()),
@@ -134,6 +143,7 @@ impl Generation {
             alone,
             events,
             availability,
+            crashes,
             running: TaskTracker::new(),
             killed: StopSignal::default(),
             ended: OnceCell::new(),
@@ -185,6 +195,16 @@ impl Generation {
     /// How many jobs run on it now.
     pub fn in_flight(&self) -> usize {
         self.running.len()
+    }
+
+    /// How often its process has ended by itself.
+    pub fn crashes(&self) -> u32 {
+        self.crashes.load(Ordering::Acquire)
+    }
+
+    /// What it was launched from, if that was a plugin file.
+    pub fn image(&self) -> Option<&Arc<Image>> {
+        self.alone.as_ref().map(Alone::image)
     }
 
     /// Whether a job can be run in a process of its own.

@@ -25,6 +25,8 @@ pub struct PluginSettings {
     pub cancel_grace: Duration,
     /// How long loading and starting up may take.
     pub start_timeout: Duration,
+    /// Whether a build that crashes goes back to the one before it, which did not; only for [`Isolation::Child`].
+    pub roll_back: bool,
     /// Handed to the plugin's start-up: a JSON object.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
@@ -37,6 +39,7 @@ impl Default for PluginSettings {
             timeout: None,
             cancel_grace: Duration::from_millis(500),
             start_timeout: Duration::from_secs(10),
+            roll_back: true,
             settings: serde_json::Map::new(),
         }
     }

@@ -13,6 +13,7 @@ use super::{
     folder::{FileError, Folder, OpenFile},
     listing::{Candidate, Kind, identifier},
     program::{self, Unrunnable},
+    roll_back::Trial,
 };
 use crate::plugin::{Availability, BuildId, ExecutableFile, FileKey, Generation, Image, TaskSpec};
 
@@ -37,6 +38,10 @@ pub(super) struct KnownFile {
     pub(super) conflict: bool,
     /// The refused build is to be tried again.
     pub(super) retry: bool,
+    /// What the build that serves has to prove.
+    pub(super) trial: Option<Trial>,
+    /// The build before, once what the file holds has failed to.
+    pub(super) goes_back_to: Option<BuildId>,
     /// Since when the file has not been listed.
     pub(super) gone_since: Option<Instant>,
     /// A link to a file elsewhere, of whose changes no event tells.
@@ -219,7 +224,9 @@ impl KnownFile {
 
     fn dealt_with(&mut self, file: &OpenFile, build: BuildId) {
         self.key = Some(file.key).filter(FileKey::tells);
-        self.build = Some(build);
+        if self.build.replace(build) != Some(build) {
+            self.goes_back_to = None;
+        }
         self.unfinished = None;
     }
 

@@ -51,11 +51,6 @@ impl TasksFolder {
         self.publish();
     }
 
-    /// Whether a build is still what its file holds.
-    fn is_wanted(&self, file: &str, build: BuildId) -> bool {
-        self.files.get(file).is_some_and(|known| known.build == Some(build))
-    }
-
     /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while
     /// launches go on, since the other may be about to be replaced by a build without it, and is refused after that.
     fn admit(&mut self) {

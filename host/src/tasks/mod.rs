@@ -14,6 +14,7 @@ mod launches;
 mod listing;
 mod program;
 mod reload;
+mod roll_back;
 mod task_map;
 mod watcher;
 

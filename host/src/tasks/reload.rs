@@ -23,6 +23,7 @@ use super::{
     known_file::{KnownFile, Serving},
     launches::Launched,
     listing::{Candidate, Kind, Skipped},
+    roll_back::Trial,
     watcher::Watcher,
 };
 use crate::{
@@ -150,6 +151,7 @@ impl TasksFolder {
                 }
                 Some(_) = self.retiring.join_next() => list = None,
             }
+            self.look_at_trials();
             match list {
                 Some(forced) => {
                     watcher.arm();
@@ -261,6 +263,7 @@ impl TasksFolder {
         let serving = Serving::new(Arc::clone(&generation), Arc::clone(&self.availability));
         let known = self.files.get_mut(file).expect("wanted files are known");
         let replaced = known.serving.replace(serving).map(|serving| serving.generation);
+        known.trial = replaced.as_deref().and_then(Trial::after);
         (known.refused, known.conflict) = (None, false);
         self.news.push(Event::PluginLoaded {
             build: describe(&generation),

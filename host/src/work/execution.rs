@@ -97,6 +97,10 @@ impl Execution<'_> {
             let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
             match outcome {
                 Outcome::Done => return (VerdictKind::Complete, heard),
+                // It has not come to its end because of this host's, which is no reason to count the attempt.
+                Outcome::Failed { kind: FailureKind::Cancelled, .. } if cancel.force.is_cancelled() => {
+                    return (VerdictKind::Return { reason: "the host is stopping", at_once: false }, heard);
+                }
                 Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
                     let (message, over) = crashes.and_one_more(&message, alone, self.pool.settings.max_crashes);
                     let permanent = over || self.is_last_attempt(&task);

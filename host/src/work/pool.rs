@@ -1,6 +1,7 @@
 //! The pool: what fetching, running and completing share, and the order in which they start and stop.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -324,14 +325,30 @@ impl Pool {
         }
     }
 
-    /// Running jobs go on for as long as they need; after a while they are asked to end, and at the second signal made to.
+    /// Running jobs go on; after a while they are asked to end, and when their time is up or at the second signal made to.
     async fn wait_for_running(&self) {
-        let escalate = async {
-            tokio::select! {
-                () = tokio::time::sleep(self.settings.abort_timeout) => self.cancel.ask.cancel(),
-                () = self.stop.now.cancelled() => {}
+        let out_of_time = async {
+            match self.settings.stop_timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
             }
-            self.stop.now.cancelled().await;
+        };
+        let at_once = async {
+            tokio::select! {
+                () = self.stop.now.cancelled() => {}
+                () = out_of_time => {}
+            }
+        };
+        let escalate = async {
+            let mut at_once = pin!(at_once);
+            tokio::select! {
+                biased;
+                () = &mut at_once => {}
+                () = tokio::time::sleep(self.settings.abort_timeout) => {
+                    self.cancel.ask.cancel();
+                    at_once.await;
+                }
+            }
             self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
             self.cancel.force.cancel();
             std::future::pending().await
