@@ -16,7 +16,10 @@ pub(super) fn log(event: &Event) {
         Event::NoTasks { folder } => {
             warn!(event = "no_tasks", folder = %folder.display(), "there is no task yet, so no job is worked: put a compiled plugin into {}", folder.display());
         }
-        Event::FolderMissing { folder, reason } => {
+        Event::FolderMissing { folder, reason, serving: 0 } => {
+            warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing");
+        }
+        Event::FolderMissing { folder, reason, serving: _ } => {
             warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
         }
         Event::FolderBack { folder } => {

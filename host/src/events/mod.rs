@@ -34,10 +34,11 @@ pub enum Event {
     NoTasks {
         folder: PathBuf,
     },
-    /// The folder is not there (any more); what was loaded keeps serving.
+    /// The folder is not there (any more). So many of its files keep serving.
     FolderMissing {
         folder: PathBuf,
         reason: String,
+        serving: usize,
     },
     /// The folder is there again.
     FolderBack {

@@ -10,15 +10,13 @@ use super::{
     FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
     connection::Connection,
     execution::{Execution, Line},
+    generation::SHUTDOWN_LIMIT,
     process::Process,
 };
 use crate::events::PluginBuild;
 
 /// So many such processes of one build there are at once. Other jobs wait.
 const ROOM: usize = 8;
-
-/// How long the plugin's teardown may take after the job.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts a process for each job.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use super::{
 use crate::events::{Event, Events, PluginBuild};
 
 /// How long a retired plugin's teardown may take. No job runs on it any more, so that this only bounds a hang.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The same for a plugin that is killed, in this process, where it can only be asked.
 const KILL_LIMIT: Duration = Duration::from_millis(500);

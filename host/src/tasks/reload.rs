@@ -237,7 +237,8 @@ impl TasksFolder {
         let first = self.missing_since.is_none();
         let since = *self.missing_since.get_or_insert_with(Instant::now);
         if first {
-            let event = Event::FolderMissing { folder: self.settings.path.clone(), reason: error.to_string() };
+            let serving = self.files.values().filter(|file| file.serving.is_some()).count();
+            let event = Event::FolderMissing { folder: self.settings.path.clone(), reason: error.to_string(), serving };
             self.services.events.emit(event);
         }
         if self.settings.missing_grace.is_some_and(|grace| since.elapsed() >= grace) {
