@@ -90,7 +90,8 @@ impl Generation {
         let crashes = Arc::<AtomicU32>::default();
         let (runner, manifest) = match settings.isolation {
             Isolation::Child => {
-                let (child, manifest) = Child::launch(image, settings, services, availability.clone(), Arc::clone(&crashes)).await?;
+                let (child, manifest) =
+                    Child::launch(image, settings, services, availability.clone(), Arc::clone(&crashes)).await?;
                 (Runner::Child(child), manifest)
             }
             Isolation::InProcess => {
@@ -122,7 +123,14 @@ impl Generation {
         let build = BuildId(Sha256::digest(names.join("\n")).into());
         let build = PluginBuild { plugin: manifest.name.clone(), build };
         let availability = watch::Sender::new(Availability::Serving);
-        Ok(Self::serving(build, manifest, (Runner::BuiltIn(runner), None), settings, events, (availability, Arc::default())))
+        Ok(Self::serving(
+            build,
+            manifest,
+            (Runner::BuiltIn(runner), None),
+            settings,
+            events,
+            (availability, Arc::default()),
+        ))
     }
 
     fn serving(

@@ -251,6 +251,16 @@ impl Session {
         self.client.batch_execute(command).await.map_err(|error| QueueError::statement(what, &error))
     }
 
+    /// Has the server plan each prepared statement once, for any parameters. By itself it would plan each of the first five
+    /// executions for the very parameters of that one, and find it cheaper to read all of 100,000 jobs than to look for the 1,000
+    /// that are done.
+    pub(crate) async fn plan_once(&self) -> Result<(), QueueError> {
+        if !self.database.inner.prepared_statements {
+            return Ok(());
+        }
+        self.command("prepare to work jobs", "set plan_cache_mode = force_generic_plan").await
+    }
+
     /// Prepares a statement for later. What was prepared is sent at the first poll of the method that runs it.
     pub(super) async fn prepare_ahead(
         &self,

@@ -245,7 +245,9 @@ impl Line {
             Some(session) if !session.is_closed() => session,
             _ => {
                 self.prepared = false;
-                self.pool.database.session().await?
+                let session = self.pool.database.session().await?;
+                session.plan_once().await?;
+                session
             }
         };
         if lane == Lane::Express && !self.prepared {
