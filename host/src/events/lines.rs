@@ -164,7 +164,7 @@ pub(super) fn log(event: &Event) {
             info!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
         }
         Event::JobReturned { id, task, reason } => {
-            debug!(event = "job_returned", job = id, task = &**task, "job given back unstarted: {reason}");
+            debug!(event = "job_returned", job = id, task = &**task, "job given back: {reason}");
         }
         Event::SchemaReady { number, warning: Some(warning), .. } => {
             warn!(event = "schema_ready", number, "{warning}");

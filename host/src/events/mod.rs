@@ -181,7 +181,7 @@ pub enum Event {
         error: bool,
         line: String,
     },
-    /// A claimed job went back without having started.
+    /// A claimed job went back: it has not started, or was cancelled by the stop of this host.
     JobReturned {
         id: i64,
         task: Arc<str>,

@@ -177,6 +177,10 @@ impl Line {
             pool.marked_next.store(true, Ordering::Release);
             pool.look.store(true, Ordering::Release);
         }
+        if self.place == Place::Second && !self.helps {
+            // From here on the front line looks alone, perhaps sooner than it meant to when it began to wait.
+            pool.work.notify_one();
+        }
         match lane {
             Lane::Marked => {
                 pool.held.add(jobs, None);
