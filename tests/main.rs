@@ -31,6 +31,8 @@ mod batch_jobs;
 mod liveness;
 // Claimed jobs that cannot start.
 mod given_back;
+// What plugins are kept from, and secrets from everybody.
+mod security;
 // A plugin that takes its process down.
 mod crashes;
 // Tasks and jobs of programs that embed the host.
