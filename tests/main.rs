@@ -33,6 +33,8 @@ mod liveness;
 mod given_back;
 // What plugins are kept from, and secrets from everybody.
 mod security;
+// Large numbers and large things: what there is a bound for.
+mod limits;
 // A plugin that takes its process down.
 mod crashes;
 // Tasks and jobs of programs that embed the host.

@@ -100,7 +100,7 @@ async fn a_plugin_runs_as_the_user_of_its_settings_if_the_host_is_root() {
     assert_eq!(seen.limits("Max processes"), ["4000", "4000"]);
 
     place.database.add("whoami", json!({})).await;
-    host.event("job_output", |line| line["line"] == format!("I am {}, at {}", fields[2], fields[5])).await;
+    host.event("job_output", |line| line["message"] == format!("I am {}, at {}", fields[2], fields[5])).await;
 
     // It still ends with the host, however that ends.
     let children = children_of(host.id());

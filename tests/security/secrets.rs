@@ -82,11 +82,8 @@ async fn a_password_is_in_no_log_line_no_process_list_and_no_plugins_environment
         };
         let call = if number == 0 { call } else { call.env("PGDATABASE", "postgres").env("PGPASSWORD", SECRET) };
         let mut host = call.spawn();
-        let is_ready = |line: &serde_json::Value| match line {
-            serde_json::Value::String(line) => line.contains("working jobs") || line.contains("worker_ready"),
-            line => line["event"] == "worker_ready",
-        };
-        host.line(is_ready).await;
+        let told = |text: &'static str| move |line: &serde_json::Value| line.to_string().contains(text);
+        host.line(told("ready for jobs")).await;
         let jobs = ["look_around", "nothing", "fail", "abort"];
         for task in jobs {
             let (client, connection) =
@@ -95,7 +92,6 @@ async fn a_password_is_in_no_log_line_no_process_list_and_no_plugins_environment
             let payload = json!({"message": "as asked"});
             client.execute("select graphile_worker.add_job($1, $2)", &[&task, &payload]).await.expect("add a job");
         }
-        let told = |text: &'static str| move |line: &serde_json::Value| line.to_string().contains(text);
         host.line(told("what I see")).await;
         host.line(told("as asked")).await;
         keeps_it("the list of processes", &process_list(host.id()));
@@ -105,7 +101,7 @@ async fn a_password_is_in_no_log_line_no_process_list_and_no_plugins_environment
         host.signal(rustix::process::Signal::TERM);
         host.ended().await;
         let lines: Vec<String> = host.lines().iter().map(ToString::to_string).collect();
-        assert!(lines.len() > 50, "that is no log of level trace: {lines:?}");
+        assert!(lines.iter().any(|line| line.contains("DEBUG")), "that is no log of level trace: {lines:?}");
         keeps_it("the log", &lines.join("\n"));
     }
 }
@@ -157,11 +153,10 @@ fn a_password_is_in_no_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_gets_the_database_only_where_its_settings_say_so() {
     let place = Workplace::new().await;
-    for name in ["DATABASE_URL", "PGPASSWORD"] {
-        let host = place.run().env("PGPASSWORD", SECRET).spawn();
-        assert_eq!(place.look_around(&host).await.variable(name), None);
-        host.stop().await;
-    }
+    let host = place.run().env("PGPASSWORD", SECRET).spawn();
+    let seen = place.look_around(&host).await;
+    assert_eq!((seen.variable("DATABASE_URL"), seen.variable("PGPASSWORD")), (None, None));
+    host.stop().await;
     let host = place.run().env("PGPASSWORD", SECRET).settings("[plugins.misbehaving]\ndatabase_url = true").spawn();
     let seen = place.look_around(&host).await;
     assert_eq!(seen.variable("DATABASE_URL"), Some(&*place.database.url()));
