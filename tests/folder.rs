@@ -34,6 +34,7 @@ mod executables;
 mod folders;
 mod nested;
 mod operations;
+mod trust;
 
 const FILE: &str = "libmisbehaving.so";
 
@@ -57,6 +58,8 @@ fn settings(path: &Path) -> FolderSettings {
         rescan: Duration::from_secs(3600),
         missing_grace: None,
         strict_permissions: true,
+        manifest: None,
+        trusted_keys: Vec::new(),
     }
 }
 

@@ -33,6 +33,10 @@ mod liveness;
 mod deploys;
 // Claimed jobs that cannot start.
 mod given_back;
+// What plugins are kept from, and secrets from everybody.
+mod security;
+// Large numbers and large things: what there is a bound for.
+mod limits;
 // A plugin that takes its process down.
 mod crashes;
 // And one that did not before it was replaced.

@@ -59,6 +59,8 @@ fn every_setting_of_the_file_is_in_force() {
             rescan = "61s"
             missing_grace = "10m"
             strict_permissions = false
+            manifest = "/srv/SHA256SUMS"
+            trusted_keys = ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]
             [worker]
             concurrency = 11
             poll_interval = "3s"
@@ -88,6 +90,10 @@ fn every_setting_of_the_file_is_in_force() {
             [plugins.default]
             isolation = "in-process"
             memory_limit = "1GiB"
+            open_files = 100
+            processes = 200
+            user = "nobody"
+            database_url = true
             timeout = "2m"
             cancel_grace = "1s"
             start_timeout = "20s"
@@ -115,6 +121,7 @@ fn every_setting_has_a_variable_that_works() {
         | "TASKBAY_LIVENESS"
         | "TASKBAY_ROLL_BACK"
         | "TASKBAY_STRICT_PERMISSIONS"
+        | "TASKBAY_PLUGIN_DATABASE_URL"
         | "TASKBAY_LOG_SUCCESS" => "false",
         "TASKBAY_CLOCK" => "process",
         "TASKBAY_CLAIM" => "marked",
@@ -124,6 +131,8 @@ fn every_setting_has_a_variable_that_works() {
         "TASKBAY_MEMORY_LIMIT" => "1GiB",
         "TASKBAY_CONCURRENCY"
         | "TASKBAY_MAX_CRASHES"
+        | "TASKBAY_OPEN_FILES"
+        | "TASKBAY_PROCESSES"
         | "TASKBAY_MAX_POOL_SIZE"
         | "TASKBAY_LOCAL_QUEUE_SIZE"
         | "TASKBAY_REFETCH_THRESHOLD"
@@ -131,8 +140,14 @@ fn every_setting_has_a_variable_that_works() {
         "TASKBAY_SETTLE_CAP" => "33m",
         "TASKBAY_SETTLE" => "33ms",
         "TASKBAY_MAX_RESET_LOCKED_INTERVAL" => "33m",
+        "TASKBAY_TRUSTED_KEYS" => "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3",
         "TASKBAY_DATABASE_URL" => "postgres://me@db.example/app",
-        "TASKBAY_SCHEMA" | "TASKBAY_TASKS_DIRECTORY" | "TASKBAY_CRONTAB" | "TASKBAY_FORBIDDEN_FLAGS" => "x",
+        "TASKBAY_SCHEMA"
+        | "TASKBAY_TASKS_DIRECTORY"
+        | "TASKBAY_MANIFEST"
+        | "TASKBAY_PLUGIN_USER"
+        | "TASKBAY_CRONTAB"
+        | "TASKBAY_FORBIDDEN_FLAGS" => "x",
         _ => "3m",
     };
     let host = SETTINGS.iter().map(|setting| (setting.section, setting.key, setting.variables));
@@ -141,7 +156,8 @@ fn every_setting_has_a_variable_that_works() {
     let mut expected = Vec::new();
     for (section, key, variables) in host.chain(plugins) {
         // What is in parts in the file are the PG* variables here.
-        let in_file_only = key == "settings" || ["host", "port", "user", "dbname", "sslmode"].contains(&key);
+        let in_parts = section == "database" && ["host", "port", "user", "dbname", "sslmode"].contains(&key);
+        let in_file_only = key == "settings" || in_parts;
         let ours = variables.iter().find(|variable| variable.name.starts_with("TASKBAY_"));
         assert_eq!(ours.is_none(), in_file_only, "{section}.{key}");
         if let Some(variable) = ours {
@@ -226,6 +242,8 @@ fn settings_that_contradict_each_other_are_both_named() {
         let said = stderr(&call().settings(&format!("[worker]\n{alone}")).output());
         assert!(said.contains(&format!("says nothing without worker.{other}: set that")), "{said}");
     }
+    let said = stderr(&call().args(["--trusted-key", "nonsense"]).output());
+    assert!(said.contains("tasks.trusted_keys (--trusted-key) has \"nonsense\", which is no public key"), "{said}");
     let said = stderr(&call().args(["-m", "1"]).output());
     assert!(said.contains("database.max_pool_size = 1 (--max-pool-size) is too small"), "{said}");
     let said =
@@ -242,15 +260,18 @@ fn the_example_file_is_a_settings_file_that_changes_nothing() {
         |text: &str| text.lines().filter(|line| !line.starts_with("directory")).collect::<Vec<_>>().join("\n");
     assert_eq!(without_folder(&used), without_folder(&plain));
     // Uncommented, every line is right: but one cannot have both a URL and its parts.
-    let uncommented: String = example
+    let (database, others) = example.split_at(example.find("[tasks]").expect("the section"));
+    let in_parts = |line: &str| {
+        ["host", "port", "user", "dbname", "sslmode"].iter().any(|key| line.starts_with(&format!("# {key} =")))
+    };
+    let uncommented: String = database
         .lines()
+        .filter(|line| !in_parts(line))
+        .chain(others.lines())
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if setting.starts_with('[') => setting,
             Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '.'])) => setting,
             _ => line,
-        })
-        .filter(|line| {
-            !["host", "port", "user", "dbname", "sslmode"].iter().any(|key| line.starts_with(&format!("{key} =")))
         })
         .map(|line| format!("{line}\n"))
         .collect();

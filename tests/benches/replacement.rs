@@ -127,6 +127,8 @@ fn settings(database: &TestDatabase, folder: &Path, settle: Duration, isolation:
             rescan: Duration::from_secs(30),
             missing_grace: None,
             strict_permissions: true,
+            manifest: None,
+            trusted_keys: Vec::new(),
         },
         worker: WorkerSettings::default(),
         cron: CronSettings::default(),

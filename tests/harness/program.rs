@@ -108,6 +108,12 @@ impl Taskbay {
         self.command.output().expect("run taskbay")
     }
 
+    /// Starts it with its log going somewhere else. The folder is the one that it runs in.
+    #[track_caller]
+    pub fn spawn_with_log(mut self, log: impl Into<Stdio>) -> (Child, TempDir) {
+        (self.command.stdout(Stdio::null()).stderr(log).spawn().expect("start taskbay"), self.home)
+    }
+
     /// Starts it.
     #[track_caller]
     pub fn spawn(mut self) -> Running {

@@ -6,6 +6,7 @@ mod crashes;
 mod echo;
 mod item_by_item;
 mod markers;
+mod surroundings;
 mod talk;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use taskbay_plugin::{prelude::*, tokio};
 
 use crashes::{abort, allocate, exit, overflow_stack, segfault, spin, spin_plain};
 use item_by_item::{batch, batch_plain, batch_silent, batch_too_many, batch_whole};
+use surroundings::look_around;
 use talk::{add, add_plain, describe, log_lines, print};
 
 /// Does nothing.
@@ -109,7 +111,7 @@ plugin! {
     tasks: [
         echo::echo, panic, panic_plain, fail, discard, fail_with_nul, sleep, sleep_plain, wait_for_cancellation,
         finish_when_cancelled, too_slow, fail_twice, segfault, abort, exit, overflow_stack, allocate, spin, spin_plain,
-        batch, batch_plain, batch_silent, batch_too_many, batch_whole, log_lines, print, add, add_plain, describe, nothing, odd_name,
+        batch, batch_plain, batch_silent, batch_too_many, batch_whole, log_lines, print, add, add_plain, describe, nothing, odd_name, look_around,
     ],
 }
 

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Ending, plugins::show};
-use crate::{config::Layer, tasks::inspect_file};
+use super::{CliError, Ending, options::FolderOptions, plugins::show};
+use crate::{
+    config::{Layer, Purpose},
+    tasks::inspect_file,
+};
 
 /// Say of single files whether they would be loaded
 ///
@@ -23,14 +26,21 @@ pub(super) struct Check {
     /// Print JSON: a list with one object per file
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    trust: FolderOptions,
 }
 
 impl Check {
+    pub(super) fn add_to(&self, layer: &mut Layer) {
+        self.trust.add_to(layer);
+    }
+
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let plugins = settings.plugins();
+        let folder = settings.folder(Purpose::Production);
         let mut reports = Vec::new();
         for file in &self.files {
-            reports.push(inspect_file(file, &plugins, super::plugins::program()).await);
+            reports.push(inspect_file(file, &folder, &plugins, super::plugins::program()).await);
         }
         show(&reports, self.json)
     }

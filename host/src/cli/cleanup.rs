@@ -12,7 +12,7 @@ use super::{
     print,
 };
 use crate::{
-    config::{Layer, Purpose},
+    config::{FolderSettings, Layer, Purpose},
     queue::{CleanupTask, Database},
     tasks::{Verdict, inspect_folder},
 };
@@ -100,7 +100,8 @@ pub(super) async fn clean_up(
 /// The tasks that workers of this folder serve.
 async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, CliError> {
     let plugins = settings.plugins();
-    let folder = settings.folder(Purpose::Development);
+    // Whatever others may do to the folder: only names are asked for.
+    let folder = FolderSettings { strict_permissions: false, ..settings.folder(Purpose::Development) };
     if !folder.path.exists() {
         if needed {
             return Err(CliError::Usage(format!(
@@ -112,7 +113,7 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
-    let (reports, _lax) = inspect_folder(&folder.path, false, &plugins, super::plugins::program()).await?;
+    let (reports, _lax) = inspect_folder(&folder, &plugins, super::plugins::program()).await?;
     for report in reports {
         match report.verdict {
             Verdict::Loads(manifest) => names.extend(manifest.tasks.into_iter().map(|task| task.name)),

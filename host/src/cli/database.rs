@@ -61,3 +61,15 @@ pub(super) fn settings(layer: &Layer, server: Option<&EmbeddedPostgres>) -> Resu
         }
     })
 }
+
+/// The settings with the database's address in the place where plugins that may know it find it, wherever it comes from; unless
+/// the `PG*` variables name it, which plugins inherit.
+pub(super) fn known_to_plugins(layer: Layer, server: Option<&EmbeddedPostgres>) -> Layer {
+    let by_variables =
+        || ["PGDATABASE", "PGSERVICE"].iter().any(|name| variable(name).is_some_and(|it| !it.is_empty()));
+    let connection = match server {
+        Some(server) => Some(server.url().to_owned()),
+        None => layer.connection.clone().or_else(|| layer.file_connection.clone().filter(|_| !by_variables())),
+    };
+    Layer { connection, ..layer }
+}

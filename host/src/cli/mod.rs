@@ -156,7 +156,8 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         Command::Cleanup(cleanup) => cleanup.add_to(&mut flags),
         Command::Config(config) => config.add_to(&mut flags),
         Command::Plugins(plugins) => plugins.add_to(&mut flags),
-        Command::Check(_) | Command::Completions(_) => {}
+        Command::Check(check) => check.add_to(&mut flags),
+        Command::Completions(_) => {}
     }
     let settings = global.complete(flags)?;
     logging::start(&settings.log(), command.usual_log())?;

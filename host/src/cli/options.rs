@@ -71,7 +71,9 @@ setting_options!(LogOptions, &["log"], Some("General options"), true, false);
 // Options of the commands that use the database.
 setting_options!(DatabaseOptions, &["database"], Some("Database options"), false, false);
 // How `run` and `dev` work jobs.
-setting_options!(WorkerOptions, &["worker", "cron"], None, false, true);
+setting_options!(WorkerOptions, &["tasks", "worker", "cron"], None, false, true);
+// Which files of the tasks folder are loaded.
+setting_options!(FolderOptions, &["tasks"], None, false, false);
 
 impl GlobalOptions {
     /// Adds the environment and the settings file below what the command line says.

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, Ending, print};
+use super::{CliError, Ending, options::FolderOptions, print};
 use crate::{
     config::{Layer, Purpose},
     plugin::{ManifestInfo, TaskSpec},
@@ -32,17 +32,20 @@ pub(super) struct Plugins {
     /// Print JSON: a list with one object per file
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    trust: FolderOptions,
 }
 
 impl Plugins {
     pub(super) fn add_to(&self, layer: &mut Layer) {
         layer.tasks_directory = self.folder.clone();
+        self.trust.add_to(layer);
     }
 
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let plugins = settings.plugins();
         let folder = settings.folder(Purpose::Production);
-        let (reports, lax) = inspect_folder(&folder.path, folder.strict_permissions, &plugins, program()).await?;
+        let (reports, lax) = inspect_folder(&folder, &plugins, program()).await?;
         if let Some(reason) = lax {
             // Beside the results, which may be read by a machine.
             eprintln!("warning: the tasks folder {} is not safe: {reason}", folder.path.display());

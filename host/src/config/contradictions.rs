@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Layer, SETTINGS, Settings};
+use super::{Layer, SETTINGS, Settings, public_key};
 
 /// The connections that working jobs keeps busy: two claim jobs and store what became of them, and one is for what plugins ask.
 const SMALLEST_POOL: usize = 3;
 
-/// Two settings of which only one can be right.
+/// Settings that cannot be worked with: two of which only one can be right, or one that is none.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Contradiction(String);
@@ -27,6 +27,11 @@ pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
     )?;
     let folder = &settings.folder;
     in_order(layer, settings, "tasks.settle", folder.settle, "tasks.settle_cap", folder.settle_cap)?;
+    for key in &folder.trusted_keys {
+        public_key(key).map_err(|problem| {
+            Contradiction(format!("tasks.trusted_keys ({}) {problem}", layer.origin("tasks.trusted_keys")))
+        })?;
+    }
     let sized = layer.local_queue_size.is_some();
     let delayed = layer.refetch_delay.is_some();
     needs("local_queue_ttl", layer.local_queue_ttl.is_some(), "local_queue_size", sized)?;

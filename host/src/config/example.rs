@@ -54,6 +54,7 @@ fn sample(kind: Kind, key: &str) -> &'static str {
         (_, "host") => "\"db.example\"",
         (_, "sslmode") => "\"prefer\"",
         (_, "level") => "\"info\"",
+        (_, "manifest") => "\"SHA256SUMS\"",
         _ => "\"app\"",
     }
 }
@@ -124,7 +125,7 @@ pub(crate) fn default_value(setting: &HostSetting) -> Option<Value> {
 
 fn shown(setting: &HostSetting, settings: &Settings) -> Option<Value> {
     match setting.kind {
-        Kind::Path => Some(Value::Text(setting.key.replace("directory", "tasks"))),
+        Kind::Path => (setting.effective)(settings).map(|_| Value::Text(setting.key.replace("directory", "tasks"))),
         _ => (setting.effective)(settings),
     }
 }

@@ -190,7 +190,7 @@ mod tests {
             ),
             (
                 "[tasks]\nfrobnicate = 1\n",
-                "the keys there are: directory, settle, settle_cap, rescan, missing_grace, strict_permissions",
+                "the keys there are: directory, settle, settle_cap, rescan, missing_grace, strict_permissions, manifest, trusted_keys",
             ),
             (
                 "[worker]\nconcurrency = \"ten\"\n",

@@ -8,7 +8,7 @@ use super::{
     check,
 };
 use crate::{
-    plugin::{Isolation, PluginSettings},
+    plugin::{DatabaseAccess, Isolation, PluginSettings},
     queue::DatabaseSettings,
 };
 
@@ -32,6 +32,8 @@ pub struct Layer {
     pub rescan: Option<Duration>,
     pub missing_grace: Option<Duration>,
     pub strict_permissions: Option<bool>,
+    pub manifest: Option<PathBuf>,
+    pub trusted_keys: Option<Vec<String>>,
     pub concurrency: Option<usize>,
     pub poll_interval: Option<Duration>,
     pub abort_timeout: Option<Duration>,
@@ -69,6 +71,10 @@ pub struct Layer {
 pub struct PluginLayer {
     pub isolation: Option<Isolation>,
     pub memory_limit: Option<u64>,
+    pub open_files: Option<usize>,
+    pub processes: Option<usize>,
+    pub user: Option<String>,
+    pub database_url: Option<bool>,
     pub timeout: Option<Duration>,
     pub cancel_grace: Option<Duration>,
     pub start_timeout: Option<Duration>,
@@ -131,7 +137,7 @@ impl Layer {
             let mut found = self.all_plugins.clone();
             complete(PLUGIN_SETTINGS, &mut found, layer);
             complete(PLUGIN_SETTINGS, &mut found, &self.plugin_defaults);
-            found.into_settings()
+            found.into_settings(self.connection.as_ref())
         };
         PluginLookup {
             by_name: self.plugins.iter().map(|(name, layer)| (name.clone(), plugin(layer))).collect(),
@@ -207,26 +213,38 @@ impl Layer {
     pub fn folder(self, purpose: Purpose) -> FolderSettings {
         let development = purpose == Purpose::Development;
         let (settle, settle_cap) = if development { (25, 2_000) } else { (100, 5_000) };
-        let path = self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks"));
+        // It fails only where there is no current folder.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         FolderSettings {
-            // Absolute, as the system names the files in it that changed; it fails only where there is no current folder.
-            path: std::path::absolute(&path).unwrap_or(path),
+            // As the system names the files in it that changed.
+            path: absolute(self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks"))),
             tolerate_broken_start: development,
             settle: self.settle.unwrap_or(Duration::from_millis(settle)),
             settle_cap: self.settle_cap.unwrap_or(Duration::from_millis(settle_cap)),
             rescan: self.rescan.unwrap_or(Duration::from_secs(30)),
             missing_grace: self.missing_grace,
             strict_permissions: self.strict_permissions.unwrap_or(!development),
+            manifest: self.manifest.map(absolute),
+            trusted_keys: self.trusted_keys.unwrap_or_default(),
         }
     }
 }
 
 impl PluginLayer {
-    fn into_settings(self) -> PluginSettings {
+    /// `connection` is where the host's database is, if that is not left to the environment.
+    fn into_settings(self, connection: Option<&String>) -> PluginSettings {
         let default = PluginSettings::default();
         PluginSettings {
             isolation: self.isolation.unwrap_or(default.isolation),
             memory_limit: self.memory_limit.or(default.memory_limit),
+            open_files: self.open_files.or(default.open_files),
+            processes: self.processes.or(default.processes),
+            user: self.user.or(default.user),
+            database: match (self.database_url, connection) {
+                (Some(true), Some(url)) => DatabaseAccess::Url(url.clone()),
+                (Some(true), None) => DatabaseAccess::Environment,
+                (Some(false) | None, _) => default.database,
+            },
             timeout: self.timeout.or(default.timeout),
             cancel_grace: self.cancel_grace.unwrap_or(default.cancel_grace),
             start_timeout: self.start_timeout.unwrap_or(default.start_timeout),

@@ -11,6 +11,7 @@ mod plugin_table;
 mod section;
 mod setting;
 mod table;
+mod trusted_key;
 mod units;
 mod value;
 mod worker_table;
@@ -29,6 +30,7 @@ pub use plugin_table::PLUGIN_SETTINGS;
 pub use section::{WrongSetting, nearest};
 pub use setting::{Flag, FlagValue, HostSetting, Origin, PluginSetting, Setting, Variable};
 pub use table::{SECTIONS, SETTINGS};
+pub(crate) use trusted_key::public_key;
 pub use units::{parse_duration, parse_milliseconds, parse_size};
 pub use value::{Kind, Value};
 
@@ -85,6 +87,10 @@ pub struct FolderSettings {
     pub missing_grace: Option<Duration>,
     /// Whether a folder or file that others may write to is refused (or else only warned of).
     pub strict_permissions: bool,
+    /// A file as `sha256sum` writes it, which lists what may be loaded; `None`: all may.
+    pub manifest: Option<PathBuf>,
+    /// Public keys of minisign. If there are any, only what one of them has signed is loaded.
+    pub trusted_keys: Vec<String>,
 }
 
 /// How jobs are worked.

@@ -5,7 +5,7 @@ use super::{
     setting::{Choice, PluginSetting, Setting, choice, field, more, switch, variable},
     table::PLUGINS,
 };
-use crate::plugin::Isolation;
+use crate::plugin::{DatabaseAccess, Isolation};
 
 impl Choice for Isolation {
     const NAMES: &'static [(&'static str, Self)] = &[("child", Self::Child), ("in-process", Self::InProcess)];
@@ -37,6 +37,50 @@ pub static PLUGIN_SETTINGS: &[PluginSetting] = &[
         without: "none",
         field: field!(Size, memory_limit),
         effective: |settings| settings.memory_limit.map(Value::Size),
+    },
+    Setting {
+        section: PLUGINS,
+        key: "open_files",
+        kind: Kind::Count,
+        help: "how many files, sockets and the like its process may have open",
+        flags: &[],
+        variables: &[variable("TASKBAY_OPEN_FILES")],
+        without: "as many as the host may",
+        field: field!(Count, open_files),
+        effective: |settings| settings.open_files.map(Value::Count),
+    },
+    Setting {
+        section: PLUGINS,
+        key: "processes",
+        kind: Kind::Count,
+        help: "how many processes and threads the user may have, in all, whom its process runs as; root is not held to it",
+        flags: &[],
+        variables: &[variable("TASKBAY_PROCESSES")],
+        without: "as many as the host may",
+        field: field!(Count, processes),
+        effective: |settings| settings.processes.map(Value::Count),
+    },
+    Setting {
+        section: PLUGINS,
+        key: "user",
+        kind: Kind::Text,
+        help: "the name of the user whom its process runs as, where the host runs as root",
+        flags: &[],
+        variables: &[variable("TASKBAY_PLUGIN_USER")],
+        without: "the host's",
+        field: field!(Text, user),
+        effective: |settings| settings.user.clone().map(Value::Text),
+    },
+    Setting {
+        section: PLUGINS,
+        key: "database_url",
+        kind: Kind::Truth,
+        help: "whether its process gets the host's DATABASE_URL and PGPASSWORD; executables do in any case",
+        flags: &[],
+        variables: &[variable("TASKBAY_PLUGIN_DATABASE_URL")],
+        without: "",
+        field: field!(Truth, database_url),
+        effective: |settings| Some(Value::Truth(settings.database != DatabaseAccess::None)),
     },
     Setting {
         section: PLUGINS,

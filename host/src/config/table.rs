@@ -216,6 +216,31 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         field: field!(Truth, strict_permissions),
         effective: |settings| Some(Value::Truth(settings.folder.strict_permissions)),
     },
+    Setting {
+        section: "tasks",
+        key: "manifest",
+        kind: Kind::Path,
+        help: "a list of what may be loaded, as sha256sum writes it; nothing else is",
+        flags: &[flag("manifest", "FILE")],
+        variables: &[variable("TASKBAY_MANIFEST")],
+        without: "all may be loaded",
+        field: field!(Path, manifest),
+        effective: |settings| settings.folder.manifest.clone().map(Value::Path),
+    },
+    Setting {
+        section: "tasks",
+        key: "trusted_keys",
+        kind: Kind::Texts,
+        help: "public keys of minisign; with any, only files that one of them has signed are loaded",
+        flags: &[Flag {
+            help: "load only files that this public key of minisign has signed; may be given several times",
+            ..flag("trusted-key", "KEY")
+        }],
+        variables: &[variable("TASKBAY_TRUSTED_KEYS")],
+        without: "",
+        field: field!(Texts, trusted_keys),
+        effective: |settings| Some(Value::Texts(settings.folder.trusted_keys.clone())),
+    },
 ];
 
 /// What comes after the worker's settings.

@@ -8,7 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
-    connection::Connection,
+    connection::{Connection, Start},
     execution::{Execution, Line},
     generation::SHUTDOWN_LIMIT,
     process::Process,
@@ -70,8 +70,9 @@ impl Alone {
         };
         let connection = Arc::clone(&process.connection);
         let call = match connection.start(task, job, limit) {
-            Ok(Some(call)) => call,
-            Ok(None) => return failed("its process ended before the job could begin".to_owned()),
+            Ok(Start::Begun(call)) => call,
+            // Nothing was sent before.
+            Ok(Start::Gone | Start::Full) => return failed("its process ended before the job could begin".to_owned()),
             Err(message) => return failed(message),
         };
         let outcome = {

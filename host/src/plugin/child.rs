@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     Availability, HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
     calls::Call,
-    connection::Connection,
+    connection::{Connection, Start},
     process::{Ending, Process},
     restarts::{Next, Restarts},
 };
@@ -78,16 +78,26 @@ impl Child {
         Ok((Self { current, orders, gone, _supervisor: AbortOnDropHandle::new(task) }, manifest))
     }
 
-    /// Begins a job: `Ok(None)` when no process serves, an error when the job cannot travel. The line that it went over is
-    /// the one to cancel it on.
+    /// Begins a job; an error when the job cannot travel. The line that it went over is the one to cancel it on.
     pub(super) fn start(
         &self,
         task: u32,
         job: &JobInput<'_>,
         timeout: Option<Duration>,
-    ) -> Result<Option<(Call, Arc<Connection>)>, String> {
-        let Some(connection) = self.current.load_full() else { return Ok(None) };
-        Ok(connection.start(task, job, timeout)?.map(|call| (call, connection)))
+    ) -> Result<Start<(Call, Arc<Connection>)>, String> {
+        let Some(connection) = self.current.load_full() else { return Ok(Start::Gone) };
+        Ok(match connection.start(task, job, timeout)? {
+            Start::Begun(call) => Start::Begun((call, connection)),
+            Start::Gone => Start::Gone,
+            Start::Full => Start::Full,
+        })
+    }
+
+    /// Waits until the process has read enough of what it was sent, or is gone.
+    pub(super) async fn room(&self) {
+        if let Some(connection) = self.current.load_full() {
+            connection.room().await;
+        }
     }
 
     /// No process is started any more.

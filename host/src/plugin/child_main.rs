@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSliceMut, Read},
+    io::{self, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
@@ -29,7 +29,7 @@ use super::{
     child_outbox::{Outbox, PATIENCE},
     frames::{self, Frame, FrameReader, Hello, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
-    libc_calls::{exit_now, outlive_stop_signals},
+    libc_calls::{close_inherited, exit_now, outlive_stop_signals},
     loader::{LoadedPlugin, MappedPlugin},
 };
 
@@ -49,13 +49,16 @@ pub fn plugin_child() -> ExitCode {
 enum Never {}
 
 fn serve() -> io::Result<Never> {
+    close_inherited();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     outlive_stop_signals();
     let mut socket = take_socket()?;
     let image = receive_image(&socket)?;
     let mut reader = FrameReader::new();
     let hello = receive_hello(&mut socket, &mut reader)?;
-    keep_in_bounds(&hello)?;
+    if let Err(error) = keep_in_bounds(&hello) {
+        return refuse_at_once(&mut socket, &LaunchError::Process(error.to_string()));
+    }
 
     let outbox = Arc::new(Outbox::new(socket.try_clone()?));
     let source = Arc::clone(&outbox);
@@ -140,6 +143,18 @@ fn receive_hello(socket: &mut UnixStream, reader: &mut FrameReader) -> io::Resul
 }
 
 fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
+    // Where memory runs out without a limit, the plugin is to go before the host. Some sandboxes do not allow it to say so.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    // No program that the plugin may start is to have more rights than it has itself.
+    rustix::thread::set_no_new_privs(true)?;
+    hello.bounds.keep().map_err(|error| {
+        let what = "open_files, processes or user, one of its settings, cannot be kept to";
+        io::Error::new(
+            error.kind(),
+            format!("{what} ({error}): this host may not have so many itself, or not change users"),
+        )
+    })?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Had the parent died before its death became our signal, somebody else would be the parent by now.
     if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().cast_unsigned() != hello.parent) {
         return Err(io::Error::other("the host went away"));
@@ -148,8 +163,6 @@ fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
     if let Some(limit) = hello.memory_limit {
         rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
-    // Where memory runs out without a limit, the plugin is to go before the host. Some sandboxes do not allow it to say so.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     if hello.max_level >= LEVEL_DEBUG {
         let _ = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
@@ -159,6 +172,14 @@ fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
             .try_init();
     }
     Ok(())
+}
+
+/// The same while there is no outbox yet.
+fn refuse_at_once(socket: &mut UnixStream, error: &LaunchError) -> io::Result<Never> {
+    let mut bytes = Vec::new();
+    frames::push(&mut bytes, kind::REFUSED, 0, |body| put_json(body, error)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    socket.write_all(&bytes)?;
+    exit_now(0)
 }
 
 fn refuse(outbox: &Outbox, error: &LaunchError) -> ! {

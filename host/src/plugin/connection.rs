@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::AbortOnDropHandle,
@@ -23,6 +23,11 @@ use super::{
 };
 use crate::events::PluginBuild;
 
+/// How many bytes of jobs one process may have asked to add that are not stored yet …
+const MOST_ADDED: u32 = MAX_FRAME as u32;
+/// … where each request counts for at least so many.
+const LEAST_ADDED: u32 = 64 << 10;
+
 /// A step of a launch that the child reports.
 #[derive(Debug)]
 pub(super) enum Milestone {
@@ -32,6 +37,16 @@ pub(super) enum Milestone {
     Refused(LaunchError),
 }
 
+/// What became of the begin of a job.
+#[derive(Debug)]
+pub(super) enum Start<T> {
+    Begun(T),
+    /// The process is gone.
+    Gone,
+    /// The process has not read what it was sent before.
+    Full,
+}
+
 /// A line to one process.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -39,6 +54,8 @@ pub(super) struct Connection {
     log: PluginLog,
     /// Nobody to store jobs with while a build is only checked.
     add_job: Option<Arc<dyn AddJob>>,
+    /// The bytes that the process may have under way to be added.
+    adding: Arc<Semaphore>,
     outbox: HostOutbox,
     /// Cancelled when nothing more will arrive.
     closed: CancellationToken,
@@ -62,6 +79,7 @@ impl Connection {
             calls: Arc::default(),
             log: PluginLog::new(build),
             add_job: services.map(|services| Arc::clone(&services.add_job)),
+            adding: Arc::new(Semaphore::new(MOST_ADDED as usize)),
             outbox: HostOutbox::new(socket)?,
             closed: CancellationToken::new(),
             condemned: CancellationToken::new(),
@@ -80,17 +98,22 @@ impl Connection {
         });
     }
 
-    /// Begins a job: `Ok(None)` when the process is gone, an error when the job cannot travel.
+    /// Begins a job; an error when the job cannot travel.
     pub(super) fn start(
         &self,
         task: u32,
         job: &JobInput<'_>,
         timeout: Option<Duration>,
-    ) -> Result<Option<Call>, String> {
-        let Some(call) = self.calls.begin(job.id, task) else { return Ok(None) };
+    ) -> Result<Start<Call>, String> {
+        match self.outbox.has_room() {
+            Some(true) => {}
+            Some(false) => return Ok(Start::Full),
+            None => return Ok(Start::Gone),
+        }
+        let Some(call) = self.calls.begin(job.id, task) else { return Ok(Start::Gone) };
         let timeout_ms = timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         match self.send(kind::RUN, call.id, |body| frames::put_job(body, task, timeout_ms, job)) {
-            Ok(()) => Ok(Some(call)),
+            Ok(()) => Ok(Start::Begun(call)),
             Err(TooLong) => Err(format!(
                 "the job is too large for its plugin's process: its payload has {} bytes, and at most {} can be handed over; \
                  store the data elsewhere and pass a reference, or run the plugin in-process",
@@ -98,6 +121,11 @@ impl Connection {
                 MAX_FRAME
             )),
         }
+    }
+
+    /// Waits until [`Connection::start`] does not find it full.
+    pub(super) async fn room(&self) {
+        self.outbox.room().await;
     }
 
     pub(super) fn cancel(&self, call: u64, mode: u32) {
@@ -142,7 +170,7 @@ impl Connection {
         let _closing = Closing(&self);
         let mut reader = FrameReader::new();
         loop {
-            match self.take_frames(&mut reader, &milestones) {
+            match self.take_frames(&mut reader, &milestones).await {
                 Ok(()) => {}
                 Err(error) => return self.condemn(format!("was stopped because it sent {error}")),
             }
@@ -153,7 +181,7 @@ impl Connection {
         }
     }
 
-    fn take_frames(
+    async fn take_frames(
         self: &Arc<Self>,
         reader: &mut FrameReader,
         milestones: &mpsc::UnboundedSender<Milestone>,
@@ -167,7 +195,7 @@ impl Connection {
                     self.calls.finish(frame.call, CallEnd::Reported { status, message, detail });
                 }
                 kind::LOG => self.write_log(&mut frame)?,
-                kind::ADD_JOB => self.add_job(&mut frame)?,
+                kind::ADD_JOB => self.add_job(&mut frame).await?,
                 kind::LOADING => drop(milestones.send(Milestone::Loading)),
                 kind::MANIFEST => {
                     let manifest: ManifestInfo = serde_json::from_slice(frame.body.rest())?;
@@ -196,9 +224,15 @@ impl Connection {
         Ok(())
     }
 
-    fn add_job(self: &Arc<Self>, frame: &mut Frame<'_>) -> io::Result<()> {
+    /// Waits while the process has asked for much that is not stored yet, or does not read the answers: until then, nothing
+    /// more is read from it.
+    async fn add_job(self: &Arc<Self>, frame: &mut Frame<'_>) -> io::Result<()> {
         let request = frame.body.u64()?;
         let spec = frame.body.text()?.unwrap_or_default().to_owned();
+        self.outbox.room().await;
+        // Each request counts for something, and none for more than there is.
+        let size = u32::try_from(spec.len()).unwrap_or(MOST_ADDED).clamp(LEAST_ADDED, MOST_ADDED);
+        let adding = Arc::clone(&self.adding).acquire_many_owned(size).await.expect("nobody closes it");
         let connection = Arc::clone(self);
         // Not awaited by anybody: it ends with the statement, whether or not the process lives to hear of it.
         tokio::spawn(async move {
@@ -214,6 +248,7 @@ impl Connection {
                 put_text(body, ids);
                 put_text(body, reason);
             });
+            drop(adding);
         });
         Ok(())
     }
@@ -231,18 +266,71 @@ impl Drop for Closing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, pin::Pin};
+
+    use tokio::sync::watch;
 
     use super::*;
-    use crate::plugin::{BuildId, calls::CallEnd, frames::push};
+    use crate::{
+        events::Events,
+        plugin::{BuildId, calls::CallEnd, frames::push},
+    };
 
-    fn open() -> (Arc<Connection>, Ends, UnixStream, mpsc::UnboundedReceiver<Milestone>) {
+    type Opened = (Arc<Connection>, Ends, UnixStream, mpsc::UnboundedReceiver<Milestone>);
+
+    fn open(services: Option<&HostServices>) -> Opened {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (milestones, launch) = mpsc::unbounded_channel();
         let build = PluginBuild { plugin: "p".to_owned(), build: BuildId([1; 32]) };
         ours.set_nonblocking(true).unwrap();
-        let (connection, ends) = Connection::open(ours, build, None, milestones).unwrap();
+        let (connection, ends) = Connection::open(ours, build, services, milestones).unwrap();
         (connection, ends, theirs, launch)
+    }
+
+    /// Stores a job whenever it is allowed to.
+    #[derive(Debug)]
+    struct SlowStore {
+        allowed: Semaphore,
+        asked: watch::Sender<usize>,
+    }
+
+    impl AddJob for SlowStore {
+        fn add_job(&self, _: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>> {
+            Box::pin(async {
+                self.asked.send_modify(|asked| *asked += 1);
+                self.allowed.acquire().await.map_err(|error| error.to_string())?.forget();
+                Ok(1)
+            })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_adds_jobs_faster_than_they_are_stored_is_not_read_any_further() {
+        const MIB: usize = 1 << 20;
+        let store = Arc::new(SlowStore { allowed: Semaphore::new(0), asked: watch::Sender::new(0) });
+        let (add_job, events, program) = (Arc::clone(&store) as _, Events::default(), "/proc/self/exe".into());
+        let (_connection, _ends, mut theirs, _launch) = open(Some(&HostServices { add_job, events, program }));
+        let asking = std::thread::spawn(move || {
+            for request in 0..100_u64 {
+                let mut bytes = Vec::new();
+                push(&mut bytes, kind::ADD_JOB, 0, |body| {
+                    body.extend_from_slice(&request.to_le_bytes());
+                    put_text(body, Some(&"x".repeat(MIB)));
+                })
+                .unwrap();
+                theirs.write_all(&bytes).unwrap();
+            }
+            theirs
+        });
+        let most = MOST_ADDED as usize / MIB;
+        let mut asked = store.asked.subscribe();
+        asked.wait_for(|asked| *asked >= most).await.unwrap();
+        for stored in 1..=100 - most {
+            store.allowed.add_permits(1);
+            asked.wait_for(|asked| *asked >= most + stored).await.unwrap();
+            assert_eq!(*asked.borrow(), most + stored, "no more is under way than may be");
+        }
+        drop(asking.join().unwrap());
     }
 
     fn job(payload: &str) -> JobInput<'_> {
@@ -273,7 +361,7 @@ mod tests {
         for (bytes, said) in
             [(unknown, "unknown kind 99"), (short, "makes no sense"), (vec![255; 64], "makes no sense")]
         {
-            let (connection, _ends, mut theirs, _launch) = open();
+            let (connection, _ends, mut theirs, _launch) = open(None);
             theirs.write_all(&bytes).unwrap();
             connection.closed().await;
             connection.condemned().await;
@@ -283,9 +371,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_before_the_end_still_counts() {
-        let (connection, _ends, mut theirs, mut launch) = open();
-        let mut first = connection.start(0, &job("1"), None).unwrap().unwrap();
-        let mut second = connection.start(0, &job("2"), None).unwrap().unwrap();
+        let (connection, _ends, mut theirs, mut launch) = open(None);
+        let start = |payload| match connection.start(0, &job(payload), None).unwrap() {
+            Start::Begun(call) => Some(call),
+            Start::Gone | Start::Full => None,
+        };
+        let (mut first, mut second) = (start("1").unwrap(), start("2").unwrap());
         let mut bytes = Vec::new();
         push(&mut bytes, kind::READY, 0, |_| ()).unwrap();
         push(&mut bytes, kind::ENDED, first.id, |body| {
@@ -303,6 +394,6 @@ mod tests {
         let done = CallEnd::Reported { status: 0, message: None, detail: None };
         assert_eq!(first.end_unless(&[]).await, Some(done));
         assert_eq!(second.end_unless(&[]).await, Some(CallEnd::Crashed("gone".to_owned())));
-        assert!(connection.start(0, &job("3"), None).unwrap().is_none());
+        assert!(start("3").is_none());
     }
 }

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     Availability, BuildId, FileKey, JobInput, ManifestInfo, Outcome, TaskSpec,
+    bounds::Bounds,
     executable_run::Run,
     lease::{BeingWritten, Lease},
     libc_calls, process,
@@ -57,16 +58,23 @@ pub(super) struct Executable {
     build: PluginBuild,
     path: PathBuf,
     verified: Mutex<FileKey>,
+    bounds: Bounds,
     availability: watch::Sender<Availability>,
     events: Events,
 }
 
 impl Executable {
-    pub(super) fn new(file: ExecutableFile, events: &Events, availability: watch::Sender<Availability>) -> Self {
+    pub(super) fn new(
+        file: ExecutableFile,
+        bounds: Bounds,
+        events: &Events,
+        availability: watch::Sender<Availability>,
+    ) -> Self {
         Self {
             build: PluginBuild { plugin: file.identifier, build: file.build },
             path: file.path,
             verified: Mutex::new(file.key),
+            bounds,
             availability,
             events: events.clone(),
         }
@@ -102,7 +110,7 @@ impl Executable {
         let (began, mut wait) = (Instant::now(), FIRST_BUSY_WAIT);
         while let Some((path, lease)) = self.verified_file() {
             if let Ok(lease) = lease {
-                match process::spawn(command(&path, job)).await {
+                match process::spawn(command(&path, job, &self.bounds)).await {
                     Ok(child) => return Ok(Some((child, lease))),
                     Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
                     Err(error) => return Err(format!("could not be started: {}", explain(&path, &error))),
@@ -180,7 +188,7 @@ pub(crate) fn executable_manifest(identifier: &str) -> ManifestInfo {
     }
 }
 
-fn command(path: &Path, job: &JobInput<'_>) -> Command {
+fn command(path: &Path, job: &JobInput<'_>, bounds: &Bounds) -> Command {
     let mut command = Command::new(path);
     command
         .stdin(Stdio::piped())
@@ -200,7 +208,8 @@ fn command(path: &Path, job: &JobInput<'_>) -> Command {
         Some(key) => command.env("GRAPHILE_WORKER_JOB_KEY", key),
         None => command.env_remove("GRAPHILE_WORKER_JOB_KEY"),
     };
-    libc_calls::end_with_this_process(&mut command);
+    bounds.name_user(&mut command);
+    libc_calls::end_with_this_process(&mut command, bounds.clone());
     command
 }
 

@@ -7,10 +7,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::JobInput;
+use super::{JobInput, bounds::Bounds};
 
 /// Moves whenever anything here does.
-pub(super) const PROTOCOL: u64 = 3;
+pub(super) const PROTOCOL: u64 = 4;
 /// The longest frame.
 pub(super) const MAX_FRAME: usize = 64 << 20;
 
@@ -54,6 +54,7 @@ pub(super) struct Hello {
     /// Load and tell the manifest, then end.
     pub(super) check_only: bool,
     pub(super) memory_limit: Option<u64>,
+    pub(super) bounds: Bounds,
     /// As [`taskbay_abi::Host::max_level`].
     pub(super) max_level: u32,
     /// A JSON object.

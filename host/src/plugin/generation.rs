@@ -16,9 +16,11 @@ use super::{
     BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
     ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
     alone::Alone,
+    bounds::Bounds,
     built_in::BuiltIn,
     calls::Call,
     child::Child,
+    connection::Start,
     executable::{self, Executable},
     executable_run::Run,
     execution::{Execution, Line},
@@ -94,6 +96,7 @@ impl Generation {
                     Child::launch(image, settings, services, availability.clone(), Arc::clone(&crashes)).await?;
                 (Runner::Child(child), manifest)
             }
+            Isolation::InProcess if settings.user.is_some() => return Err(LaunchError::UserInProcess),
             Isolation::InProcess => {
                 let (plugin, manifest) = InProcess::launch(&image, settings, services).await?;
                 (Runner::InProcess(plugin), manifest)
@@ -103,12 +106,17 @@ impl Generation {
     }
 
     /// Takes an executable file into service, which starts nothing until there is a job.
-    pub fn of_executable(file: ExecutableFile, settings: &PluginSettings, events: &Events) -> Arc<Generation> {
+    pub fn of_executable(
+        file: ExecutableFile,
+        settings: &PluginSettings,
+        events: &Events,
+    ) -> Result<Arc<Generation>, LaunchError> {
         let build = PluginBuild { plugin: file.identifier.clone(), build: file.build };
         let availability = watch::Sender::new(Availability::Serving);
         let manifest = executable::executable_manifest(&file.identifier);
-        let runner = Runner::Executable(Executable::new(file, events, availability.clone()));
-        Self::serving(build, manifest, (runner, None), settings, events.clone(), (availability, Arc::default()))
+        let runner = Executable::new(file, Bounds::of(settings)?, events, availability.clone());
+        let runner = (Runner::Executable(runner), None);
+        Ok(Self::serving(build, manifest, runner, settings, events.clone(), (availability, Arc::default())))
     }
 
     /// Tasks that are part of this program. The error is the rule that they break.
@@ -230,9 +238,17 @@ impl Generation {
             let run = Run { limit, grace: self.cancel_grace, cancel, killed: &self.killed };
             return executable.run(job, run).await;
         }
-        let (call, line) = match self.runner.start(task, job, limit) {
-            Ok(Some(started)) => started,
-            Ok(None) => return Outcome::NotStarted,
+        let mut started = self.runner.start(task, job, limit);
+        while let (Ok(Start::Full), Runner::Child(child)) = (&started, &self.runner) {
+            // In a box, because it is rare.
+            if !Box::pin(wait_for_room(child, [&self.killed, &cancel.force, &cancel.ask])).await {
+                return Outcome::NotStarted;
+            }
+            started = self.runner.start(task, job, limit);
+        }
+        let (call, line) = match started {
+            Ok(Start::Begun(started)) => started,
+            Ok(Start::Gone | Start::Full) => return Outcome::NotStarted,
             Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
         };
         self.execution(task, job, limit, cancel, call, line).outcome().await
@@ -311,21 +327,29 @@ impl Generation {
     }
 }
 
+/// Waits until a process has read what it was sent; `false` if a signal to stop came first.
+async fn wait_for_room(child: &Child, [first, second, third]: [&StopSignal; 3]) -> bool {
+    tokio::select! {
+        () = child.room() => true,
+        () = first.cancelled() => false,
+        () = second.cancelled() => false,
+        () = third.cancelled() => false,
+    }
+}
+
 impl Runner {
-    fn start(
-        &self,
-        task: u32,
-        job: &JobInput<'_>,
-        limit: Option<Duration>,
-    ) -> Result<Option<(Call, Line<'_>)>, String> {
+    fn start(&self, task: u32, job: &JobInput<'_>, limit: Option<Duration>) -> Result<Start<(Call, Line<'_>)>, String> {
+        let call = |call: Option<Call>, line| call.map_or(Start::Gone, |call| Start::Begun((call, line)));
         Ok(match self {
-            Runner::Child(child) => {
-                child.start(task, job, limit)?.map(|(call, connection)| (call, Line::Child(connection)))
-            }
-            Runner::InProcess(plugin) => plugin.start(task, job, limit).map(|call| (call, Line::InProcess(plugin))),
-            Runner::BuiltIn(tasks) => tasks.start(task, job).map(|call| (call, Line::BuiltIn(tasks))),
+            Runner::Child(child) => match child.start(task, job, limit)? {
+                Start::Begun((call, connection)) => Start::Begun((call, Line::Child(connection))),
+                Start::Gone => Start::Gone,
+                Start::Full => Start::Full,
+            },
+            Runner::InProcess(plugin) => call(plugin.start(task, job, limit), Line::InProcess(plugin)),
+            Runner::BuiltIn(tasks) => call(tasks.start(task, job), Line::BuiltIn(tasks)),
             // Its jobs are no calls.
-            Runner::Executable(_) => None,
+            Runner::Executable(_) => Start::Gone,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     mem,
     os::unix::net::UnixStream,
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,11 +16,16 @@ use tokio::{
 
 use super::frames::{TooLong, push};
 
+/// While more than this is unwritten, no job is sent: a process that does not read must not fill the host's memory.
+const FULL: usize = 8 << 20;
+
 #[derive(Debug)]
 pub(super) struct HostOutbox {
     state: Mutex<Unwritten>,
     /// Something wants to be written.
     filled: Notify,
+    /// There is room again, or will never be.
+    room: Notify,
     /// Heard of only when there is something to read: else each piece that the process takes would wake this one.
     socket: AsyncFd<UnixStream>,
 }
@@ -27,6 +33,8 @@ pub(super) struct HostOutbox {
 #[derive(Debug, Default)]
 struct Unwritten {
     bytes: Vec<u8>,
+    /// How much of what was taken to be written is not written yet.
+    taken: usize,
     /// Somebody is about to write it.
     claimed: bool,
     /// Nobody would read it.
@@ -37,7 +45,7 @@ impl HostOutbox {
     /// The socket must not block.
     pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
         let socket = heard_of(socket, Interest::READABLE)?;
-        Ok(Self { state: Mutex::default(), filled: Notify::new(), socket })
+        Ok(Self { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), socket })
     }
 
     /// Sends a frame, unless the line is closed. With `alone`, nothing else is to be expected that could go with it.
@@ -67,9 +75,31 @@ impl HostOutbox {
         Ok(())
     }
 
-    /// Takes nothing more.
+    /// Whether there is room for a job; `None` once the line is closed.
+    pub(super) fn has_room(&self) -> Option<bool> {
+        let unwritten = self.lock();
+        (!unwritten.closed).then(|| !unwritten.is_full())
+    }
+
+    /// Waits until there is room, or will never be.
+    pub(super) async fn room(&self) {
+        loop {
+            let mut freed = pin!(self.room.notified());
+            freed.as_mut().enable();
+            if !self.lock().is_full() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Takes nothing more, and forgets what nobody will read.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        let mut unwritten = self.lock();
+        unwritten.closed = true;
+        unwritten.bytes = Vec::new();
+        drop(unwritten);
+        self.room.notify_waiters();
     }
 
     /// Writes all that has gathered in one piece, until the socket is closed.
@@ -82,7 +112,7 @@ impl HostOutbox {
             while self.take(&mut batch) {
                 if self.write_all(&batch).await.is_err() {
                     // The reader notices as well, and its end is what counts.
-                    return;
+                    return self.close();
                 }
             }
         }
@@ -112,9 +142,16 @@ impl HostOutbox {
         batch.clear();
         batch.shrink_to(1 << 20);
         let mut unwritten = self.lock();
+        let was_full = unwritten.is_full();
         mem::swap(&mut unwritten.bytes, batch);
-        unwritten.claimed = !batch.is_empty();
-        unwritten.claimed
+        unwritten.taken = batch.len();
+        let (claimed, is_full) = (!batch.is_empty(), unwritten.is_full());
+        unwritten.claimed = claimed;
+        drop(unwritten);
+        if was_full && !is_full {
+            self.room.notify_waiters();
+        }
+        claimed
     }
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
@@ -139,6 +176,12 @@ impl HostOutbox {
 
     fn lock(&self) -> MutexGuard<'_, Unwritten> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unwritten {
+    fn is_full(&self) -> bool {
+        !self.closed && self.bytes.len() + self.taken > FULL
     }
 }
 
@@ -233,6 +276,36 @@ mod tests {
         .unwrap();
         assert_eq!(seen, [1, 2, 3]);
         writing.abort();
+    }
+
+    #[tokio::test]
+    async fn it_is_full_until_what_gathered_was_written_or_it_is_closed() {
+        let (outbox, mut theirs) = open();
+        let writing = writing(&outbox);
+        let text = "x".repeat(FULL);
+        outbox.send(kind::RUN, 1, false, |body| put_text(body, Some(&text))).unwrap();
+        assert_eq!(outbox.has_room(), Some(false));
+        let mut bytes = vec![0; 1 << 20];
+        let reading = async {
+            loop {
+                // There is nothing to wait for where the room is waited for.
+                if theirs.read(&mut bytes).is_err() {
+                    yield_now().await;
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), async {
+            tokio::select! { () = outbox.room() => {}, () = reading => {} }
+        })
+        .await
+        .unwrap();
+        outbox.send(kind::RUN, 2, false, |body| put_text(body, Some(&text))).unwrap();
+        assert_eq!(outbox.has_room(), Some(false));
+        drop(theirs);
+        // Writing fails, since nobody would read it.
+        timeout(Duration::from_secs(30), outbox.room()).await.unwrap();
+        writing.await.unwrap();
+        assert_eq!(outbox.has_room(), None);
     }
 
     #[tokio::test]

@@ -20,6 +20,13 @@ use rustix::fs::{MemfdFlags, SealFlags};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BuildId(pub [u8; 32]);
 
+impl BuildId {
+    /// All hex digits, as `sha256sum` prints them.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl fmt::Display for BuildId {
     /// The first 12 hex digits, as in every log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,8 +107,9 @@ fn nameless_file(parent: &Path, content: &[u8]) -> io::Result<OwnedFd> {
     let folder = parent.join(format!("taskbay-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     DirBuilder::new().mode(0o700).create(&folder)?;
     let path = folder.join("image");
+    // Nobody else can get at it, and the plugin's process may run as another user.
     let copy = || {
-        OpenOptions::new().write(true).create_new(true).mode(0o500).open(&path)?.write_all(content)?;
+        OpenOptions::new().write(true).create_new(true).mode(0o555).open(&path)?.write_all(content)?;
         File::open(&path)
     };
     let file = copy();

@@ -64,6 +64,9 @@ pub enum LaunchError {
     /// The same copy was mapped before.
     #[error("this very copy of it is mapped already: save the file again")]
     AlreadyMapped,
+    /// The host's process is one user's.
+    #[error("its setting user cannot be kept to in the host's own process: run it isolated, or leave the setting out")]
+    UserInProcess,
     /// The child's process could not be made.
     #[error("no process could be started for it: {0}")]
     Process(String),

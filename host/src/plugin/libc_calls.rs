@@ -4,6 +4,8 @@ use std::{ffi::c_int, fs::File, io, mem::MaybeUninit, os::fd::AsRawFd, ptr};
 
 use tokio::process::Command;
 
+use super::bounds::Bounds;
+
 /// How many more thread-local keys this process can make, counted up to `enough`. A plugin's standard library takes one
 /// that never comes back, and the process is aborted when there is none.
 pub(super) fn free_thread_keys(enough: usize) -> usize {
@@ -38,10 +40,43 @@ pub(super) fn outlive_stop_signals() {
     }
 }
 
-/// Has the kernel kill what a command starts when the thread that starts it ends, and with that thread this process.
-pub(super) fn end_with_this_process(command: &mut Command) {
+/// Keeps descriptors that this process has not opened itself from whatever runs in it next: whoever started this program may
+/// have left some open. For the very beginning of a process, while those of the standard streams are all that it knows of.
+pub(super) fn close_inherited() {
+    // SAFETY: nothing in this process owns any of them yet, and the call takes numbers.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0;
+    if closed {
+        return;
+    }
+    // Kernels before 5.9 do not know the call.
+    let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<c_int> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // SAFETY: as above. That of the listing is closed by now, and closing it again does no harm.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// Makes this process one of another user, for good.
+pub(super) fn change_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the list of groups is as long as is said, and the other calls take numbers.
+    let changed = unsafe {
+        libc::setgroups(groups.len(), groups.as_ptr()) == 0
+            && libc::setresgid(group, group, group) == 0
+            && libc::setresuid(user, user, user) == 0
+    };
+    if changed { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel kill what a command starts when the thread that starts it ends, and with that thread this process. What it
+/// starts inherits no descriptor but the standard streams, and keeps to `bounds`.
+pub(super) fn end_with_this_process(command: &mut Command, bounds: Bounds) {
     let this = i32::try_from(std::process::id());
     let bind = move || {
+        // SAFETY: a plain system call without memory of ours, which closes nothing before the program is there. An error
+        // means an old kernel.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        bounds.keep()?;
         // SAFETY: both are plain system calls without memory of ours.
         let bound = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0;
         if !bound {
@@ -52,7 +87,8 @@ pub(super) fn end_with_this_process(command: &mut Command) {
         // This process may have ended before the kernel was asked.
         if Ok(parent) == this { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
     };
-    // SAFETY: between fork and exec, it only makes system calls; it neither allocates nor takes a lock.
+    // SAFETY: between fork and exec, it only makes system calls, as `Bounds::keep` says of itself; it neither allocates nor
+    // takes a lock.
     unsafe { command.pre_exec(bind) };
 }
 

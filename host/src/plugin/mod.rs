@@ -12,6 +12,7 @@ mod manifest;
 mod settings;
 mod stop_signal;
 // From launch to the last job.
+mod bounds;
 mod execution;
 mod generation;
 // The runner in a process of its own: the host's side, then the child's.
@@ -52,5 +53,5 @@ pub use job::{Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};
 pub use process::probe;
-pub use settings::{Isolation, PluginSettings};
+pub use settings::{DatabaseAccess, Isolation, PluginSettings};
 pub use stop_signal::StopSignal;

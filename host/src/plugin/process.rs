@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use super::{
-    HostServices, Image, LaunchError, ManifestInfo, PluginSettings,
+    DatabaseAccess, HostServices, Image, LaunchError, ManifestInfo, PluginSettings,
+    bounds::Bounds,
     connection::{Connection, Ends, Milestone},
     frames::Hello,
     host_calls::max_level,
@@ -31,9 +32,10 @@ use super::{
 };
 use crate::events::PluginBuild;
 
-/// What a plugin's process must not see, since it has no business with the database, nor with who watches over the host.
-const NOT_ITS_BUSINESS: [&str; 6] =
-    ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+/// What lets one into the database, with which a plugin's process has no business unless its settings say so.
+const INTO_THE_DATABASE: [&str; 3] = ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD"];
+/// What is between the host and whoever watches over it.
+const NOT_ITS_BUSINESS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A running process with its connection and its output. Dropping it kills the process.
 #[derive(Debug)]
@@ -88,10 +90,13 @@ impl Process {
     ) -> Result<(Self, ManifestInfo), LaunchError> {
         let build = PluginBuild { plugin: image.plugin.clone(), build: image.build };
         let failed = |error: std::io::Error| LaunchError::Process(error.to_string());
+        let bounds = Bounds::of(settings)?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         send_image(&ours, &image.fd).map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
-        let mut child = spawn(command(program, &build, theirs.into()))
+        let mut command = command(program, &build, theirs.into(), &settings.database);
+        bounds.name_user(&mut command);
+        let mut child = spawn(command)
             .await
             .map_err(|error| LaunchError::Process(format!("{} could not be run: {error}", program.display())))?;
         let output = Output::capture(&mut child, &build, services.map(|services| &services.events));
@@ -101,6 +106,7 @@ impl Process {
             parent: std::process::id(),
             check_only: services.is_none(),
             memory_limit: settings.memory_limit,
+            bounds,
             max_level: max_level(),
             settings: serde_json::Value::Object(settings.settings.clone()).to_string(),
         });
@@ -206,7 +212,7 @@ impl Process {
     }
 }
 
-fn command(program: &Path, build: &PluginBuild, socket: OwnedFd) -> Command {
+fn command(program: &Path, build: &PluginBuild, socket: OwnedFd, database: &DatabaseAccess) -> Command {
     let mut command = Command::new(program);
     command
         .arg0(format!("taskbay: plugin {} build {}", build.plugin, build.build))
@@ -217,8 +223,17 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd) -> Command {
         // Ctrl-C in a terminal is for the host, which decides when its plugins end.
         .process_group(0)
         .kill_on_drop(true);
-    for name in NOT_ITS_BUSINESS {
+    let hidden = match database {
+        DatabaseAccess::None => &INTO_THE_DATABASE[..],
+        DatabaseAccess::Environment => &[],
+        // What completes it may stay.
+        DatabaseAccess::Url(_) => &INTO_THE_DATABASE[..2],
+    };
+    for name in NOT_ITS_BUSINESS.iter().chain(hidden) {
         command.env_remove(name);
+    }
+    if let DatabaseAccess::Url(url) = database {
+        command.env("DATABASE_URL", url);
     }
     command
 }

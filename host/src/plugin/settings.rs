@@ -1,6 +1,6 @@
 //! What can be set for one plugin.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Where a plugin's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +12,29 @@ pub enum Isolation {
     InProcess,
 }
 
+/// What a plugin's process is told of the host's database.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum DatabaseAccess {
+    /// Nothing that would let it in.
+    #[default]
+    None,
+    /// What the host's environment says: `PGPASSWORD` and the like.
+    Environment,
+    /// This, as `DATABASE_URL`.
+    Url(String),
+}
+
+/// Without the password that may be in it.
+impl fmt::Debug for DatabaseAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Environment => "Environment",
+            Self::Url(_) => "Url(…)",
+        })
+    }
+}
+
 /// What `taskbay.toml` says of one plugin.
 #[derive(Debug, Clone)]
 pub struct PluginSettings {
@@ -19,6 +42,14 @@ pub struct PluginSettings {
     pub isolation: Isolation,
     /// The most memory, in bytes, that the plugin's process may allocate; only for [`Isolation::Child`].
     pub memory_limit: Option<u64>,
+    /// How many files, sockets and the like the plugin's process may have open; only for [`Isolation::Child`].
+    pub open_files: Option<usize>,
+    /// How many processes and threads the user may have whom the plugin's process runs as; only for [`Isolation::Child`].
+    pub processes: Option<usize>,
+    /// Whom the plugin's process runs as, by name, if the host runs as root; only for [`Isolation::Child`].
+    pub user: Option<String>,
+    /// What the plugin's process is told of the database.
+    pub database: DatabaseAccess,
     /// How long a job may run whose task states no limit of its own.
     pub timeout: Option<Duration>,
     /// How long a job may take to end after it was told to stop, before its future is dropped and then its process killed.
@@ -36,6 +67,10 @@ impl Default for PluginSettings {
         Self {
             isolation: Isolation::default(),
             memory_limit: None,
+            open_files: None,
+            processes: None,
+            user: None,
+            database: DatabaseAccess::None,
             timeout: None,
             cancel_grace: Duration::from_millis(500),
             start_timeout: Duration::from_secs(10),

@@ -15,13 +15,18 @@ impl TasksFolder {
     pub(super) fn look_at_executable(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let began = Instant::now();
         let known = self.files.get_mut(name).expect("looked-at files are known");
-        match known.read_executable(folder, name, candidate, self.settings.settle) {
+        match known.read_executable(folder, name, candidate, (&self.trust, self.settings.settle)) {
             Ok(None) => {}
             Ok(Some((file, warning))) => {
                 self.warn(name, warning);
                 let settings = self.plugins.get(&file.identifier);
-                let generation = Generation::of_executable(file, settings, &self.services.events);
-                self.serve(name, generation, began.elapsed());
+                match Generation::of_executable(file, settings, &self.services.events) {
+                    Ok(generation) => self.serve(name, generation, began.elapsed()),
+                    Err(error) => {
+                        self.withdraw(name);
+                        self.refuse(name, error.to_string(), false);
+                    }
+                }
             }
             Err(reason) => {
                 let is_library = known.is_library;

@@ -211,7 +211,7 @@ pub(super) fn unsafe_file(metadata: &fs::Metadata) -> Option<String> {
 }
 
 /// Why others could put something into a folder, or put another folder in its place.
-fn unsafe_folder(real: &Path) -> Option<String> {
+pub(super) fn unsafe_folder(real: &Path) -> Option<String> {
     real.ancestors().enumerate().find_map(|(depth, folder)| {
         let metadata = fs::metadata(folder).ok()?;
         // In a sticky folder such as /tmp nobody can replace what belongs to another; but anybody can add to it.

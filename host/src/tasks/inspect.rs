@@ -7,9 +7,10 @@ use super::{
     folder::{Folder, FolderError, unsafe_file},
     listing::{Kind, identifier, is_executable, is_plugin_path},
     program::{self, Unrunnable},
+    trust::Trust,
 };
 use crate::{
-    config::PluginLookup,
+    config::{FolderSettings, PluginLookup},
     plugin::{BuildId, Image, ManifestInfo, executable_manifest, probe},
 };
 
@@ -55,13 +56,13 @@ impl FileReport {
 /// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last. The second value
 /// says what is lax about the folder itself.
 pub async fn inspect_folder(
-    path: &Path,
-    strict: bool,
+    settings: &FolderSettings,
     plugins: &PluginLookup,
     program: &Path,
 ) -> Result<(Vec<FileReport>, Option<String>), FolderError> {
-    let (folder, lax) = Folder::open(path, strict)?;
+    let (folder, lax) = Folder::open(&settings.path, settings.strict_permissions)?;
     let listing = folder.list()?;
+    let with = Inspection::new(settings, plugins, program);
     let mut reports = Vec::new();
     for (name, candidate) in &listing.files {
         let mut warning = None;
@@ -69,8 +70,8 @@ pub async fn inspect_folder(
             warning = file.warning.take();
             file.read()
         });
-        let mut report =
-            inspect(name, candidate.kind, bytes.map_err(|error| error.to_string()), plugins, program).await;
+        let bytes = bytes.map_err(|error| error.to_string());
+        let mut report = with.inspect(&folder.path_of(name), name, candidate.kind, bytes).await;
         report.warnings.extend(warning.map(|reason| format!("is loaded although it is not safe: {reason}")));
         reports.push(report);
     }
@@ -87,9 +88,17 @@ pub async fn inspect_folder(
     Ok((reports, lax))
 }
 
-/// Looks at one file, wherever it is.
-pub async fn inspect_file(path: &Path, plugins: &PluginLookup, program: &Path) -> FileReport {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+/// Looks at one file, wherever it is. An allow-list has to have it under the name that it would have in the folder: that
+/// which it has there, or else the last part of its path.
+pub async fn inspect_file(
+    path: &Path,
+    settings: &FolderSettings,
+    plugins: &PluginLookup,
+    program: &Path,
+) -> FileReport {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let below = absolute.strip_prefix(&settings.path).ok().or(path.file_name().map(Path::new));
+    let name = below.unwrap_or(path).to_string_lossy().into_owned();
     let metadata = fs::metadata(path);
     let executable = !is_plugin_path(path) && metadata.as_ref().is_ok_and(is_executable);
     let bytes = fs::read(path).map_err(|error| match error.kind() {
@@ -99,7 +108,8 @@ pub async fn inspect_file(path: &Path, plugins: &PluginLookup, program: &Path) -
     });
     let kind = if executable { Kind::Executable } else { Kind::Plugin };
     let is_script = bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"#!"));
-    let mut report = inspect(&name, kind, bytes, plugins, program).await;
+    let with = Inspection::new(settings, plugins, program);
+    let mut report = with.inspect(path, &name, kind, bytes).await;
     if !executable && is_script && !is_plugin_path(path) {
         report.refuse("is a script that is not executable: chmod +x it".to_owned());
     }
@@ -108,38 +118,51 @@ pub async fn inspect_file(path: &Path, plugins: &PluginLookup, program: &Path) -
     report
 }
 
-async fn inspect(
-    name: &str,
-    kind: Kind,
-    bytes: Result<Vec<u8>, String>,
-    plugins: &PluginLookup,
-    program: &Path,
-) -> FileReport {
-    let plugin = match kind {
-        Kind::Plugin => Image::plugin_name(name),
-        Kind::Executable => identifier(name).to_owned(),
-    };
-    let build = bytes.as_ref().ok().map(|bytes| artifact::hash(bytes));
-    let verdict = async {
-        let bytes = bytes.map_err(Verdict::Refused)?;
-        let hash = artifact::hash(&bytes);
-        if kind == Kind::Executable {
-            return match program::verify(&bytes) {
-                Ok(()) => Ok(executable_manifest(&plugin)),
-                Err(library @ Unrunnable::Library) => Err(Verdict::Skipped(library.to_string())),
-                Err(unfit) => Err(Verdict::Refused(unfit.to_string())),
-            };
-        }
-        let artifact = artifact::verify(&bytes, hash).map_err(|unfit| Verdict::Refused(unfit.to_string()))?;
-        let image = Image::seal(name, hash, &bytes[..artifact.loadable])
-            .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
-        probe(&Arc::new(image), plugins.get(&plugin), program)
-            .await
-            .map_err(|error| Verdict::Refused(error.to_string()))
+/// What files are looked at with.
+struct Inspection<'a> {
+    trust: Trust,
+    plugins: &'a PluginLookup,
+    program: &'a Path,
+}
+
+impl<'a> Inspection<'a> {
+    fn new(settings: &FolderSettings, plugins: &'a PluginLookup, program: &'a Path) -> Self {
+        let mut trust = Trust::of(settings);
+        trust.refresh();
+        Self { trust, plugins, program }
     }
-    .await;
-    let verdict = verdict.map_or_else(|verdict| verdict, Verdict::Loads);
-    FileReport { file: name.to_owned(), plugin, kind, build, verdict, warnings: Vec::new() }
+
+    async fn inspect(&self, path: &Path, name: &str, kind: Kind, bytes: Result<Vec<u8>, String>) -> FileReport {
+        let plugin = match kind {
+            Kind::Plugin => Image::plugin_name(name),
+            Kind::Executable => identifier(name).to_owned(),
+        };
+        let build = bytes.as_ref().ok().map(|bytes| artifact::hash(bytes));
+        let verdict = async {
+            let bytes = bytes.map_err(Verdict::Refused)?;
+            let hash = artifact::hash(&bytes);
+            let vouched_for =
+                || self.trust.refusal(path, name, &bytes, hash).map_or(Ok(()), |reason| Err(Verdict::Refused(reason)));
+            if kind == Kind::Executable {
+                return match program::verify(&bytes) {
+                    Ok(()) => vouched_for().map(|()| executable_manifest(&plugin)),
+                    Err(library @ Unrunnable::Library) => Err(Verdict::Skipped(library.to_string())),
+                    Err(unfit) => Err(Verdict::Refused(unfit.to_string())),
+                };
+            }
+            let artifact = artifact::verify(&bytes, hash).map_err(|unfit| Verdict::Refused(unfit.to_string()))?;
+            // To ask it what it is, its code has to run.
+            vouched_for()?;
+            let image = Image::seal(name, hash, &bytes[..artifact.loadable])
+                .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
+            probe(&Arc::new(image), self.plugins.get(&plugin), self.program)
+                .await
+                .map_err(|error| Verdict::Refused(error.to_string()))
+        }
+        .await;
+        let verdict = verdict.map_or_else(|verdict| verdict, Verdict::Loads);
+        FileReport { file: name.to_owned(), plugin, kind, build, verdict, warnings: Vec::new() }
+    }
 }
 
 /// Says of what one file has before another, in the order of the reports: a plugin is refused, an executable gets no jobs.

@@ -1,6 +1,7 @@
 //! What is known of one file of the folder, and what its present contents call for.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use super::{
     listing::{Candidate, Kind, identifier},
     program::{self, Unrunnable},
     roll_back::Trial,
+    trust::Trust,
 };
 use crate::plugin::{Availability, BuildId, ExecutableFile, FileKey, Generation, Image, TaskSpec};
 
@@ -36,6 +38,8 @@ pub(super) struct KnownFile {
     pub(super) is_library: bool,
     /// Refused because of another file, so that a change of that is a reason to try again.
     pub(super) conflict: bool,
+    /// Refused because nobody vouches for it, with the state of its signature then, and whether a change of that would show.
+    untrusted: Option<(Option<FileKey>, bool)>,
     /// The refused build is to be tried again.
     pub(super) retry: bool,
     /// What the build that serves has to prove.
@@ -96,6 +100,7 @@ impl KnownFile {
         folder: &Folder,
         name: &str,
         candidate: &Candidate,
+        trust: &Trust,
     ) -> Result<Option<(Image, Option<String>)>, String> {
         // Whatever comes of it, one retry is one look.
         let retry = std::mem::take(&mut self.retry);
@@ -137,6 +142,7 @@ impl KnownFile {
             return Ok(None);
         }
         self.dealt_with(&file, build);
+        self.vouched_for(trust, &folder.path_of(name), name, &bytes, build)?;
         Image::seal(name, artifact.build, &bytes[..artifact.loadable])
             .map(|image| Some((image, file.warning)))
             .map_err(|error| format!("cannot be copied into memory: {error}"))
@@ -149,7 +155,7 @@ impl KnownFile {
         folder: &Folder,
         name: &str,
         candidate: &Candidate,
-        settle: Duration,
+        (trust, settle): (&Trust, Duration),
     ) -> Result<Option<(ExecutableFile, Option<String>)>, String> {
         let retry = std::mem::take(&mut self.retry);
         let mut file = match folder.open_file(name, candidate) {
@@ -191,7 +197,30 @@ impl KnownFile {
         }
         self.dealt_with(&file, build);
         let (identifier, path) = (identifier(name).to_owned(), folder.path_of(name));
+        self.vouched_for(trust, &path, name, &bytes, build)?;
         Ok(Some((ExecutableFile { identifier, path, build, key: file.key }, file.warning)))
+    }
+
+    /// Whether these bytes may be loaded; the error is why not.
+    fn vouched_for(
+        &mut self,
+        trust: &Trust,
+        path: &Path,
+        name: &str,
+        bytes: &[u8],
+        build: BuildId,
+    ) -> Result<(), String> {
+        // Before it is read, so that a change meanwhile shows.
+        let signature = trust.signature_of(path);
+        let signature = (signature, signature.is_none_or(|key| key.tells()));
+        let refusal = trust.refusal(path, name, bytes, build);
+        self.untrusted = refusal.is_some().then_some(signature);
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Whether somebody may vouch for it now who did not before. `changed` says that what is trusted has changed.
+    pub(super) fn may_be_vouched_for(&self, trust: &Trust, changed: bool, path: &Path) -> bool {
+        self.untrusted.is_some_and(|(before, tells)| changed || !tells || before != trust.signature_of(path))
     }
 
     /// Whether the executable that serves was found changed when a job was to begin.

@@ -9,7 +9,10 @@ use std::{
 use tokio::task;
 
 use super::{TasksFolder, conflicts};
-use crate::plugin::{BuildId, Generation, Image, LaunchError};
+use crate::{
+    events::Event,
+    plugin::{BuildId, Generation, Image, LaunchError},
+};
 
 /// How a launch ended.
 #[derive(Debug)]
@@ -20,6 +23,22 @@ pub(super) struct Launched {
 }
 
 impl TasksFolder {
+    /// Reads the allow-list again, and says whether it has changed, and once what is wrong with it.
+    pub(super) fn look_whom_to_trust(&mut self) -> bool {
+        let changed = self.trust.refresh();
+        let Some((path, problem, lax)) = self.trust.list() else { return false };
+        let (file, lax) = (path.display().to_string(), lax.map(str::to_owned));
+        match problem.filter(|_| changed) {
+            Some(problem) => {
+                let reason =
+                    format!("{problem} (until this list can be used, nothing new is loaded, and what serves goes on)");
+                self.services.events.emit(Event::FileRejected { file, reason, serving: None });
+            }
+            None => self.warn(&file, lax),
+        }
+        changed
+    }
+
     pub(super) fn launch(&mut self, name: &str, image: Arc<Image>) {
         if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
             return self.refuse(name, reason, true);

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::folder::{FolderError, lax_folder};
+use super::{
+    folder::{FolderError, lax_folder},
+    trust::is_signature_name,
+};
 use crate::plugin::MAX_NAME_CHARS;
 
 /// What a file is taken for, which its name and its permissions decide.
@@ -109,6 +112,10 @@ impl Listing {
         let candidate = |kind| Candidate { kind, lax_folder: lax.cloned() };
         if is_plugin_name(&name) {
             self.files.insert(path, candidate(Kind::Plugin));
+            return None;
+        }
+        if is_signature_name(&name) {
+            self.skip(path, "is the signature of the file beside it", false);
             return None;
         }
         // Unlike that of the entry, this follows a link.

@@ -4,6 +4,7 @@
 //! an artifact that was verified before anything of it runs, and each executable a task that runs from where it lies; the reloader launches what is new and publishes a whole new [`TaskMap`].
 //! Nothing here knows that Postgres exists.
 
+mod allow_list;
 mod artifact;
 mod conflicts;
 mod executables;
@@ -16,6 +17,7 @@ mod program;
 mod reload;
 mod roll_back;
 mod task_map;
+mod trust;
 mod watcher;
 
 pub use folder::FolderError;

@@ -24,6 +24,7 @@ use super::{
     launches::Launched,
     listing::{Candidate, Kind, Skipped},
     roll_back::Trial,
+    trust::Trust,
     watcher::Watcher,
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
 
 /// So many builds are started at once.
 const LAUNCHES_AT_ONCE: usize = 4;
-/// Links to files elsewhere are followed this often, since no event tells of what is written there.
+/// Links to files elsewhere are followed this often, and the allow-list is read, since no event tells of what is written there.
 const LINKED_RESCAN: Duration = Duration::from_secs(1);
 
 /// A file that was refused, and why.
@@ -48,6 +49,7 @@ pub struct Rejection {
 #[derive(Debug)]
 pub struct TasksFolder {
     pub(super) settings: FolderSettings,
+    pub(super) trust: Trust,
     pub(super) plugins: PluginLookup,
     pub(super) services: HostServices,
     map: Arc<LiveTaskMap>,
@@ -78,6 +80,7 @@ pub struct TasksFolder {
 impl TasksFolder {
     pub fn new(settings: FolderSettings, plugins: PluginLookup, services: HostServices, map: Arc<LiveTaskMap>) -> Self {
         Self {
+            trust: Trust::of(&settings),
             settings,
             plugins,
             services,
@@ -159,8 +162,8 @@ impl TasksFolder {
                     let _ = self.scan(forced);
                     // What changed in a folder between its listing and its first watch.
                     let again = watcher.follow(&self.folders);
-                    let usual =
-                        if self.files.values().any(|file| file.outside) { rescan.min(LINKED_RESCAN) } else { rescan };
+                    let outside = self.settings.manifest.is_some() || self.files.values().any(|file| file.outside);
+                    let usual = if outside { rescan.min(LINKED_RESCAN) } else { rescan };
                     due = Instant::now() + if again { Duration::ZERO } else { watcher.rescan(usual) };
                 }
                 None => self.publish(),
@@ -196,6 +199,7 @@ impl TasksFolder {
             self.services.events.emit(Event::FolderBack { folder: self.settings.path.clone() });
         }
         self.warn(&self.settings.path.display().to_string(), warning);
+        let trust_changed = self.look_whom_to_trust();
         self.let_go(&listing.files);
         self.skip(listing.skipped);
         self.folders = listing.folders;
@@ -205,6 +209,7 @@ impl TasksFolder {
             if forced {
                 known.retry |= known.refused.take().is_some() || known.is_quarantined();
             }
+            known.retry |= known.may_be_vouched_for(&self.trust, trust_changed, &folder.path_of(name));
             match candidate.kind {
                 Kind::Plugin => self.look_at(&folder, name, candidate),
                 Kind::Executable => self.look_at_executable(&folder, name, candidate),
@@ -250,7 +255,7 @@ impl TasksFolder {
 
     fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let known = self.files.get_mut(name).expect("looked-at files are known");
-        match known.read(folder, name, candidate) {
+        match known.read(folder, name, candidate, &self.trust) {
             Ok(None) => {}
             Ok(Some((image, warning))) => {
                 self.warn(name, warning);

@@ -95,8 +95,8 @@ impl Dev {
 
         let server = if config::is_configured(&settings, variable) { None } else { Some(start_server(&dir).await?) };
         let database = database::settings(&settings, server.as_ref())?;
-        let settings =
-            Layer { tasks_directory: Some(tasks), ..settings }.into_working_settings(database, Purpose::Development)?;
+        let settings = Layer { tasks_directory: Some(tasks), ..database::known_to_plugins(settings, server.as_ref()) }
+            .into_working_settings(database, Purpose::Development)?;
         let ended = host::run(settings, Mode::Continuous, true, Events::default(), control).await;
 
         building.abort();

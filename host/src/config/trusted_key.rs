@@ -1,0 +1,13 @@
+//! Public keys of minisign, as they are written in settings.
+
+use minisign_verify::PublicKey;
+
+/// Reads a key: the second line of the `.pub` file that `minisign -G` writes, or all of that file.
+pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
+    let key = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    PublicKey::from_base64(key).map_err(|error| {
+        format!(
+            "has {text:?}, which is no public key of minisign ({error}): give the second line of the .pub file that minisign -G writes"
+        )
+    })
+}

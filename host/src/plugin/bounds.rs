@@ -1,0 +1,122 @@
+//! What a process that runs a plugin's or an executable's code is kept from. The process sets these bounds itself, before that
+//! code is there.
+
+use std::{fs, io};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::{LaunchError, PluginSettings, libc_calls};
+
+/// The bounds of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    open_files: Option<u64>,
+    processes: Option<u64>,
+    account: Option<Account>,
+}
+
+/// A user of this machine, as the system's files have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Account {
+    name: String,
+    home: String,
+    user: u32,
+    group: u32,
+    /// All groups that the user is in.
+    groups: Vec<u32>,
+}
+
+impl Bounds {
+    /// Those that the settings ask for, if this host can set them.
+    pub(super) fn of(settings: &PluginSettings) -> Result<Self, LaunchError> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Self {
+            open_files: settings.open_files.map(count),
+            processes: settings.processes.map(count),
+            account: match &settings.user {
+                Some(name) => Account::to_change_to(name)?,
+                None => None,
+            },
+        })
+    }
+
+    /// Tells a process whose it is.
+    pub(super) fn name_user(&self, command: &mut Command) {
+        if let Some(Account { name, home, .. }) = &self.account {
+            command.env("HOME", home).env("USER", name).env("LOGNAME", name);
+        }
+    }
+
+    /// Sets them for this process. Makes system calls and nothing else, so that it may be called after a fork. The kernel
+    /// forgets with a change of the user that this process is to end with its parent.
+    pub(super) fn keep(&self) -> io::Result<()> {
+        if let Some(limit) = self.open_files {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        }
+        if let Some(Account { user, group, groups, .. }) = &self.account {
+            libc_calls::change_user(*user, *group, groups)?;
+        }
+        // The kernel counts what the user has that this process runs as.
+        if let Some(limit) = self.processes {
+            setrlimit(Resource::Nproc, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        }
+        Ok(())
+    }
+}
+
+impl Account {
+    /// `None`: this process runs as that user already.
+    fn to_change_to(name: &str) -> Result<Option<Self>, LaunchError> {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let Some(account) = Self::find(&read("/etc/passwd"), &read("/etc/group"), name) else {
+            return Err(LaunchError::Process(format!(
+                "its setting user is {name:?}, and there is no such user in /etc/passwd: name another one, or leave it out"
+            )));
+        };
+        let this = rustix::process::geteuid();
+        if account.user == this.as_raw() {
+            return Ok(None);
+        }
+        if !this.is_root() {
+            return Err(LaunchError::Process(format!(
+                "its setting user is {name:?}, and only a host that runs as root can start processes as another user: run it as \
+                 root, or leave the setting out"
+            )));
+        }
+        Ok(Some(account))
+    }
+
+    fn find(passwd: &str, group: &str, name: &str) -> Option<Self> {
+        let mut fields = passwd
+            .lines()
+            .map(|line| line.split(':'))
+            .find_map(|mut line| (line.next() == Some(name)).then_some(line))?;
+        let user = fields.nth(1)?.parse().ok()?;
+        let own_group = fields.next()?.parse().ok()?;
+        let home = fields.nth(1).unwrap_or("/").to_owned();
+        let others = group.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let is_in = fields.get(3)?.split(',').any(|member| member == name);
+            fields[2].parse().ok().filter(|_| is_in)
+        });
+        let groups = std::iter::once(own_group).chain(others.filter(|other| *other != own_group)).collect();
+        Some(Self { name: name.to_owned(), home, user, group: own_group, groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_with_all_groups_by_the_whole_name() {
+        let passwd = "mailer:x:7:8:,:/a:/bin/sh\nmail:x:101:104:Mail,,:/var/mail:/usr/sbin/nologin\nbroken:x\n";
+        let group = "mail:x:104:\ndocker:x:12:other,mail\nno:x:13:mailer\nbroken\nagain:x:104:mail\n";
+        let found = Account::find(passwd, group, "mail").unwrap();
+        assert_eq!((found.user, found.group, &*found.groups, &*found.home), (101, 104, &[104, 12][..], "/var/mail"));
+        assert_eq!(Account::find(passwd, group, "broken"), None);
+        assert_eq!(Account::find(passwd, group, "nobody"), None);
+    }
+}
