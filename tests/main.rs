@@ -15,6 +15,8 @@ mod runners;
 mod worker;
 // Short jobs, each written once.
 mod express;
+// The same, with the connection lost at each message.
+mod cut_off;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
 // The way to the database.

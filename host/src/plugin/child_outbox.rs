@@ -5,18 +5,14 @@
 //! Jobs that came in together tend to end together, so that their ends are kept back until the last of them has ended, or
 //! for as long as [`PATIENCE`].
 
-use std::{
-    cell::Cell,
-    io::{self, Write},
-    mem,
-    os::unix::net::UnixStream,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+use std::{cell::Cell, mem, time::Duration};
+
+use super::{
+    child_socket::ChildSocket,
+    frames::push,
+    libc_calls::exit_now,
+    sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError, thread_local},
 };
-
-use rustix::net::SendFlags;
-
-use super::{frames::push, libc_calls::exit_now};
 
 /// How long the end of a job waits for those of the jobs that came in with it.
 pub(super) const PATIENCE: Duration = Duration::from_micros(50);
@@ -34,7 +30,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Outbox {
     state: Mutex<Pending>,
-    socket: UnixStream,
+    socket: ChildSocket,
     /// The thread has something to write.
     handed_over: Condvar,
     /// Something was written.
@@ -64,9 +60,9 @@ enum Writer {
 }
 
 impl Outbox {
-    pub(super) fn new(socket: UnixStream) -> Self {
+    pub(super) fn new(socket: impl Into<ChildSocket>) -> Self {
         let (handed_over, written) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::default(), socket, handed_over, written }
+        Self { state: Mutex::default(), socket: socket.into(), handed_over, written }
     }
 
     /// Adds a frame; `false` if it is too long for one.
@@ -89,7 +85,7 @@ impl Outbox {
     /// Says of this thread that it begins the jobs. A plugin that runs one in place keeps it from beginning the others, so
     /// that nothing is known of when those will end.
     pub(super) fn this_thread_begins_jobs() {
-        BEGINS_JOBS.set(true);
+        BEGINS_JOBS.with(|begins| begins.set(true));
     }
 
     /// Jobs came in together and are about to begin. From now on ends may be kept back, until [`Outbox::release`].
@@ -146,7 +142,7 @@ impl Outbox {
             pending = self.handed_over.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut pending.bytes, &mut batch);
             drop(pending);
-            if (&self.socket).write_all(&batch).is_err() {
+            if self.socket.write_all(&batch).is_err() {
                 exit_now(1);
             }
             empty(&mut batch);
@@ -164,7 +160,7 @@ impl Outbox {
         if pending.writer != Writer::Nobody || pending.bytes.is_empty() {
             return;
         }
-        let kept_back = pending.kept_back && !BEGINS_JOBS.get();
+        let kept_back = pending.kept_back && !BEGINS_JOBS.with(Cell::get);
         if kept_back && pending.expected > 0 && pending.bytes.len() < ENOUGH {
             return;
         }
@@ -179,12 +175,7 @@ impl Outbox {
         pending.writer = Writer::Caller;
         let mut batch = mem::take(&mut pending.bytes);
         drop(pending);
-        let count = match rustix::net::send(&self.socket, &batch, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(count) => count,
-            Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => 0,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(_) => exit_now(1),
-        };
+        let Ok(count) = self.socket.write_some(&batch) else { exit_now(1) };
         let all = count == batch.len();
         let mut pending = self.lock();
         if !all {
@@ -239,7 +230,7 @@ fn empty(batch: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, sync::Arc, thread};
+    use std::{io::Read, os::unix::net::UnixStream, sync::Arc, thread};
 
     use super::*;
     use crate::plugin::frames::{FrameReader, kind, put_text};

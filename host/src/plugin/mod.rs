@@ -20,12 +20,14 @@ mod alone;
 mod child;
 mod child_main;
 mod child_outbox;
+mod child_socket;
 mod connection;
 mod frames;
 mod host_outbox;
 mod output;
 mod process;
 mod restarts;
+mod sync;
 // The runner of executable files.
 mod executable;
 mod executable_run;
@@ -36,6 +38,8 @@ mod in_process;
 mod built_in;
 // The border itself; the child's side uses it as well.
 mod calls;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod host_calls;
 mod host_table;
 mod libc_calls;

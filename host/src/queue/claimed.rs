@@ -21,6 +21,11 @@ impl ClaimedJob {
     pub fn of(job: &Job) -> Self {
         Self { id: job.id, attempt: job.attempts, keyed: job.key.is_some(), job_queue_id: job.job_queue_id }
     }
+
+    /// The same of a job that turned out to be somebody else's: no row is as this claim left it.
+    pub(crate) fn of_nobody(self) -> Self {
+        Self { attempt: -1, keyed: false, ..self }
+    }
 }
 
 /// Whether the row `job` is as the claim in `claimed` by $1 left it. Whoever takes a running job's key, by adding another one

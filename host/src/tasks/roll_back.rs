@@ -40,7 +40,8 @@ impl TasksFolder {
             let Some(Trial { before, ends }) = &known.trial else { continue };
             let Some(serving) = &known.serving else { continue };
             let crashes = serving.generation.crashes();
-            if crashes >= TOO_MANY && self.plugins.get(&before.plugin).roll_back {
+            let wanted = self.plugins.get(&before.plugin).roll_back && !self.trust.is_delisted(name, before.build);
+            if crashes >= TOO_MANY && wanted {
                 known.goes_back_to = Some(before.build);
                 self.services.events.emit(Event::RolledBack {
                     build: PluginBuild { plugin: before.plugin.clone(), build: serving.generation.build() },

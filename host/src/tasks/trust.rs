@@ -56,6 +56,11 @@ impl Trust {
         listed.or_else(|| self.verify(file, bytes).err())
     }
 
+    /// Whether there is an allow-list that does not have this build any more.
+    pub(super) fn is_delisted(&self, name: &str, build: BuildId) -> bool {
+        self.list.as_ref().is_some_and(|list| list.refusal(name, build).is_some())
+    }
+
     fn verify(&self, file: &Path, bytes: &[u8]) -> Result<(), String> {
         let keys = match &self.keys {
             Ok(keys) if keys.is_empty() => return Ok(()),

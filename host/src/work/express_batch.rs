@@ -41,6 +41,8 @@ struct State {
     withdrawn: HashSet<i64>,
     /// Those that another claim of this pool has marked, because the connection was lost, and that were refused to it.
     refused: HashSet<i64>,
+    /// Those that turned out to be somebody else's while they ran, because the connection was lost.
+    disowned: HashSet<i64>,
 }
 
 /// Where the verdict of a job goes.
@@ -70,6 +72,7 @@ impl ExpressBatch {
                 left,
                 withdrawn: HashSet::new(),
                 refused: HashSet::new(),
+                disowned: HashSet::new(),
             }),
             ended: Notify::new(),
         }
@@ -93,9 +96,10 @@ impl ExpressBatch {
     }
 
     /// Whether a job that another claim brought, and perhaps `marked`, is to be left to this batch: where the connection was
-    /// lost and nobody has noticed yet, its jobs can be claimed again.
-    pub(super) fn refuses(&self, id: i64, marked: bool) -> bool {
-        if self.ids.binary_search(&id).is_err() {
+    /// lost and nobody has noticed yet, its jobs can be claimed again. Another `attempt` than its own is a new one: somebody else
+    /// has run the job meanwhile.
+    pub(super) fn refuses(&self, id: i64, attempt: i16, marked: bool) -> bool {
+        if self.ids.binary_search(&id).map(|place| self.attempts[place]) != Ok(attempt) {
             return false;
         }
         let mut state = self.state();
@@ -119,11 +123,17 @@ impl ExpressBatch {
         refused.filter_map(claim).collect()
     }
 
+    /// Somebody else has these of its jobs. Should they still run, then nothing is to be stored of what becomes of them: this
+    /// pool may have claimed the same attempt of them once more by then.
+    pub(super) fn disown(&self, ids: impl Iterator<Item = i64>) {
+        self.state().disowned.extend(ids);
+    }
+
     /// Hands in the verdict of one of its jobs; gives it back if the job is marked by now.
     pub(super) fn report(&self, verdict: Verdict) -> Option<Verdict> {
         let mut state = self.state();
         if state.phase == Phase::Ended {
-            return Some(verdict);
+            return Some(state.as_owned(verdict));
         }
         state.verdicts.push(verdict);
         state.left -= 1;
@@ -155,11 +165,22 @@ impl ExpressBatch {
     pub(super) fn committed(&self) -> Vec<Verdict> {
         let mut state = self.state();
         state.phase = Phase::Ended;
-        mem::take(&mut state.verdicts)
+        let verdicts = mem::take(&mut state.verdicts);
+        verdicts.into_iter().map(|verdict| state.as_owned(verdict)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is stored of a job that is somebody else's changes nothing.
+    fn as_owned(&self, mut verdict: Verdict) -> Verdict {
+        if self.disowned.contains(&verdict.claim.id) {
+            verdict.claim = verdict.claim.of_nobody();
+        }
+        verdict
     }
 }
 
@@ -207,16 +228,28 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_is_somebody_elses_has_a_verdict_that_changes_nothing() {
+        let batch = ExpressBatch::new(vec![(1, 2), (2, 1), (3, 1)], 3);
+        batch.take_verdicts();
+        assert!(batch.report(verdict(1)).is_none() && batch.report(verdict(2)).is_none());
+        batch.disown([1, 3].into_iter());
+        let attempts: Vec<i16> = batch.committed().iter().map(|verdict| verdict.claim.attempt).collect();
+        assert_eq!(attempts, [-1, 1]);
+        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.claim.attempt), Some(-1));
+    }
+
+    #[test]
     fn it_refuses_its_jobs_to_others_until_they_are_withdrawn() {
         let batch = ExpressBatch::new(vec![(10, 1), (30, 2), (20, 3)], 3);
         assert!(batch.is_near([5, 25].into_iter()) && !batch.is_near([5, 35].into_iter()));
-        assert!(!batch.refuses(25, true), "it has no such job");
-        assert!(batch.refuses(20, true) && batch.refuses(30, false) && batch.refuses(10, true));
+        assert!(!batch.refuses(25, 1, true), "it has no such job");
+        assert!(!batch.refuses(20, 4, true), "somebody else has run it, and this is another attempt");
+        assert!(batch.refuses(20, 3, true) && batch.refuses(30, 2, false) && batch.refuses(10, 1, true));
         let claims = batch.withdraw(&[20, 30]);
         let refused = ClaimedJob { id: 20, attempt: 3, keyed: false, job_queue_id: None };
         assert_eq!(claims, [refused], "marked by a claim that did not get it");
-        assert!(!batch.refuses(20, true) && !batch.refuses(30, true), "whoever claims them now has to run them");
-        assert!(batch.refuses(10, true));
+        assert!(!batch.refuses(20, 3, true) && !batch.refuses(30, 2, true), "whoever claims them now has to run them");
+        assert!(batch.refuses(10, 1, true));
         assert_eq!(batch.kept(), (vec![10], vec![1]));
     }
 }

@@ -265,7 +265,7 @@ impl Pool {
     pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>, lane: Lane) {
         for open in &*self.open_batches() {
             if open.is_near(jobs.iter().map(|held| held.job.id)) {
-                jobs.retain(|held| !open.refuses(held.job.id, lane == Lane::Marked));
+                jobs.retain(|held| !open.refuses(held.job.id, held.job.attempts, lane == Lane::Marked));
             }
         }
     }

@@ -229,6 +229,8 @@ impl Line {
         self.pool.verdicts.add_all(of_marked);
         // What is neither marked now nor was before belongs to somebody else.
         let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
+        let owned = |id: &i64| available.contains(id) || marked.contains(id);
+        open.batch.disown(ids.into_iter().filter(|id| !owned(id)));
         let lost = open.aside.len();
         open.aside.retain(|held| marked.contains(&held.job.id));
         self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);

@@ -1,0 +1,180 @@
+//! Connections that are lost at each message by which jobs are claimed and their results stored: whichever it is, every job is
+//! done once.
+
+#[path = "cut_off/proxy.rs"]
+mod proxy;
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use self::proxy::{Harm, Proxy, Way};
+use crate::harness::{
+    ledger::Ledger,
+    plugins::{install_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::{DEADLINE, Running, Taskbay},
+};
+
+/// As many as show a task to be short.
+const WARM_UP: usize = 50;
+
+/// There are not more messages than this, on either way, from some jobs' coming to their end.
+const TOO_MANY: usize = 400;
+
+struct Place {
+    database: TestDatabase,
+    folder: tempfile::TempDir,
+    ledger: Ledger,
+    proxy: Proxy,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = tasks_folder();
+        install_plugin(folder.path(), "misbehaving");
+        let database = TestDatabase::installed().await;
+        let port = database.config().get_ports().first().copied().unwrap_or(5432);
+        Self { database, folder, ledger: Ledger::new(), proxy: Proxy::to(port).await }
+    }
+
+    /// A host behind the proxy.
+    async fn host(&self, lane: &str, poll_interval: &str) -> Running {
+        let port = self.database.config().get_ports().first().copied().unwrap_or(5432);
+        let url =
+            self.database.url().replace(&format!(":{port}/"), &format!(":{}/", self.proxy.port)) + "?sslmode=disable";
+        let args = ["--claim", lane, "--poll-interval", poll_interval, "--jobs", "4"];
+        let host = Taskbay::run(&url, self.folder.path()).ledger(&self.ledger).args(args).spawn();
+        host.event("worker_ready", |_| true).await;
+        host
+    }
+
+    async fn add(&self, count: usize, payload: &str, max_attempts: i16) {
+        let sql = format!(
+            "select count(*) from graphile_worker.add_jobs(array(
+               select row('echo', '{payload}'::json, null, now(), {max_attempts}::int2, null, 0, null)
+                 ::graphile_worker.job_spec
+               from generate_series(1, {count}) as n))"
+        );
+        self.database.id_of(&sql, &[]).await;
+    }
+
+    /// How often each job has run.
+    fn runs(&self) -> HashMap<i64, usize> {
+        let mut runs = HashMap::new();
+        self.ledger.entries().iter().for_each(|entry| *runs.entry(entry.job).or_default() += 1);
+        runs
+    }
+
+    /// Waits until every job is done or has failed for good, or is locked although the host, to which nobody says anything any
+    /// more, does not work it. Tells how many of those there are.
+    async fn settled(&self) -> i64 {
+        const LEFT: &str = "select count(*) from graphile_worker._private_jobs where is_available";
+        const LOCKED: &str = "select count(*) from graphile_worker._private_jobs where locked_at is not null";
+        let deadline = Instant::now() + DEADLINE;
+        let mut before = None;
+        loop {
+            let (left, locked) = (self.database.id_of(LEFT, &[]).await, self.database.id_of(LOCKED, &[]).await);
+            if left == 0 && (locked == 0 || before == Some(locked)) {
+                return locked;
+            }
+            before = (left == 0).then_some(locked);
+            assert!(Instant::now() < deadline, "{left} jobs are left: {:?}", self.database.jobs().await);
+            let pause = if before.is_some() { 400 } else { 10 };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.proxy.quiet().await;
+        }
+    }
+}
+
+/// Forgets what has failed for good, and frees what is locked for nobody.
+const NEXT_ROUND: &str = "
+    delete from graphile_worker._private_jobs where locked_at is null and attempts = max_attempts;
+    update graphile_worker._private_jobs set locked_by = null, locked_at = null, attempts = attempts - 1
+    where locked_at is not null";
+
+/// Does harm at every message of one way, one after the other, and sees what became of the jobs each time.
+async fn at_every_message(lane: &str, way: Way, harm: Harm) {
+    let place = Place::new().await;
+    // Nothing is found because somebody looks now and then. An answer that is held back holds up those who look, too.
+    let poll_interval = if matches!(harm, Harm::Hold(_)) { "500ms" } else { "1h" };
+    let host = place.host(lane, poll_interval).await;
+    let (mut added, mut messages, mut orphans) = (0, 0, 0);
+    loop {
+        place.add(WARM_UP, "{}", 25).await;
+        place.settled().await;
+        place.proxy.quiet().await;
+        place.proxy.plan(way, messages, harm);
+        // Three are done, one fails for good, and one takes longer than a transaction is open.
+        place.add(3, "{}", 25).await;
+        place.add(1, r#"{"fail_until": 1}"#, 1).await;
+        place.add(1, r#"{"sleep_ms": 45}"#, 25).await;
+        orphans += place.settled().await;
+        added += WARM_UP + 5;
+        place.proxy.quiet().await;
+        let done = place.proxy.was_done();
+        for job in place.database.jobs().await {
+            if job.locked_by.is_none() {
+                let (attempts, error) = (job.attempts, job.last_error.as_deref());
+                assert_eq!((attempts, error), (1, Some("failed as asked")), "at message {messages}: {job:?}");
+            }
+        }
+        // What a claim has locked of which nobody heard is free once its owner is gone: `liveness` shows that. Here, somebody
+        // else frees it now.
+        place.database.execute(NEXT_ROUND).await;
+        let runs = place.runs();
+        let twice: Vec<_> = runs.iter().filter(|(_, runs)| **runs != 1).collect();
+        assert!(twice.is_empty(), "at message {messages}, the results could be stored, and some ran again: {twice:?}");
+        if !done {
+            break;
+        }
+        messages += 1;
+        assert!(messages < TOO_MANY, "it never ends");
+    }
+    println!("{lane}, {way:?}, {harm:?}: {messages} messages, {orphans} jobs claimed by an answer that never came");
+    assert!(messages > 8, "it claimed and stored something");
+    place.database.execute("notify \"jobs:insert\", '{\"count\": 1}'").await;
+    place.settled().await;
+    host.stop().await;
+    place.database.execute(NEXT_ROUND).await;
+    assert!(place.database.jobs().await.is_empty(), "{:?}", place.database.jobs().await);
+    assert_eq!(place.runs().len(), added, "none was lost");
+    assert_eq!(place.database.locked_queues().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn express_jobs_are_done_once_whichever_message_to_the_server_is_the_last() {
+    at_every_message("express", Way::ToServer, Harm::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn express_jobs_are_done_once_whichever_answer_is_the_last() {
+    at_every_message("express", Way::ToHost, Harm::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn express_jobs_are_done_once_whichever_message_comes_after_its_connection_was_lost() {
+    at_every_message("express", Way::ToServer, Harm::Late(Duration::from_millis(150))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marked_jobs_are_done_once_whichever_message_to_the_server_is_the_last() {
+    at_every_message("marked", Way::ToServer, Harm::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marked_jobs_are_done_once_whichever_answer_is_the_last() {
+    at_every_message("marked", Way::ToHost, Harm::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marked_jobs_are_done_once_whichever_message_comes_after_its_connection_was_lost() {
+    at_every_message("marked", Way::ToServer, Harm::Late(Duration::from_millis(150))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_done_once_whichever_message_takes_its_time() {
+    for lane in ["express", "marked"] {
+        at_every_message(lane, Way::ToServer, Harm::Hold(Duration::from_millis(60))).await;
+    }
+}

@@ -1,0 +1,435 @@
+//! What can happen, and what it changes.
+
+use stateright::{Model, Property};
+
+use crate::{
+    Setup, World, checks,
+    host::{Batch, Claim, End, NOBODYS, Stage},
+    server::{Late, Owner, Settlement, Takeover, Transaction},
+};
+
+/// One step. The first field is the host, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// `get_jobs` by the line that has no transaction, and `Line::accept`.
+    Claim(u8, u8),
+    /// The same, and the connection is lost before the answer: nobody hears of what it brings, if it brings anything.
+    LoseClaim(u8, u8),
+    /// `lock_jobs` of the jobs of this mask, and `Line::begun`.
+    Lock(u8, u8),
+    /// The express line's connection is lost while its transaction is open; only the server knows.
+    Cut(u8),
+    /// A slot takes a job: `HeldJobs::take`. The place is among marked jobs, or in the batch.
+    Begin(u8, Place),
+    /// A job ends, and so.
+    Finish(u8, Place, End),
+    /// `Results::store` and `Line::settled`.
+    Store(u8, u8),
+    /// The same, and the connection is lost before the answer: `Verdicts::add_again`.
+    LoseStore(u8, u8),
+    /// `Pool::give_back_what_waits`, of what has waited too long.
+    GiveBack(u8, u8),
+    /// `Line::end`. If the connection was lost before, `Line::recover` begins.
+    Settle(u8),
+    /// The same, and the connection is lost between the commit and its answer.
+    LoseSettle(u8),
+    /// `Line::end_once_more`.
+    Recover(u8),
+    /// The same, and the connection is lost between the commit and its answer.
+    LoseRecover(u8),
+    /// The server ends a transaction whose connection is gone.
+    RollBack(u8),
+    /// It carries out the commit that had reached it.
+    Commit(u8),
+    /// A late statement is carried out.
+    Deliver(u8),
+    /// A late statement never arrived.
+    Drop(u8),
+    /// The connection is lost that holds the lock of the host.
+    LoseLife(u8),
+    /// `Watch::watch` finds that the lock is gone.
+    Notice(u8),
+    /// `show_life`, if nobody has the lock who takes over.
+    ShowLife(u8),
+    /// `release_dead` sees who is dead, and takes their locks.
+    TakeOver(u8),
+    /// It releases their jobs.
+    Release,
+    /// The process ends at once.
+    Kill(u8),
+    /// The same while a claim is under way.
+    KillClaiming(u8, u8),
+    /// The host is started again.
+    Start(u8),
+}
+
+/// Where a host has a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Marked(u8),
+    Batch(u8),
+}
+
+impl Step {
+    /// Whether it is one of the bad things that happen so often and no more.
+    pub fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Self::LoseClaim(..)
+                | Self::Cut(_)
+                | Self::LoseStore(..)
+                | Self::LoseSettle(_)
+                | Self::LoseRecover(_)
+                | Self::LoseLife(_)
+                | Self::Kill(_)
+                | Self::KillClaiming(..)
+        )
+    }
+}
+
+impl World {
+    pub(crate) fn owner(&self, host: u8) -> Owner {
+        Owner { host, start: self.hosts[usize::from(host)].start }
+    }
+
+    /// Whether this owner holds its lock.
+    pub(crate) fn shows_life(&self, owner: Owner) -> bool {
+        self.owner(owner.host) == owner && self.server.shows_life[usize::from(owner.host)]
+    }
+
+    fn open(&self, host: u8) -> Option<usize> {
+        let of_host = |one: &Transaction| matches!(one, Transaction::Open { host: of, .. } if *of == host);
+        self.server.transactions.iter().position(of_host)
+    }
+
+    fn claim(&mut self, host: u8, place: Place) -> &mut Claim {
+        let host = &mut self.hosts[usize::from(host)];
+        match place {
+            Place::Marked(index) => &mut host.claims[usize::from(index)],
+            Place::Batch(index) => &mut host.batch.as_mut().expect("it has one").claims[usize::from(index)],
+        }
+    }
+
+    /// `Account::settlement`: those that have not ended are marked.
+    fn settlement(&self, host: u8, claims: &[Claim]) -> Settlement {
+        let of = |stage: Stage| claims.iter().filter(move |claim| claim.stage == stage);
+        Settlement {
+            owner: self.owner(host),
+            done: of(Stage::Ended(End::Done)).map(|claim| claim.job).collect(),
+            failed: of(Stage::Ended(End::Failed)).map(|claim| claim.job).collect(),
+            marked: of(Stage::Runs).map(|claim| (claim.job, claim.number)).collect(),
+        }
+    }
+
+    fn batch_claims(&self, host: u8) -> Vec<Claim> {
+        self.hosts[usize::from(host)].batch.as_ref().map(|batch| batch.claims.clone()).unwrap_or_default()
+    }
+
+    /// `lock_again`, and what is to be stored after it: those that are as they were, of these the settlement, and those that
+    /// are marked, with the numbers of the claims that did it.
+    fn lock_again(&self, host: u8, setup: &Setup) -> (Settlement, Vec<(u8, u8)>) {
+        let owner = self.owner(host);
+        let (mut available, mut marked) = (Vec::new(), Vec::new());
+        for claim in self.batch_claims(host) {
+            let Some(row) = self.server.row(claim.job) else { continue };
+            if !setup.locks_again || (row.is_available(setup) && row.attempts + 1 == claim.attempt) {
+                available.push(claim);
+            } else if row.locked_by == Some(owner) && row.attempts == claim.attempt {
+                marked.push((claim.job, row.number));
+            }
+        }
+        (self.settlement(host, &available), marked)
+    }
+
+    /// `Line::committed` after `Line::end_once_more`: verdicts of marked jobs go to those of the marked lane, and what still
+    /// runs is marked, or somebody else's, which its verdict will find out.
+    fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
+        let claims = self.batch_claims(host);
+        let host = &mut self.hosts[usize::from(host)];
+        host.batch = None;
+        for claim in claims {
+            let before = marked.iter().find(|(job, _)| *job == claim.job);
+            let number = before.map_or(claim.number, |(_, number)| *number);
+            let is_marked = before.is_some() || settlement.marked.iter().any(|(job, _)| *job == claim.job);
+            let attempt = if is_marked || !setup.disowns { claim.attempt } else { NOBODYS };
+            if claim.stage == Stage::Runs || before.is_some() {
+                host.claims.push(Claim { number, attempt, ..claim });
+            }
+        }
+    }
+
+    pub(crate) fn kill(&mut self, host: u8) {
+        if let Some(open) = self.open(host) {
+            let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) else { return };
+            self.server.transactions.push(Transaction::Cut { jobs });
+        }
+        self.server.shows_life[usize::from(host)] = false;
+        let host = &mut self.hosts[usize::from(host)];
+        (host.is_up, host.believes, host.batch) = (false, false, None);
+        host.claims.clear();
+    }
+
+    /// The world after a step that can be taken.
+    pub(crate) fn after(&self, step: Step, setup: &Setup) -> World {
+        let mut world = self.clone();
+        world.faults -= u8::from(step.is_fault());
+        world.take(step, setup);
+        // Where the order means nothing, there is to be only one.
+        world.server.transactions.sort_unstable();
+        world.server.late.sort_unstable();
+        world.hosts.iter_mut().for_each(|host| host.claims.sort_unstable());
+        world
+    }
+
+    fn take(&mut self, step: Step, setup: &Setup) {
+        match step {
+            Step::Claim(host, job) => {
+                let (owner, number) = (self.owner(host), self.fresh_number(job));
+                self.server.mark(job, owner, number);
+                let attempt = self.server.row(job).map_or(0, |row| row.attempts);
+                let claim = Claim { job, attempt, number, stage: Stage::Waits };
+                let host = &mut self.hosts[usize::from(host)];
+                if !host.refuses(&claim, setup) {
+                    host.claims.push(claim);
+                }
+            }
+            Step::LoseClaim(host, job) => {
+                let owner = self.owner(host);
+                self.server.late.push(Late::Claim { owner, job });
+            }
+            Step::Lock(host, mask) => {
+                let jobs: Vec<u8> = (0..setup.jobs).filter(|job| mask & (1 << job) != 0).collect();
+                let claim = |job: &u8| {
+                    let attempt = self.server.row(*job).map_or(0, |row| row.attempts + 1);
+                    Claim { job: *job, attempt, number: self.fresh_number(*job), stage: Stage::Waits }
+                };
+                let claims = jobs.iter().map(claim).collect();
+                self.hosts[usize::from(host)].batch = Some(Batch { claims, refused: Vec::new(), recovers: false });
+                self.server.transactions.push(Transaction::Open { host, jobs });
+            }
+            Step::Cut(host) => {
+                let open = self.open(host).expect("it is open");
+                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
+                    self.server.transactions.push(Transaction::Cut { jobs });
+                }
+            }
+            Step::Begin(host, place) => self.claim(host, place).stage = Stage::Runs,
+            Step::Finish(host, place, end) => self.claim(host, place).stage = Stage::Ended(end),
+            Step::Store(host, index) => {
+                let (owner, claim) =
+                    (self.owner(host), self.hosts[usize::from(host)].claims.remove(usize::from(index)));
+                let Stage::Ended(end) = claim.stage else { return };
+                self.server.store(owner, &claim, end, setup);
+            }
+            Step::LoseStore(host, index) => {
+                let (owner, claim) = (self.owner(host), self.hosts[usize::from(host)].claims[usize::from(index)]);
+                let Stage::Ended(end) = claim.stage else { return };
+                self.server.late.push(Late::Result { owner, claim, end });
+            }
+            Step::GiveBack(host, index) => {
+                self.claim(host, Place::Marked(index)).stage = Stage::Ended(End::Returned);
+            }
+            Step::Settle(host) => {
+                self.hosts[usize::from(host)].withdraw();
+                let claims = self.batch_claims(host);
+                match self.open(host) {
+                    Some(open) => {
+                        self.server.transactions.swap_remove(open);
+                        let settlement = self.settlement(host, &claims);
+                        self.server.settle(&settlement);
+                        let host = &mut self.hosts[usize::from(host)];
+                        host.batch = None;
+                        host.claims.extend(claims.iter().filter(|claim| claim.stage == Stage::Runs));
+                    }
+                    None => self.recovers(host),
+                }
+            }
+            Step::LoseSettle(host) => {
+                self.hosts[usize::from(host)].withdraw();
+                let settlement = self.settlement(host, &self.batch_claims(host));
+                let open = self.open(host).expect("it is open");
+                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
+                    self.server.transactions.push(Transaction::Ending { jobs, settlement });
+                }
+                self.recovers(host);
+            }
+            Step::Recover(host) => {
+                let (settlement, marked) = self.lock_again(host, setup);
+                self.server.settle(&settlement);
+                self.recovered(host, &settlement, &marked, setup);
+            }
+            Step::LoseRecover(host) => {
+                let (settlement, marked) = self.lock_again(host, setup);
+                let Settlement { done, failed, marked: to_mark, .. } = &settlement;
+                let both = to_mark.iter().chain(&marked).map(|(job, _)| job);
+                let jobs = done.iter().chain(failed).chain(both).copied().collect();
+                self.server.transactions.push(Transaction::Ending { jobs, settlement });
+            }
+            Step::RollBack(index) => drop(self.server.transactions.remove(usize::from(index))),
+            Step::Commit(index) => {
+                if let Transaction::Ending { settlement, .. } = self.server.transactions.remove(usize::from(index)) {
+                    self.server.settle(&settlement);
+                }
+            }
+            Step::Deliver(index) => match self.server.late.remove(usize::from(index)) {
+                Late::Claim { owner, job } => {
+                    let number = self.fresh_number(job);
+                    self.server.mark(job, owner, number);
+                }
+                Late::Result { owner, claim, end } => self.server.store(owner, &claim, end, setup),
+            },
+            Step::Drop(index) => drop(self.server.late.remove(usize::from(index))),
+            Step::LoseLife(host) => self.server.shows_life[usize::from(host)] = false,
+            Step::Notice(host) => self.hosts[usize::from(host)].lose_life(),
+            Step::ShowLife(host) => {
+                self.server.shows_life[usize::from(host)] = true;
+                self.hosts[usize::from(host)].believes = true;
+            }
+            Step::TakeOver(_) => {
+                let dead = self.server.silent(|owner| self.shows_life(owner));
+                self.server.takeover = Some(Takeover { dead });
+            }
+            Step::Release => {
+                let Some(takeover) = self.server.takeover.take() else { return };
+                let before = self.clone();
+                self.server.release(&takeover, |owner| before.shows_life(owner));
+            }
+            Step::Kill(host) => self.kill(host),
+            Step::KillClaiming(host, job) => {
+                let owner = self.owner(host);
+                self.server.late.push(Late::Claim { owner, job });
+                self.kill(host);
+            }
+            Step::Start(host) => {
+                let host = &mut self.hosts[usize::from(host)];
+                (host.is_up, host.start) = (true, host.start + 1);
+            }
+        }
+    }
+
+    fn recovers(&mut self, host: u8) {
+        if let Some(batch) = self.hosts[usize::from(host)].batch.as_mut() {
+            batch.recovers = true;
+        }
+    }
+
+    /// All steps that can be taken.
+    pub(crate) fn steps(&self, setup: &Setup) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.server.wrong.is_some() {
+            return steps;
+        }
+        for host in 0..setup.hosts {
+            if self.hosts[usize::from(host)].is_up {
+                self.steps_of(host, setup, &mut steps);
+            } else {
+                steps.push(Step::Start(host));
+            }
+        }
+        for (index, transaction) in (0..).zip(&self.server.transactions) {
+            match transaction {
+                Transaction::Open { .. } => {}
+                Transaction::Cut { .. } => steps.push(Step::RollBack(index)),
+                Transaction::Ending { .. } => steps.extend([Step::Commit(index), Step::RollBack(index)]),
+            }
+        }
+        for (index, late) in (0..).zip(&self.server.late) {
+            let arrives = match late {
+                Late::Claim { job, .. } => self.server.can_be_claimed(*job, setup),
+                Late::Result { claim, .. } => !self.server.is_held(claim.job),
+            };
+            steps.extend(arrives.then_some(Step::Deliver(index)));
+            steps.push(Step::Drop(index));
+        }
+        if self.server.takeover.is_some() && !(0..setup.jobs).any(|job| self.server.is_held(job)) {
+            steps.push(Step::Release);
+        }
+        if self.faults == 0 {
+            steps.retain(|step| !step.is_fault());
+        }
+        steps
+    }
+
+    fn steps_of(&self, host: u8, setup: &Setup, steps: &mut Vec<Step>) {
+        let state = &self.hosts[usize::from(host)];
+        let owner = self.owner(host);
+        let free: Vec<u8> = (0..setup.jobs).filter(|job| self.server.can_be_claimed(*job, setup)).collect();
+        if state.believes {
+            for job in &free {
+                steps.push(Step::Claim(host, *job));
+                steps.push(Step::KillClaiming(host, *job));
+                steps.extend(setup.claims_get_lost.then_some(Step::LoseClaim(host, *job)));
+            }
+            let all = free.iter().fold(0, |mask, job| mask | 1 << job);
+            if setup.express && state.batch.is_none() {
+                steps.extend((1..=all).filter(|mask| mask & !all == 0).map(|mask| Step::Lock(host, mask)));
+            }
+        }
+        for (index, claim) in (0..).zip(&state.claims) {
+            let place = Place::Marked(index);
+            match claim.stage {
+                Stage::Waits => steps.extend([Step::Begin(host, place), Step::GiveBack(host, index)]),
+                Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                Stage::Ended(end) => {
+                    let waits = self.server.is_held(claim.job);
+                    steps.extend((!waits).then_some(Step::Store(host, index)));
+                    let lost = end != End::Returned || setup.returns_get_lost;
+                    steps.extend(lost.then_some(Step::LoseStore(host, index)));
+                }
+            }
+        }
+        if let Some(batch) = &state.batch {
+            for (index, claim) in (0..).zip(&batch.claims) {
+                let place = Place::Batch(index);
+                match claim.stage {
+                    Stage::Waits => steps.push(Step::Begin(host, place)),
+                    Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                    Stage::Ended(_) => {}
+                }
+            }
+            if !batch.recovers {
+                steps.push(Step::Settle(host));
+                steps.extend(self.open(host).map(|_| Step::LoseSettle(host)));
+                steps.extend(self.open(host).map(|_| Step::Cut(host)));
+            } else if !batch.claims.iter().any(|claim| self.server.is_held(claim.job)) {
+                // Its `for update` waits for whoever holds one of the rows.
+                steps.extend([Step::Recover(host), Step::LoseRecover(host)]);
+            }
+        }
+        let shows = self.shows_life(owner);
+        match (shows, state.believes) {
+            (true, true) => {
+                steps.push(Step::LoseLife(host));
+                if self.server.takeover.is_none() && !self.server.silent(|owner| self.shows_life(owner)).is_empty() {
+                    steps.push(Step::TakeOver(host));
+                }
+            }
+            (true, false) => {}
+            (false, true) => steps.push(Step::Notice(host)),
+            (false, false) if self.server.is_being_released(owner, setup) => {}
+            (false, false) => steps.push(Step::ShowLife(host)),
+        }
+        steps.push(Step::Kill(host));
+    }
+}
+
+impl Model for Setup {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::first(self)]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        steps.extend(world.steps(self));
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        Some(world.after(step, self))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        checks::properties()
+    }
+}

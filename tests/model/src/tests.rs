@@ -1,0 +1,105 @@
+//! The model as the code is holds what is promised; with any one of the guards taken out, the checker says what goes wrong.
+
+use stateright::{Checker, Model};
+
+use crate::{Setup, checks};
+
+/// Checks every state, and says which promises were found broken, and by which steps.
+fn broken(setup: Setup, threads: usize) -> Vec<(&'static str, String)> {
+    let about = format!("{setup:?}");
+    let checker = setup.checker().threads(threads).spawn_bfs().join();
+    println!("{} states of {about}", checker.unique_state_count());
+    let mut broken: Vec<_> = checker
+        .discoveries()
+        .into_iter()
+        .map(|(promise, path)| {
+            let steps: Vec<String> = path.into_actions().iter().map(|step| format!("{step:?}")).collect();
+            (promise, steps.join(", "))
+        })
+        .collect();
+    broken.sort_unstable();
+    broken
+}
+
+#[track_caller]
+fn holds(setup: Setup) {
+    let broken = broken(setup, 2);
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[track_caller]
+fn breaks(setup: Setup, promise: &str) {
+    // One thread alone finds the shortest way.
+    let broken = broken(setup, 1);
+    let found = broken.iter().find(|(name, _)| *name == promise);
+    let (_, steps) =
+        found.unwrap_or_else(|| panic!("the checker has not found that {promise:?} is broken: {broken:#?}"));
+    println!("{promise}: {steps}");
+}
+
+#[test]
+fn what_is_promised_holds_in_every_state() {
+    holds(Setup::of_the_code());
+}
+
+#[test]
+fn it_holds_where_more_goes_wrong_for_one_job() {
+    holds(Setup { jobs: 1, faults: 3, ..Setup::of_the_code() });
+}
+
+#[test]
+fn it_holds_for_one_job_among_three_hosts() {
+    holds(Setup { hosts: 3, jobs: 1, faults: 2, ..Setup::of_the_code() });
+}
+
+#[test]
+fn it_holds_without_the_express_lane() {
+    holds(Setup { express: false, faults: 2, ..Setup::of_the_code() });
+}
+
+#[test]
+fn a_result_that_did_not_name_its_attempt_would_end_another_run() {
+    let setup = Setup { jobs: 1, faults: 2, fenced_by_attempt: false, ..Setup::of_the_code() };
+    breaks(setup.clone(), checks::OWN_ROWS);
+    breaks(setup, checks::ONE_RUN);
+}
+
+#[test]
+fn a_takeover_without_the_lock_would_release_the_jobs_of_the_living() {
+    breaks(Setup { jobs: 1, faults: 2, takeover_holds_lock: false, ..Setup::of_the_code() }, checks::LIVING);
+}
+
+#[test]
+fn an_unknown_commit_that_was_repeated_blindly_would_end_a_job_that_somebody_else_has() {
+    breaks(Setup { jobs: 1, faults: 2, locks_again: false, ..Setup::of_the_code() }, checks::OWN_EXPRESS);
+}
+
+/// One host runs a job without knowing that another one has claimed it; that one gives it back, the first one claims it once
+/// more, and the attempt has the same number.
+#[test]
+fn a_run_that_was_not_disowned_would_end_a_later_one_with_the_same_number() {
+    breaks(Setup { jobs: 1, faults: 2, disowns: false, ..Setup::of_the_code() }, checks::OWN_ROWS);
+}
+
+/// Another host ran the job meanwhile, so that what the batch knows of it is outdated, and what was refused is a new attempt.
+#[test]
+fn a_batch_that_refused_what_it_does_not_have_would_keep_a_job_locked_for_nobody() {
+    breaks(Setup { jobs: 1, faults: 2, refuses_by_attempt: false, ..Setup::of_the_code() }, checks::ENDS);
+}
+
+/// Known gaps of the code: what the checker finds here is what docs/reliability.md says of it.
+///
+/// A claim of the marked lane whose answer is lost while its host lives on has locked jobs of which nobody knows.
+#[test]
+fn a_claim_that_nobody_heard_of_keeps_its_jobs_until_the_host_ends() {
+    let setup = Setup { jobs: 1, claims_get_lost: true, ..Setup::of_the_code() };
+    breaks(setup.clone(), checks::ENDS);
+    holds(Setup { hosts_are_restarted: true, ..setup });
+}
+
+/// A return of which nobody knows whether it was stored is sent again. If it was, and the same host has claimed the job since, the
+/// attempt has the same number once more, and the second return takes the job from under its run.
+#[test]
+fn a_return_that_is_repeated_may_give_back_what_was_claimed_since() {
+    breaks(Setup { jobs: 1, returns_get_lost: true, ..Setup::of_the_code() }, checks::OWN_RETURNS);
+}
