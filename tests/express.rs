@@ -165,8 +165,9 @@ async fn a_host_that_is_killed_leaves_its_short_jobs_free() {
     let jobs = place.database.jobs().await;
     assert!(!jobs.is_empty(), "it was too late to kill it");
     let locked = jobs.iter().filter(|job| job.locked_by.is_some()).count();
-    // What is claimed in between by a mark stays locked.
-    assert!(locked <= 200, "{locked} of {} jobs are locked", jobs.len());
+    // What is claimed in between by a mark stays locked, a hundred at a time by each line, and so do jobs that a busy machine has
+    // kept from ending in time. Were all marked, it would be a thousand and more.
+    assert!(locked <= 500, "{locked} of {} jobs are locked", jobs.len());
     place.database.execute("update graphile_worker._private_jobs set locked_by = null, locked_at = null").await;
     let next = place.host(place.command().args(["--log-level", "info"])).await;
     place.database.wait_until_no_jobs().await;
