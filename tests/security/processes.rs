@@ -72,7 +72,7 @@ async fn the_bounds_of_the_settings_hold_in_the_plugins_process() {
 async fn a_bound_beyond_what_the_host_may_itself_is_refused() {
     let place = Workplace::new().await;
     let settings = "[plugins.misbehaving]\nopen_files = 1000000000000";
-    let output = place.run().settings(settings).output();
+    let output = place.run().arg("--once").settings(settings).output();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("open_files, processes or user"), "{said}");
 }
@@ -83,7 +83,7 @@ async fn a_plugin_runs_as_the_user_of_its_settings_if_the_host_is_root() {
     let place = Workplace::new().await;
     let call = || place.run().settings("[plugins.misbehaving]\nuser = \"nobody\"\nprocesses = 4000");
     if !rustix::process::geteuid().is_root() {
-        let output = call().output();
+        let output = call().arg("--once").output();
         let said = String::from_utf8_lossy(&output.stderr);
         return assert!(!output.status.success() && said.contains("only a host that runs as root"), "{said}");
     }
@@ -113,7 +113,7 @@ async fn a_plugin_runs_as_the_user_of_its_settings_if_the_host_is_root() {
 async fn a_user_that_does_not_exist_or_cannot_be_is_refused_with_the_reason() {
     let place = Workplace::new().await;
     let refused = |call: Taskbay, settings: &str| {
-        let output = call.settings(settings).output();
+        let output = call.arg("--once").settings(settings).output();
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
