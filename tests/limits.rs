@@ -191,7 +191,7 @@ async fn ten_thousand_tasks_are_served() {
     let database = TestDatabase::installed().await;
     let mut tasks = TaskList::new();
     for number in 1..=TASKS {
-        tasks = tasks.task(&format!("task-{number}"), |_: serde_json::Value, _: JobContext| async { Ok(()) });
+        tasks = tasks.task(format!("task-{number}"), |_: serde_json::Value, _: JobContext| async { Ok(()) });
     }
     let sql = "select count(graphile_worker.add_job('task-' || n, '{}')) from generate_series(1, $1, 10) n";
     database.id_of(sql, &[&TASKS]).await;

@@ -76,7 +76,7 @@ enum Runner {
     Child(Child),
     InProcess(InProcess),
     BuiltIn(BuiltIn),
-    Executable(Executable),
+    Executable(Box<Executable>),
 }
 
 impl Generation {
@@ -115,7 +115,7 @@ impl Generation {
         let availability = watch::Sender::new(Availability::Serving);
         let manifest = executable::executable_manifest(&file.identifier);
         let runner = Executable::new(file, Bounds::of(settings)?, events, availability.clone());
-        let runner = (Runner::Executable(runner), None);
+        let runner = (Runner::Executable(Box::new(runner)), None);
         Ok(Self::serving(build, manifest, runner, settings, events.clone(), (availability, Arc::default())))
     }
 

@@ -141,18 +141,20 @@ impl<'a> Inspection<'a> {
         let verdict = async {
             let bytes = bytes.map_err(Verdict::Refused)?;
             let hash = artifact::hash(&bytes);
-            let vouched_for =
-                || self.trust.refusal(path, name, &bytes, hash).map_or(Ok(()), |reason| Err(Verdict::Refused(reason)));
+            let stranger = self.trust.refusal(path, name, &bytes, hash);
             if kind == Kind::Executable {
-                return match program::verify(&bytes) {
-                    Ok(()) => vouched_for().map(|()| executable_manifest(&plugin)),
-                    Err(library @ Unrunnable::Library) => Err(Verdict::Skipped(library.to_string())),
-                    Err(unfit) => Err(Verdict::Refused(unfit.to_string())),
+                return match (program::verify(&bytes), stranger) {
+                    (Ok(()), None) => Ok(executable_manifest(&plugin)),
+                    (Ok(()), Some(reason)) => Err(Verdict::Refused(reason)),
+                    (Err(library @ Unrunnable::Library), _) => Err(Verdict::Skipped(library.to_string())),
+                    (Err(unfit), _) => Err(Verdict::Refused(unfit.to_string())),
                 };
             }
             let artifact = artifact::verify(&bytes, hash).map_err(|unfit| Verdict::Refused(unfit.to_string()))?;
             // To ask it what it is, its code has to run.
-            vouched_for()?;
+            if let Some(reason) = stranger {
+                return Err(Verdict::Refused(reason));
+            }
             let image = Image::seal(name, hash, &bytes[..artifact.loadable])
                 .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
             probe(&Arc::new(image), self.plugins.get(&plugin), self.program)
