@@ -29,6 +29,8 @@ mod fleet;
 mod batch_jobs;
 // Hosts that die, and hosts that only seem to.
 mod liveness;
+// Postgres that is away, each way it can be, and what that costs.
+mod outages;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.

@@ -92,10 +92,14 @@ impl ExpressBatch {
         ids.any(|id| (first..=last).contains(&&id))
     }
 
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
     /// Whether a job that another claim brought, and perhaps `marked`, is to be left to this batch: where the connection was
     /// lost and nobody has noticed yet, its jobs can be claimed again.
     pub(super) fn refuses(&self, id: i64, marked: bool) -> bool {
-        if self.ids.binary_search(&id).is_err() {
+        if !self.has(id) {
             return false;
         }
         let mut state = self.state();
