@@ -30,6 +30,7 @@ mod batch_jobs;
 // Hosts that die, and hosts that only seem to.
 mod liveness;
 // Postgres that is away, each way it can be, and what that costs.
+mod chaos;
 mod outages;
 // Claimed jobs that cannot start.
 mod given_back;
