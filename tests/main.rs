@@ -33,6 +33,11 @@ mod batch_jobs;
 mod liveness;
 // Hosts that take turns.
 mod deploys;
+// Postgres that is away, each way it can be, and what that costs.
+mod chaos;
+mod outages;
+// All of that at random.
+mod torture;
 // Claimed jobs that cannot start.
 mod given_back;
 // What plugins are kept from, and secrets from everybody.

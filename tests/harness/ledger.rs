@@ -30,6 +30,9 @@ pub struct Entry {
     /// The process that ran it.
     pub pid: u32,
     pub queue: Option<String>,
+    /// When the line was written, in microseconds since the Unix epoch.
+    #[serde(default)]
+    pub now_us: u64,
     /// The payload, byte for byte.
     pub payload: String,
 }

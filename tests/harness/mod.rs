@@ -1,5 +1,6 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
+pub mod cluster;
 pub mod jobs;
 pub mod ledger;
 pub mod node;
@@ -7,3 +8,4 @@ pub mod plugins;
 pub mod postgres;
 pub mod processes;
 pub mod program;
+pub mod proxy;

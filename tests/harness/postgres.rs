@@ -106,11 +106,8 @@ impl PrivateServer {
     /// Starts one, with these lines as its access rules and these arguments. `prepare` gets the folder before the start; what
     /// it puts there belongs to the server's account.
     pub(crate) fn start(rules: &str, arguments: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let programs = programs();
-        let folder = env::temp_dir().join(format!("taskbay-private-postgres-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
+        let folder = numbered_folder("private-postgres");
         fs::create_dir_all(&folder).expect("create a folder for a server");
         let account = unprivileged_account();
         hand_over(&folder, account);
@@ -129,7 +126,16 @@ impl PrivateServer {
     }
 }
 
-fn hand_over(path: &Path, account: Option<(u32, u32)>) {
+/// A folder below that of temporary files that nobody else has, and that is not there yet.
+pub(super) fn numbered_folder(kind: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("taskbay-{kind}-{}-{number}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+pub(super) fn hand_over(path: &Path, account: Option<(u32, u32)>) {
     if let Some((user, group)) = account {
         chown(path, Some(user), Some(group)).expect("hand a file of the server over");
     }
@@ -170,7 +176,7 @@ fn start() -> tokio_postgres::Config {
     config
 }
 
-fn programs() -> PathBuf {
+pub(super) fn programs() -> PathBuf {
     server_programs().unwrap_or_else(|| {
         panic!("the tests need the server programs of PostgreSQL (initdb and postgres): apt-get install postgresql")
     })
@@ -191,7 +197,7 @@ fn server_programs() -> Option<PathBuf> {
 }
 
 /// Postgres refuses to run as root, so root takes another account.
-fn unprivileged_account() -> Option<(u32, u32)> {
+pub(super) fn unprivileged_account() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -208,14 +214,14 @@ fn unprivileged_account() -> Option<(u32, u32)> {
     found
 }
 
-fn as_account(command: &mut Command, account: Option<(u32, u32)>) -> &mut Command {
+pub(super) fn as_account(command: &mut Command, account: Option<(u32, u32)>) -> &mut Command {
     if let Some((user, group)) = account {
         command.uid(user).gid(group);
     }
     command
 }
 
-fn make_cluster(programs: &Path, folder: &Path, account: Option<(u32, u32)>) {
+pub(super) fn make_cluster(programs: &Path, folder: &Path, account: Option<(u32, u32)>) {
     let mut initdb = Command::new(programs.join("initdb"));
     initdb
         .args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--no-sync", "-D"])
@@ -227,7 +233,13 @@ fn make_cluster(programs: &Path, folder: &Path, account: Option<(u32, u32)>) {
 
 /// Starts the server below a shell that waits for the end of its input. That end comes when this process is gone, even if
 /// it was killed; then the shell stops the server and removes the folder.
-fn run_server(programs: &Path, folder: &Path, account: Option<(u32, u32)>, port: u16, arguments: &[&str]) -> Child {
+pub(super) fn run_server(
+    programs: &Path,
+    folder: &Path,
+    account: Option<(u32, u32)>,
+    port: u16,
+    arguments: &[&str],
+) -> Child {
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
         program=$1 folder=$2 port=$3
@@ -264,6 +276,6 @@ fn wait_until_ready(server: &mut Child, folder: &Path, port: u16) {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

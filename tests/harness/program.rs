@@ -72,6 +72,21 @@ impl Taskbay {
         self
     }
 
+    /// Has another program start it, which gets the whole command after its own arguments.
+    pub fn below(mut self, program: &str, args: &[&OsStr]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(self.home.path()).stdin(Stdio::null());
+        self.command = command;
+        self
+    }
+
     /// What it reads; nothing without.
     pub fn stdin(mut self, input: impl Into<Stdio>) -> Self {
         self.command.stdin(input);

@@ -127,14 +127,16 @@ impl Recorder {
     async fn wait_after(&mut self, error: &QueueError) {
         let nominal = self.wait.map_or(SHORTEST_WAIT, |before| (before * 2).min(LONGEST_WAIT));
         let retry_in = nominal.mul_f64(rand::rng().random_range(0.5..1.5));
-        let repeated = self.wait.replace(nominal).is_some();
+        let waited = self.wait.replace(nominal).is_some();
+        let repeated = if error.is_outage() { !self.database.outage_is_news() } else { waited };
         self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
-        tokio::time::sleep(retry_in).await;
+        self.database.wait_until_back(retry_in).await;
     }
 
     fn succeeded(&mut self) {
         if self.wait.take().is_some() {
             self.events.emit(Event::DatabaseBack { what: WHAT });
+            self.database.is_back();
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     DatabaseSettings,
     error::{QueueError, reason_of},
+    health::Health,
     passfile::{self, Found},
     servers::{Server, name_of, servers},
     tls::{TlsMode, TlsSettings},
@@ -46,6 +47,7 @@ pub enum TargetSession {
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     plan: Arc<Plan>,
+    health: Arc<Health>,
 }
 
 #[derive(Debug)]
@@ -99,12 +101,17 @@ impl Connector {
             timeout: config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT),
             shuffle: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
         };
-        Ok(Self { plan: Arc::new(plan) })
+        Ok(Self { plan: Arc::new(plan), health: Arc::default() })
     }
 
     /// The database and its servers, for people, without the password.
     pub(super) fn name(&self) -> &str {
         &self.plan.name
+    }
+
+    /// What its connections have shown of the server.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// A connection to the first server that will do. The second half has to be polled.

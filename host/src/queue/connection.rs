@@ -22,6 +22,7 @@ use super::{
     claimed::STILL_CLAIMED,
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
+    health::Health,
     retry::Retries,
     tls::TlsSettings,
 };
@@ -145,6 +146,10 @@ impl Database {
         rendered.entry(sql).or_insert_with(render).clone()
     }
 
+    pub(super) fn health(&self) -> &Health {
+        self.inner.connector.health()
+    }
+
     pub(super) fn memory(&self) -> &Memory {
         &self.inner.memory
     }
@@ -164,8 +169,9 @@ impl managed::Manager for Connector {
         Ok(ClientWrapper::new(client, running))
     }
 
-    async fn recycle(&self, client: &mut ClientWrapper, _: &managed::Metrics) -> managed::RecycleResult<QueueError> {
-        if client.is_closed() { Err(RecycleError::message("the connection was closed")) } else { Ok(()) }
+    async fn recycle(&self, client: &mut ClientWrapper, of: &managed::Metrics) -> managed::RecycleResult<QueueError> {
+        let usable = !client.is_closed() && self.health().trusts(of.created);
+        if usable { Ok(()) } else { Err(RecycleError::message("the connection was lost")) }
     }
 }
 
@@ -211,9 +217,9 @@ impl Session {
         let text = self.database.render(sql);
         let mut retries = Retries::default();
         loop {
-            match self.query_once(&text, parameters).await {
+            match self.query_once(what, &text, parameters).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) => retries.wait(QueueError::statement(what, &error)).await?,
+                Err(error) => retries.wait(error).await?,
             }
         }
     }
@@ -228,9 +234,9 @@ impl Session {
         let text = self.database.render(sql);
         let mut retries = Retries::default();
         loop {
-            match self.execute_once(&text, parameters).await {
+            match self.execute_once(what, &text, parameters).await {
                 Ok(touched) => return Ok(touched),
-                Err(error) => retries.wait(QueueError::statement(what, &error)).await?,
+                Err(error) => retries.wait(error).await?,
             }
         }
     }
@@ -243,12 +249,12 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, QueueError> {
         let text = self.database.render(sql);
-        self.query_once(&text, parameters).await.map_err(|error| QueueError::statement(what, &error))
+        self.query_once(what, &text, parameters).await
     }
 
     /// Runs a command that begins or ends a transaction.
     pub(super) async fn command(&self, what: &'static str, command: &'static str) -> Result<(), QueueError> {
-        self.client.batch_execute(command).await.map_err(|error| QueueError::statement(what, &error))
+        self.health().answer(what, self.client.batch_execute(command)).await
     }
 
     /// Has the server plan each prepared statement once, for any parameters. By itself it would plan each of the first five
@@ -271,13 +277,17 @@ impl Session {
         if !self.database.inner.prepared_statements {
             return Ok(());
         }
-        let prepared = self.client.prepare_typed_cached(&self.database.render(sql), kinds).await;
-        prepared.map(drop).map_err(|error| QueueError::statement(what, &error))
+        let text = self.database.render(sql);
+        self.health().answer(what, self.client.prepare_typed_cached(&text, kinds)).await.map(drop)
     }
 
     /// Ends the connection, and with it a transaction that may be open.
     pub(crate) fn discard(self) {
         drop(managed::Object::take(self.client));
+    }
+
+    fn health(&self) -> &Health {
+        self.database.health()
     }
 
     /// Has the server plan its statements anew if the table of jobs, which has so many pages now, has grown out of their plans.
@@ -291,35 +301,43 @@ impl Session {
         } else if pages > planned.saturating_mul(4).saturating_add(50) {
             self.planned_pages.store(pages, Ordering::Relaxed);
             // If that fails, so does the next statement.
-            let _ = self.client.batch_execute("discard plans").await;
+            let _ = self.command("have statements planned anew", "discard plans").await;
         }
     }
 
     /// Prepared at its first use on this connection; or without a name and in one go, if that is not wanted.
     async fn query_once(
         &self,
+        what: &'static str,
         text: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if !self.database.inner.prepared_statements {
-            return self.client.query_typed(text, parameters).await;
-        }
-        let statement = self.prepare(text, parameters).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-        self.client.query(&statement, &values).await
+    ) -> Result<Vec<Row>, QueueError> {
+        let asked = async {
+            if !self.database.inner.prepared_statements {
+                return self.client.query_typed(text, parameters).await;
+            }
+            let statement = self.prepare(text, parameters).await?;
+            let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+            self.client.query(&statement, &values).await
+        };
+        self.health().answer(what, asked).await
     }
 
     async fn execute_once(
         &self,
+        what: &'static str,
         text: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<u64, tokio_postgres::Error> {
-        if !self.database.inner.prepared_statements {
-            return self.client.execute_typed(text, parameters).await;
-        }
-        let statement = self.prepare(text, parameters).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-        self.client.execute(&statement, &values).await
+    ) -> Result<u64, QueueError> {
+        let asked = async {
+            if !self.database.inner.prepared_statements {
+                return self.client.execute_typed(text, parameters).await;
+            }
+            let statement = self.prepare(text, parameters).await?;
+            let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+            self.client.execute(&statement, &values).await
+        };
+        self.health().answer(what, asked).await
     }
 
     async fn prepare(

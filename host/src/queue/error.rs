@@ -53,6 +53,21 @@ impl QueueError {
         matches!(self, Self::Connect { .. } | Self::Statement { lost: true, .. })
     }
 
+    /// The server answers nobody, as far as can be seen.
+    pub(crate) fn silence(what: &'static str) -> Self {
+        let reason = "the server does not answer".to_owned();
+        Self::Statement { what, reason, code: None, lost: true }
+    }
+
+    /// Not this request but the server as a whole is in trouble: it is away, full, starts, stops, or may not write.
+    pub(crate) fn is_outage(&self) -> bool {
+        let code = self.code().map_or("", SqlState::code);
+        // By class: 53 resources.
+        let refuses =
+            code.starts_with("57P") || code.starts_with("53") || code == SqlState::READ_ONLY_SQL_TRANSACTION.code();
+        refuses || (self.connection_lost() && self.is_temporary())
+    }
+
     /// Whether the same request may succeed later: the server is away, starts or stops, or two transactions were in each
     /// other's way. Otherwise the request itself is at fault, and repeating it is of no use.
     pub fn is_temporary(&self) -> bool {

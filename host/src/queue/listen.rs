@@ -68,14 +68,17 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
             let attempts = self.failures.unsigned_abs();
             self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
             let retry_in = wait_before(self.failures, rand::random());
-            let repeated = self.failures > 1;
+            let repeated = if error.is_outage() { !self.database.outage_is_news() } else { self.failures > 1 };
             self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
-            tokio::time::sleep(retry_in).await;
+            self.database.wait_until_back(retry_in).await;
         }
     }
 
     /// Listens until the connection fails, and says why it did.
     async fn listen_once(&mut self) -> QueueError {
+        let database = self.database.clone();
+        // Who only listens misses no answer.
+        let mut interrupted = pin!(database.silence());
         let (client, mut connection) = match self.database.connect().await {
             Ok(both) => both,
             Err(error) => return error,
@@ -86,6 +89,7 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
         // A connection does nothing unless it is polled, so it has to be polled for the statement to get through.
         loop {
             tokio::select! {
+                () = &mut interrupted => return QueueError::silence(WHAT),
                 done = &mut subscribed => match done {
                     Ok(()) => break,
                     Err(error) => return QueueError::statement(WHAT, &error),
@@ -99,6 +103,7 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
         if self.failures > 0 {
             self.events.emit(Event::DatabaseBack { what: WHAT });
             self.failures = 0;
+            self.database.is_back();
         }
         self.events.emit(Event::Listening);
         (self.hear)(Notification::Connected);
@@ -107,6 +112,7 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
         let mut waiting = true;
         loop {
             tokio::select! {
+                () = &mut interrupted => return QueueError::silence(WHAT),
                 next = next_message(&mut connection) => match next {
                     Ok(AsyncMessage::Notification(heard)) if heard.channel() == CHECK => {
                         waiting = waiting && heard.payload() != word;

@@ -140,6 +140,7 @@ pub struct Living {
 #[derive(Debug)]
 pub struct LifeSign {
     client: Client,
+    database: Database,
     _running: AbortOnDropHandle<()>,
     /// How long the server has been up.
     pub server_up_for: Duration,
@@ -166,7 +167,7 @@ impl Database {
         let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
         let up: f64 = up.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
         let server_up_for = Duration::try_from_secs_f64(up).unwrap_or_default();
-        Ok(locked.then_some(LifeSign { client, _running: running, server_up_for }))
+        Ok(locked.then_some(LifeSign { database: self.clone(), client, _running: running, server_up_for }))
     }
 }
 
@@ -179,7 +180,11 @@ impl LifeSign {
             code: None,
             lost: true,
         };
-        let rows = tokio::time::timeout(ANSWER_WITHIN, self.client.query_typed(LOOK, &[])).await.map_err(|_| lost())?;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, self.client.query_typed(LOOK, &[])).await;
+        let rows = asked.map_err(|_| {
+            self.database.found_silent();
+            lost()
+        })?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut living = Living { owners: HashSet::new(), with_ours: false };
         for row in rows.map_err(failed)? {

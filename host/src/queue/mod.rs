@@ -31,6 +31,7 @@ mod express;
 mod fail_jobs;
 mod force_unlock;
 mod get_jobs;
+mod health;
 mod known_crontabs;
 mod list_jobs;
 mod listen;

@@ -36,7 +36,28 @@ with
   )
 select id, job_queue_id, priority, run_at from given_back";
 
+/// $1 owner.
+const LOCKED_BY: &str = "
+select id, attempts, key is not null, job_queue_id
+from @schema@._private_jobs
+where locked_by = $1";
+
 impl Session {
+    /// All jobs that `owner` has locked, as it would have claimed them.
+    pub async fn locked_by(&self, owner: &str) -> Result<Vec<ClaimedJob>, QueueError> {
+        const WHAT: &str = "see which jobs are locked";
+        let rows = self.query(WHAT, LOCKED_BY, &[(&owner, Type::TEXT)]).await?;
+        let read = |row: &Row| {
+            Ok(ClaimedJob {
+                id: row.try_get(0)?,
+                attempt: row.try_get(1)?,
+                keyed: row.try_get(2)?,
+                job_queue_id: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| QueueError::statement(WHAT, &error))
+    }
+
     /// Unlocks those of the jobs that `owner` still holds by these claims, and their queues; returns the ids of these jobs.
     ///
     /// Nobody is notified of it: other workers find the jobs when they next look. Claims through this database know of it.

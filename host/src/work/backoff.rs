@@ -6,7 +6,7 @@ use rand::Rng;
 
 use crate::{
     events::{Event, Events},
-    queue::QueueError,
+    queue::{Database, QueueError},
 };
 
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -17,22 +17,23 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(super) struct Backoff {
     /// Completes "could not …", for people.
     what: &'static str,
+    database: Database,
     events: Events,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(what: &'static str, events: Events) -> Self {
-        Self { what, events, next: SHORTEST }
+    pub(super) fn new(what: &'static str, database: Database, events: Events) -> Self {
+        Self { what, database, events, next: SHORTEST }
     }
 
     /// Waits after a failure: 100 ms at first, twice as long each time up to 10 s, give or take a half, so that many
-    /// hosts do not come back in step.
+    /// hosts do not come back in step. When the database is away, what another activity notices of its return ends the wait.
     pub(super) async fn wait(&mut self, error: &QueueError) {
         let retry_in = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
-        let repeated = self.next != SHORTEST;
+        let repeated = if error.is_outage() { !self.database.outage_is_news() } else { self.next != SHORTEST };
         self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.reason(), retry_in, repeated });
-        tokio::time::sleep(retry_in).await;
+        self.database.wait_until_back(retry_in).await;
         self.next = (self.next * 2).min(LONGEST);
     }
 
@@ -41,6 +42,7 @@ impl Backoff {
         if self.next != SHORTEST {
             self.events.emit(Event::DatabaseBack { what: self.what });
             self.next = SHORTEST;
+            self.database.is_back();
         }
     }
 }

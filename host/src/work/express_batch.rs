@@ -95,6 +95,10 @@ impl ExpressBatch {
         ids.any(|id| (first..=last).contains(&&id))
     }
 
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
     /// Whether a job that another claim brought, and perhaps `marked`, is to be left to this batch: where the connection was
     /// lost and nobody has noticed yet, its jobs can be claimed again. Another `attempt` than its own is a new one: somebody else
     /// has run the job meanwhile.

@@ -65,7 +65,7 @@ enum Lost {
 
 impl<'a> Watch<'a> {
     fn new(pool: &'a Arc<Pool>) -> Self {
-        let backoff = Backoff::new("show that this host lives", pool.events.clone());
+        let backoff = Backoff::new("show that this host lives", pool.database.clone(), pool.events.clone());
         Self { pool, backoff, due: Vec::new(), not_before: Instant::now(), was_alive: false, taken: 0 }
     }
 

@@ -33,7 +33,7 @@ pub(super) async fn look_after_locks(pool: Arc<Pool>, stop: CancellationToken) {
 
 async fn refresh(pool: &Pool) {
     let every = pool.settings.refresh_locked;
-    let mut backoff = Backoff::new("renew the locks of running jobs", pool.events.clone());
+    let mut backoff = Backoff::new("renew the locks of running jobs", pool.database.clone(), pool.events.clone());
     loop {
         tokio::time::sleep(every).await;
         while let Err(error) = refresh_once(pool, every / 2).await {

@@ -29,6 +29,7 @@ mod pool;
 mod refetching;
 mod registered;
 mod speed;
+mod unheard;
 mod verdict;
 
 pub use conditions::{Ask, ForbiddenFlags, TimeSource};

@@ -29,6 +29,7 @@ use super::{
     refetching::Refetching,
     registered::Registered,
     speed::Speed,
+    unheard::{Known, give_back_unheard},
     verdict::Verdicts,
 };
 use crate::{
@@ -107,6 +108,7 @@ pub struct Pool {
     /// How many jobs are being asked for.
     pub(super) asked: AtomicUsize,
     pub(super) claims: Claims,
+    pub(super) known: Known,
 
     pub(super) held: HeldJobs,
     /// When so few wait, a line is woken to claim more.
@@ -163,6 +165,7 @@ impl Pool {
             turns: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
             claims: Claims::default(),
+            known: Known::default(),
             held: HeldJobs::new(),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
@@ -209,6 +212,7 @@ impl Pool {
     pub async fn run(self: Arc<Self>) {
         let settled = CancellationToken::new();
         let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
+        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&self), settled.clone()));
         let life = self.settings.liveness.then(|| tokio::spawn(show_life(Arc::clone(&self), settled.clone())));
         let owner = self.owner().to_owned();
         self.events.emit(Event::WorkerReady { owner, concurrency: self.settings.concurrency });
@@ -225,7 +229,7 @@ impl Pool {
         self.wait_for_running().await;
         self.wait_for_lines(lines).await;
         settled.cancel();
-        let _ = locks.await;
+        let _ = tokio::join!(locks, unheard);
         if let Some(life) = life {
             let _ = life.await;
         }
@@ -268,6 +272,11 @@ impl Pool {
                 jobs.retain(|held| !open.refuses(held.job.id, held.job.attempts, lane == Lane::Marked));
             }
         }
+    }
+
+    /// Whether a transaction that is open has this job.
+    pub(super) fn is_in_open(&self, id: i64) -> bool {
+        self.open_batches().iter().any(|open| open.has(id))
     }
 
     fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {

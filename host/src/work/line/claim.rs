@@ -69,6 +69,10 @@ impl Line {
                 pool.database.look_everywhere();
             }
         }
+        let _unknown = match lane {
+            Lane::Marked => Some(pool.known.claiming().await),
+            Lane::Express => None,
+        };
         pool.asked.fetch_add(wanted, Ordering::AcqRel);
         let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
         let conditions = Conditions { forbidden_flags: &forbidden, now };
@@ -86,6 +90,12 @@ impl Line {
         };
         let ((), jobs) = tokio::join!(biased; recheck, jobs);
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
+        if lane == Lane::Marked {
+            match &jobs {
+                Ok(jobs) => pool.known.add(jobs),
+                Err(error) => pool.known.claim_failed(error),
+            }
+        }
         let jobs = jobs?;
         let again = (lane == Lane::Marked && jobs.len() < wanted)
             .then(|| pool.database.look_again(&registered.ids, conditions))

@@ -12,6 +12,7 @@ use crate::{
         ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
+        pool::Pool,
         verdict::{Results, Verdict},
     },
 };
@@ -57,6 +58,16 @@ impl Account {
     }
 }
 
+impl Pool {
+    /// These jobs of a transaction are marked now.
+    fn keep_in_mind(&self, open: &Open, marked: &[i64]) {
+        if !marked.is_empty() {
+            let (ids, attempts) = open.batch.kept();
+            self.known.add_all(ids.into_iter().zip(attempts).filter(|(id, _)| marked.contains(id)));
+        }
+    }
+}
+
 impl Line {
     /// A transaction is open in which these jobs are locked.
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
@@ -98,6 +109,7 @@ impl Line {
         }
         if settled.is_ok() {
             // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
+            pool.keep_in_mind(&open, &settlement.marked);
             pool.ended(&open.batch);
         }
         let claim_error = match claimed {
@@ -120,7 +132,10 @@ impl Line {
             }
             Err(error) => {
                 match stored {
-                    Ok(late) => self.settled(verdicts, &late, 0),
+                    Ok(late) => {
+                        pool.known.remove(&verdicts);
+                        self.settled(verdicts, &late, 0);
+                    }
                     Err(_) => pool.verdicts.add_again(verdicts),
                 }
                 self.recover(open, account, Some(error)).await;
@@ -232,6 +247,7 @@ impl Line {
         let owned = |id: &i64| available.contains(id) || marked.contains(id);
         open.batch.disown(ids.into_iter().filter(|id| !owned(id)));
         let lost = open.aside.len();
+        self.pool.keep_in_mind(open, &marked.iter().copied().collect::<Vec<_>>());
         open.aside.retain(|held| marked.contains(&held.job.id));
         self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
         self.session = Some(session);

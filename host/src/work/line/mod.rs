@@ -71,8 +71,8 @@ impl Line {
     pub(super) fn new(pool: Arc<Pool>, place: Place) -> Self {
         Self {
             map_changed: pool.tasks.subscribe(),
-            claim_backoff: Backoff::new("claim jobs", pool.events.clone()),
-            store_backoff: Backoff::new("store the results of jobs", pool.events.clone()),
+            claim_backoff: Backoff::new("claim jobs", pool.database.clone(), pool.events.clone()),
+            store_backoff: Backoff::new("store the results of jobs", pool.database.clone(), pool.events.clone()),
             place,
             helps: false,
             session: None,
@@ -273,6 +273,7 @@ impl Line {
         match stored {
             Ok(late) => {
                 self.store_backoff.succeeded();
+                self.pool.known.remove(&verdicts);
                 self.settled(verdicts, &late, 0);
             }
             Err(error) => {

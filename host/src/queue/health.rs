@@ -1,0 +1,125 @@
+//! What all that use one database learn from each other: that it is away, that it is back, and that it does not answer.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::{Database, QueueError};
+
+/// So long after an outage, there are still some who have not noticed it before.
+const STRAGGLERS: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Health {
+    outage: Mutex<Outage>,
+    /// Somebody has got through who had not before.
+    back: Notify,
+    /// When the server was last found to answer nobody.
+    silence: watch::Sender<Option<Instant>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    Unknown,
+    Said,
+    OverSince(Instant),
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { outage: Mutex::new(Outage::Unknown), back: Notify::new(), silence: watch::Sender::new(None) }
+    }
+}
+
+impl Health {
+    /// Whether a connection that was made at this time is to be trusted.
+    pub(super) fn trusts(&self, made: Instant) -> bool {
+        self.silence.borrow().is_none_or(|silence| silence < made)
+    }
+
+    /// Waits for an answer, until the server is found not to answer anybody: then the path to it is interrupted and nobody was
+    /// told, and this answer will not come either.
+    pub(super) async fn answer<T>(
+        &self,
+        what: &'static str,
+        asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, QueueError> {
+        let mut silence = self.silence.subscribe();
+        tokio::select! {
+            // What is asked is sent at the first poll, in the order of the polls.
+            biased;
+            answer = asked => answer.map_err(|error| QueueError::statement(what, &error)),
+            _ = silence.changed() => Err(QueueError::silence(what)),
+        }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database {
+    /// Somebody could not get through. Whether nobody has said so yet: one outage is one piece of news, however many notice.
+    pub(crate) fn outage_is_news(&self) -> bool {
+        let mut outage = self.health().outage();
+        match *outage {
+            Outage::Said => return false,
+            Outage::OverSince(when) if when.elapsed() < STRAGGLERS => return false,
+            Outage::Unknown | Outage::OverSince(_) => *outage = Outage::Said,
+        }
+        true
+    }
+
+    /// Somebody has got through who had not before, and nobody else has to wait any longer.
+    pub(crate) fn is_back(&self) {
+        let mut outage = self.health().outage();
+        if *outage == Outage::Said {
+            *outage = Outage::OverSince(Instant::now());
+        }
+        self.health().back.notify_waiters();
+    }
+
+    /// Waits so long before the next try, or until somebody else has got through.
+    pub(crate) async fn wait_until_back(&self, at_most: Duration) {
+        let back = self.health().back.notified();
+        tokio::select! {
+            () = back => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    /// The server answers nobody: whoever waits for an answer of it waits in vain, and no connection that was made before is to be
+    /// used again.
+    pub(super) fn found_silent(&self) {
+        self.health().silence.send_replace(Some(Instant::now()));
+    }
+
+    /// Returns when the server is found to answer nobody.
+    pub(super) async fn silence(&self) {
+        let mut silence = self.health().silence.subscribe();
+        // The sender lives as long as this.
+        let _ = silence.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::DatabaseSettings, *};
+
+    #[test]
+    fn an_outage_is_news_once_and_again_when_the_next_one_comes() {
+        let mut config = tokio_postgres::Config::new();
+        config.host("nowhere");
+        let database = Database::new(DatabaseSettings::new(config, "s")).unwrap();
+        assert!(database.outage_is_news());
+        assert!(!database.outage_is_news(), "the next one who notices");
+        database.is_back();
+        assert!(!database.outage_is_news(), "one who notices late");
+        let long_ago = Instant::now().checked_sub(STRAGGLERS).expect("the machine has been up for seconds");
+        *database.health().outage() = Outage::OverSince(long_ago);
+        assert!(database.outage_is_news());
+    }
+}
