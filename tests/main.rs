@@ -32,6 +32,8 @@ mod liveness;
 // Postgres that is away, each way it can be, and what that costs.
 mod chaos;
 mod outages;
+// All of that at random.
+mod torture;
 // Claimed jobs that cannot start.
 mod given_back;
 // A plugin that takes its process down.
