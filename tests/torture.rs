@@ -121,15 +121,22 @@ impl Arena {
     }
 
     /// Waits until nothing is left but what has failed for good.
-    async fn drain(&self) {
+    async fn drain(&mut self) {
         let client = self.place.cluster.client().await;
         let deadline = Instant::now() + BOUND;
         // What has failed need not wait for its next attempt here.
         let hurry =
             "update graphile_worker._private_jobs set run_at = now() where run_at > now() and locked_at is null";
         client.batch_execute(UNLOCK_NODE).await.expect("lift the locks of the Node worker");
+        let mut quarantined = 0;
         loop {
             self.see_that_they_live();
+            // By the rules, a plugin whose jobs have crashed too often waits for its next build.
+            let hosts = self.hosts.iter().flatten();
+            let now = hosts.map(|host| host.events("plugin_quarantined").len()).sum();
+            if std::mem::replace(&mut quarantined, now) < now {
+                self.install_good();
+            }
             client.batch_execute(hurry).await.expect("hurry what has failed");
             let sql = "select (select count(*) from graphile_worker._private_jobs
                                where attempts < max_attempts or locked_at is not null),
