@@ -38,8 +38,6 @@ mod in_process;
 mod built_in;
 // The border itself; the child's side uses it as well.
 mod calls;
-#[cfg(fuzzing)]
-pub mod fuzzed;
 mod host_calls;
 mod host_table;
 mod libc_calls;

@@ -50,7 +50,9 @@ impl Child {
                 } else {
                     let (outbox, call) = (Arc::clone(&self.outbox), call);
                     jobs.push(thread::spawn(move || {
-                        waits.inspect(|barrier| drop(barrier.wait()));
+                        if let Some(barrier) = waits {
+                            barrier.wait();
+                        }
                         outbox.send_end(ENDED, call, |_| ());
                     }));
                 }

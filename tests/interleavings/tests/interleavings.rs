@@ -25,10 +25,7 @@ fn every_end_arrives(rounds: &[u64], room: usize) {
     let socket = ChildSocket::with_room(room);
     let child = Child::new(&socket);
     let total: u64 = rounds.iter().sum();
-    let host = {
-        let socket = socket.clone();
-        thread::spawn(move || calls(&socket, total as usize))
-    };
+    let host = thread::spawn(move || calls(&socket, total as usize));
     let jobs = child.work(rounds, None);
     let mut arrived = host.join().expect("the host's end does not panic");
     arrived.sort_unstable();
@@ -87,9 +84,9 @@ fn what_one_thread_says_arrives_in_its_order_and_before_a_flush_returns() {
         let jobs = child.work(&[2], None);
         let other = {
             let child = child.clone();
-            thread::spawn(move || [11, 12].map(|call| child.log(call)))
+            thread::spawn(move || [11, 12].iter().for_each(|call| child.log(*call)))
         };
-        [21, 22].map(|call| child.log(call));
+        [21, 22].iter().for_each(|call| child.log(*call));
         let arrived = host.join().expect("the host's end does not panic");
         for sender in [10, 20] {
             let of_sender: Vec<u8> =
