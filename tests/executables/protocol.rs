@@ -91,9 +91,6 @@ async fn a_process_has_no_descriptors_of_others_and_leaves_no_zombie() {
     let place = Workplace::new().await;
     place.script("long", r#"echo $$ > "$NOTES/long"; exec sleep 600"#);
     place.script("look", "exec ls /proc/self/fd");
-    // What this process has got itself and cannot help handing on, the usual three, and that which `ls` reads by.
-    let output = std::process::Command::new("ls").arg("/proc/self/fd").output().expect("list own descriptors");
-    let inherited: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     let host = place.ready(place.run()).await;
     let long = place.database.add("long", json!({})).await;
     host.event("job_started", of_job(long)).await;
@@ -107,7 +104,8 @@ async fn a_process_has_no_descriptors_of_others_and_leaves_no_zombie() {
             .filter(|line| line["job"] == look)
             .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(seen, inherited);
+        // The usual three, and that which `ls` reads by; whatever whoever started the host may have left open.
+        assert_eq!(seen, ["0", "1", "2", "3"]);
     }
     assert_eq!(children_of(host.id()).iter().map(|child| child.0).collect::<Vec<_>>(), [pid]);
 }
