@@ -63,6 +63,14 @@ fn environment_of(process: u32) -> String {
     fs::read_to_string(format!("/proc/{process}/environ")).expect("the environment of a process").replace('\0', "\n")
 }
 
+async fn add_job(task: &str, port: u16) {
+    let (client, connection) =
+        tokio_postgres::connect(&with_password(SECRET, port), tokio_postgres::NoTls).await.expect("connect");
+    tokio::spawn(connection);
+    let payload = json!({"message": "as asked"});
+    client.execute("select graphile_worker.add_job($1, $2)", &[&task, &payload]).await.expect("add a job");
+}
+
 fn run(folder: &Path) -> Taskbay {
     Taskbay::command("run").arg(folder).args(["--log-level=trace"])
 }
@@ -84,13 +92,8 @@ async fn a_password_is_in_no_log_line_no_process_list_and_no_plugins_environment
         let mut host = call.spawn();
         let told = |text: &'static str| move |line: &serde_json::Value| line.to_string().contains(text);
         host.line(told("ready for jobs")).await;
-        let jobs = ["look_around", "nothing", "fail", "abort"];
-        for task in jobs {
-            let (client, connection) =
-                tokio_postgres::connect(&with_password(SECRET, port), tokio_postgres::NoTls).await.expect("connect");
-            tokio::spawn(connection);
-            let payload = json!({"message": "as asked"});
-            client.execute("select graphile_worker.add_job($1, $2)", &[&task, &payload]).await.expect("add a job");
+        for task in ["look_around", "nothing", "fail"] {
+            add_job(task, port).await;
         }
         host.line(told("what I see")).await;
         host.line(told("as asked")).await;
@@ -98,6 +101,9 @@ async fn a_password_is_in_no_log_line_no_process_list_and_no_plugins_environment
         for (process, _) in children_of(host.id()) {
             keeps_it("the environment of a plugin", &environment_of(process));
         }
+        // Only now, because it ends the process that was just looked at.
+        add_job("abort", port).await;
+        host.line(told("SIGABRT")).await;
         host.signal(rustix::process::Signal::TERM);
         host.ended().await;
         let lines: Vec<String> = host.lines().iter().map(ToString::to_string).collect();
