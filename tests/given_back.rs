@@ -8,7 +8,7 @@ use taskbay::{
     events::{Event, Events},
     plugin::{AddJob, BuildId, Generation, HostServices, Image, PluginSettings},
     tasks::{LiveTaskMap, Task},
-    work::{Mode, Pool, Stop},
+    work::{Mode, Pool, PreparedPool, Stop},
 };
 use tokio::time::timeout;
 
@@ -58,7 +58,7 @@ async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
         ..WorkerSettings::default()
     };
     let pool = Pool::new(settings, Mode::Continuous, database.database(), tasks, events, stop.clone());
-    let running = tokio::spawn(pool.run());
+    let running = tokio::spawn(PreparedPool::new(&pool).run());
     let returned = async {
         loop {
             match heard.recv().await.expect("the pool runs") {

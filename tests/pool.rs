@@ -14,7 +14,7 @@ use taskbay::{
     events::{Event, Events},
     plugin::{AddJob, BuildId, Generation, HostServices, Image, PluginSettings},
     tasks::{LiveTaskMap, Task},
-    work::{Mode, Pool, Stop},
+    work::{Mode, Pool, PreparedPool, Stop},
 };
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
@@ -58,7 +58,7 @@ impl Bench {
         tasks.publish(BTreeMap::from_iter(map));
         let (heard, stop) = (events.subscribe(), Stop::default());
         let pool = Pool::new(settings, mode, database.database(), Arc::clone(&tasks), events, stop.clone());
-        let running = tokio::spawn(Arc::clone(&pool).run());
+        let running = tokio::spawn(PreparedPool::new(&pool).run());
         Self { heard, stop, running, pool, _tasks: tasks }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
     tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
-    work::{JobAdder, PluginJobs, Pool},
+    work::{JobAdder, PluginJobs, Pool, PreparedPool},
 };
 
 /// How long plugins may take to end when the host does.
@@ -79,6 +79,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) pool: Arc<Pool>,
+    prepared: PreparedPool,
     database: Database,
     revision: Revision,
     listen: bool,
@@ -121,15 +122,7 @@ pub async fn run(
 impl Host {
     /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
-        let Plan { database, events, control, mode, wait, .. } = plan;
-        // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
-        let prepared = AbortOnDropHandle::new(tokio::spawn({
-            let (database, events) = (database.clone(), events.clone());
-            async move {
-                if wait { prepare_when_there(&database, &events).await } else { migrate::prepare(&database).await }
-            }
-        }));
-
+        let Plan { database, events, control, mode, wait, worker, .. } = plan;
         let built_in = match plan.tasks {
             tasks if tasks.is_empty() => None,
             tasks => {
@@ -138,11 +131,24 @@ impl Host {
             }
         };
         let tasks = Arc::new(built_in.clone().map_or_else(LiveTaskMap::default, LiveTaskMap::with_built_in));
-        let services = HostServices {
-            add_job: Arc::new(PluginJobs::new(JobAdder::new(database.clone(), &plan.worker))),
-            events: events.clone(),
-            program: plan.program,
-        };
+        let listen = mode == Mode::Continuous && worker.listen;
+        let adder = JobAdder::new(database.clone(), &worker);
+        let stop = control.stop.clone();
+        let pool = Pool::new(worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
+        // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
+        let prepared = AbortOnDropHandle::new(tokio::spawn({
+            let (pool, database, events) = (Arc::clone(&pool), database.clone(), events.clone());
+            async move {
+                let revision = if wait {
+                    prepare_when_there(&database, &events).await?
+                } else {
+                    migrate::prepare(&database).await?
+                };
+                Ok((revision, PreparedPool::new(&pool)))
+            }
+        }));
+        let services =
+            HostServices { add_job: Arc::new(PluginJobs::new(adder)), events: events.clone(), program: plan.program };
         let tolerate_broken = plan.folder.as_ref().is_some_and(|folder| folder.tolerate_broken_start);
         let cron = match plan.cron.filter(|_| mode == Mode::Continuous) {
             Some(CronSettings { crontab, items }) => {
@@ -167,13 +173,13 @@ impl Host {
             () = control.stop.graceful.cancelled() => None,
             prepared = prepared => Some(prepared.unwrap_or_else(|error| resume_unwind(error.into_panic()))),
         };
-        let revision = match prepared {
-            Some(Ok(revision)) => revision,
+        let (revision, prepared) = match prepared {
+            Some(Ok(prepared)) => prepared,
             ended => {
                 if let Some(folder) = folder {
                     folder.stop(RETIRE_WITHIN).await;
                 }
-                ended.transpose()?;
+                ended.transpose().map_err(HostError::Migrate)?;
                 events.emit(Event::Stopped);
                 return Ok(None);
             }
@@ -190,15 +196,12 @@ impl Host {
             }
             events.emit(Event::NoTasks { folder: path });
         }
-        let listen = mode == Mode::Continuous && plan.worker.listen;
-        let stop = control.stop.clone();
-        let pool = Pool::new(plan.worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
-        Ok(Some(Self { pool, database, revision, listen, built_in, folder, tasks, cron, events, control }))
+        Ok(Some(Self { pool, prepared, database, revision, listen, built_in, folder, tasks, cron, events, control }))
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
     pub(crate) async fn work(self) -> Result<(), HostError> {
-        let Self { pool, database, events, control, .. } = self;
+        let Self { pool, prepared, database, events, control, .. } = self;
         control.ready.cancel();
         let (background, listening) = (CancellationToken::new(), CancellationToken::new());
         // If this future is dropped, nothing stays behind.
@@ -237,7 +240,7 @@ impl Host {
         });
         let watching = self.folder.map(|folder| tokio::spawn(folder.run(background.clone(), control.rescan)));
 
-        pool.run().await;
+        prepared.run().await;
 
         background.cancel();
         // The plugins first: they take the longest.

@@ -192,6 +192,10 @@ impl Session {
         self.client.is_closed()
     }
 
+    pub(super) fn prepares_statements(&self) -> bool {
+        self.database.inner.prepared_statements
+    }
+
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
@@ -261,7 +265,7 @@ impl Session {
     /// executions for the very parameters of that one, and find it cheaper to read all of 100,000 jobs than to look for the 1,000
     /// that are done.
     pub(crate) async fn plan_once(&self) -> Result<(), QueueError> {
-        if !self.database.inner.prepared_statements {
+        if !self.prepares_statements() {
             return Ok(());
         }
         self.command("prepare to work jobs", "set plan_cache_mode = force_generic_plan").await
@@ -274,7 +278,7 @@ impl Session {
         sql: &'static str,
         kinds: &[Type],
     ) -> Result<(), QueueError> {
-        if !self.database.inner.prepared_statements {
+        if !self.prepares_statements() {
             return Ok(());
         }
         let text = self.database.render(sql);
@@ -313,7 +317,7 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, QueueError> {
         let asked = async {
-            if !self.database.inner.prepared_statements {
+            if !self.prepares_statements() {
                 return self.client.query_typed(text, parameters).await;
             }
             let statement = self.prepare(text, parameters).await?;
@@ -330,7 +334,7 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<u64, QueueError> {
         let asked = async {
-            if !self.database.inner.prepared_statements {
+            if !self.prepares_statements() {
                 return self.client.execute_typed(text, parameters).await;
             }
             let statement = self.prepare(text, parameters).await?;

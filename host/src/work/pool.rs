@@ -1,47 +1,37 @@
-//! The pool: what fetching, running and completing share, and the order in which they start and stop.
+//! The pool: what fetching, running and completing share.
 
 use std::{
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use rand::Rng;
 use tokio::sync::Notify;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
-use tracing::Level;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     claims::Claims,
     execution::run_slot,
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
-    line::{Lane, Line, Place},
-    liveness::show_life,
-    locks::look_after_locks,
+    line::Lane,
     refetching::Refetching,
     registered::Registered,
     speed::Speed,
-    unheard::{Known, give_back_unheard},
+    unheard::Known,
     verdict::Verdicts,
 };
 use crate::{
     config::WorkerSettings,
-    events::{Event, Events},
+    events::Events,
     plugin::Cancel,
     queue::{Database, Notification, SHOWS_LIFE},
     tasks::LiveTaskMap,
 };
-
-/// On the second stop signal, how long verdicts that the database does not take are tried again.
-const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// How owner ids begin of pools that nobody can see whether they live.
 const WITHOUT_LIFE: &str = "taskbay-";
@@ -118,12 +108,14 @@ pub struct Pool {
     /// Jobs that were claimed and whose verdict is not stored yet.
     pub(super) unsettled: AtomicUsize,
 
-    slots: TaskTracker,
+    pub(super) slots: TaskTracker,
     /// How many of the slots have been opened; each stays open.
     opened: AtomicUsize,
     /// Tells running jobs to end.
     pub(super) cancel: Cancel,
     pub(super) stop: Stop,
+    /// The tasks are loaded: jobs may be claimed.
+    pub(super) begun: CancellationToken,
     /// Nothing is claimed any more.
     pub(super) closing: CancellationToken,
 }
@@ -142,7 +134,6 @@ impl Pool {
         let random: [u8; 9] = rand::rng().random();
         let prefix = if settings.liveness { SHOWS_LIFE } else { WITHOUT_LIFE };
         let id: Arc<str> = random.iter().fold(prefix.to_owned(), |id, byte| format!("{id}{byte:02x}")).into();
-        events.emit_if_heard(Level::TRACE, || Event::PoolCreated(Arc::clone(&id)));
         Arc::new(Self {
             owner: if settings.liveness { OnceLock::new() } else { OnceLock::from(id.to_string()) },
             alive: AtomicBool::new(!settings.liveness),
@@ -174,6 +165,7 @@ impl Pool {
             slots: TaskTracker::new(),
             opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
+            begun: CancellationToken::new(),
             closing: stop.graceful.child_token(),
             stop,
             refetch: Refetching::default(),
@@ -205,35 +197,6 @@ impl Pool {
     pub fn nudge(&self) {
         self.look.store(true, Ordering::Release);
         self.work.notify_one();
-    }
-
-    /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that it claimed
-    /// has been completed, failed or given back in the database.
-    pub async fn run(self: Arc<Self>) {
-        let settled = CancellationToken::new();
-        let locks = tokio::spawn(look_after_locks(Arc::clone(&self), settled.clone()));
-        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&self), settled.clone()));
-        let life = self.settings.liveness.then(|| tokio::spawn(show_life(Arc::clone(&self), settled.clone())));
-        let owner = self.owner().to_owned();
-        self.events.emit(Event::WorkerReady { owner, concurrency: self.settings.concurrency });
-        let lines = [Place::Front, Place::Second]
-            .map(|place| AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&self), place).run())));
-        self.closing.cancelled().await;
-
-        self.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(self.id()));
-        self.held.close();
-        self.slots.close();
-        if self.mode == Mode::Continuous {
-            self.events.emit(Event::Stopping { running: self.held.running(), forceful: false });
-        }
-        self.wait_for_running().await;
-        self.wait_for_lines(lines).await;
-        settled.cancel();
-        let _ = tokio::join!(locks, unheard);
-        if let Some(life) = life {
-            let _ = life.await;
-        }
-        self.say_that_it_ended();
     }
 
     /// Opens as many more slots as there are jobs for, up to all.
@@ -308,17 +271,6 @@ impl Pool {
         registered
     }
 
-    fn say_that_it_ended(&self) {
-        if !self.events.is_heard(Level::TRACE) {
-            return;
-        }
-        self.events.emit(Event::WorkerReleased(self.id()));
-        if self.mode == Mode::Continuous {
-            self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
-        }
-        self.events.emit(Event::PoolReleased(self.id()));
-    }
-
     /// Takes note of what the database told of.
     pub fn hear(&self, notification: Notification) {
         match notification {
@@ -331,59 +283,6 @@ impl Pool {
             Notification::Connected => self.nudge(),
             // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
-        }
-    }
-
-    /// Running jobs go on; after a while they are asked to end, and when their time is up or at the second signal made to.
-    async fn wait_for_running(&self) {
-        let out_of_time = async {
-            match self.settings.stop_timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        let at_once = async {
-            tokio::select! {
-                () = self.stop.now.cancelled() => {}
-                () = out_of_time => {}
-            }
-        };
-        let escalate = async {
-            let mut at_once = pin!(at_once);
-            tokio::select! {
-                biased;
-                () = &mut at_once => {}
-                () = tokio::time::sleep(self.settings.abort_timeout) => {
-                    self.cancel.ask.cancel();
-                    at_once.await;
-                }
-            }
-            self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
-            self.cancel.force.cancel();
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = self.slots.wait() => {}
-            () = escalate => {}
-        }
-    }
-
-    async fn wait_for_lines(&self, [front, second]: [AbortOnDropHandle<()>; 2]) {
-        let out_of_patience = async {
-            self.stop.now.cancelled().await;
-            tokio::time::sleep(LAST_TRIES).await;
-        };
-        let ended = async {
-            let _ = second.await;
-            self.second_is_over.store(true, Ordering::Release);
-            self.work.notify_one();
-            let _ = front.await;
-        };
-        tokio::select! {
-            () = ended => {}
-            () = out_of_patience => {
-                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
-            }
         }
     }
 }

@@ -57,7 +57,7 @@ pub(in crate::queue) struct Frontier {
 }
 
 /// A walk that is to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::queue) struct Begun(u64);
 
 /// Where a walk ended.

@@ -117,8 +117,8 @@ impl Memory {
     }
 }
 
-/// What a claim begins with.
-#[derive(Debug)]
+/// What a claim begins with; by default, with nothing to look at.
+#[derive(Debug, Default)]
 pub(super) struct Begin {
     free: Begun,
     queued: Begun,

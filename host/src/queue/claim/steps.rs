@@ -10,7 +10,7 @@ use super::frontier::{Frontier, Place};
 const BEYOND: i32 = i16::MAX as i32 + 1;
 
 /// One row for each step, column by column.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::queue) struct Steps {
     /// The priority of the step before: between the two there may be others that nobody has seen yet.
     below: Vec<i32>,

@@ -22,7 +22,10 @@ use super::{
     pool::{Mode, Pool},
     verdict::{Results, Verdict},
 };
-use crate::queue::{QueueError, Session};
+use crate::{
+    config::Clock,
+    queue::{Conditions, QueueError, Session},
+};
 
 /// The most jobs that one statement claims or completes.
 const LARGEST_BATCH: usize = 1_000;
@@ -80,6 +83,26 @@ impl Line {
             open: None,
             last_claim: Instant::now(),
             pool,
+        }
+    }
+
+    /// Connects, and has the database plan the first claim. What goes wrong here goes wrong again at that claim, which tells of it.
+    pub(super) async fn warm_up(&mut self) {
+        let pool = Arc::clone(&self.pool);
+        while !pool.alive.load(Ordering::Acquire) {
+            // That it lives is known by a connection that this one can be then.
+            tokio::select! {
+                () = pool.work.notified() => {}
+                () = pool.closing.cancelled() => return,
+            }
+        }
+        let ForbiddenFlags::Fixed(forbidden_flags) = &pool.settings.forbidden_flags else { return };
+        let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
+        let Ok(session) = self.connected(Lane::Marked).await else { return };
+        if session.plan_claim(Conditions { forbidden_flags, now }).await.is_ok() {
+            self.session = Some(session);
+        } else {
+            session.discard();
         }
     }
 

@@ -1,0 +1,146 @@
+//! From the preparation of a pool to its end: the order in which its parts start and stop.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::Level;
+
+use super::{
+    line::{Line, Place},
+    liveness::show_life,
+    locks::look_after_locks,
+    pool::{Mode, Pool},
+    unheard::give_back_unheard,
+};
+use crate::events::Event;
+
+/// On the second stop signal, how long verdicts that the database does not take are tried again.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// A pool that shows life and gets ready to claim, while its tasks may still be being loaded. Dropping it ends that.
+#[derive(Debug)]
+pub struct PreparedPool {
+    pool: Arc<Pool>,
+    /// Fires after the last job's end.
+    settled: CancellationToken,
+    life: Option<AbortOnDropHandle<()>>,
+    front: AbortOnDropHandle<()>,
+}
+
+impl PreparedPool {
+    /// Begins with all that takes the database some time and needs no task.
+    pub fn new(pool: &Arc<Pool>) -> Self {
+        let settled = CancellationToken::new();
+        let life = pool.settings.liveness.then(|| tokio::spawn(show_life(Arc::clone(pool), settled.clone())));
+        let mut front = Line::new(Arc::clone(pool), Place::Front);
+        let front = tokio::spawn({
+            let begun = pool.begun.clone();
+            async move {
+                front.warm_up().await;
+                begun.cancelled().await;
+                front.run().await;
+            }
+        });
+        let (life, front) = (life.map(AbortOnDropHandle::new), AbortOnDropHandle::new(front));
+        Self { pool: Arc::clone(pool), settled, life, front }
+    }
+
+    /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that was claimed
+    /// has been completed, failed or given back in the database.
+    pub async fn run(self) {
+        let Self { pool, settled, life, front } = self;
+        pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
+        let locks = tokio::spawn(look_after_locks(Arc::clone(&pool), settled.clone()));
+        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&pool), settled.clone()));
+        let owner = pool.owner().to_owned();
+        pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
+        pool.begun.cancel();
+        let second = AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&pool), Place::Second).run()));
+        pool.closing.cancelled().await;
+
+        pool.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
+        pool.held.close();
+        pool.slots.close();
+        if pool.mode == Mode::Continuous {
+            pool.events.emit(Event::Stopping { running: pool.held.running(), forceful: false });
+        }
+        pool.wait_for_running().await;
+        pool.wait_for_lines(front, second).await;
+        settled.cancel();
+        let _ = tokio::join!(locks, unheard);
+        if let Some(life) = life {
+            let _ = life.await;
+        }
+        pool.say_that_it_ended();
+    }
+}
+
+impl Pool {
+    /// Running jobs go on; after a while they are asked to end, and when their time is up or at the second signal made to.
+    async fn wait_for_running(&self) {
+        let out_of_time = async {
+            match self.settings.stop_timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        let at_once = async {
+            tokio::select! {
+                () = self.stop.now.cancelled() => {}
+                () = out_of_time => {}
+            }
+        };
+        let escalate = async {
+            let mut at_once = pin!(at_once);
+            tokio::select! {
+                biased;
+                () = &mut at_once => {}
+                () = tokio::time::sleep(self.settings.abort_timeout) => {
+                    self.cancel.ask.cancel();
+                    at_once.await;
+                }
+            }
+            self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
+            self.cancel.force.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = self.slots.wait() => {}
+            () = escalate => {}
+        }
+    }
+
+    async fn wait_for_lines(&self, front: AbortOnDropHandle<()>, second: AbortOnDropHandle<()>) {
+        let out_of_patience = async {
+            self.stop.now.cancelled().await;
+            tokio::time::sleep(LAST_TRIES).await;
+        };
+        let ended = async {
+            let _ = second.await;
+            self.second_is_over.store(true, Ordering::Release);
+            self.work.notify_one();
+            let _ = front.await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = out_of_patience => {
+                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
+            }
+        }
+    }
+
+    fn say_that_it_ended(&self) {
+        if !self.events.is_heard(Level::TRACE) {
+            return;
+        }
+        self.events.emit(Event::WorkerReleased(self.id()));
+        if self.mode == Mode::Continuous {
+            self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
+        }
+        self.events.emit(Event::PoolReleased(self.id()));
+    }
+}
