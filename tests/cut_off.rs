@@ -39,12 +39,12 @@ impl Place {
     }
 
     /// A host behind the proxy.
-    async fn host(&self, lane: &str, poll_interval: &str) -> Running {
+    async fn host(&self, args: &[&str], environment: &[(&str, &str)]) -> Running {
         let port = self.database.config().get_ports().first().copied().unwrap_or(5432);
         let url =
             self.database.url().replace(&format!(":{port}/"), &format!(":{}/", self.proxy.port)) + "?sslmode=disable";
-        let args = ["--claim", lane, "--poll-interval", poll_interval, "--jobs", "4"];
-        let host = Taskbay::run(&url, self.folder.path()).ledger(&self.ledger).args(args).spawn();
+        let host = Taskbay::run(&url, self.folder.path()).ledger(&self.ledger).args(args);
+        let host = environment.iter().fold(host, |host, (name, value)| host.env(name, value)).spawn();
         host.event("worker_ready", |_| true).await;
         host
     }
@@ -98,7 +98,7 @@ async fn at_every_message(lane: &str, way: Way, harm: Harm) {
     let place = Place::new().await;
     // Nothing is found because somebody looks now and then. An answer that is held back holds up those who look, too.
     let poll_interval = if matches!(harm, Harm::Hold(_)) { "500ms" } else { "1h" };
-    let host = place.host(lane, poll_interval).await;
+    let host = place.host(&["--claim", lane, "--poll-interval", poll_interval, "--jobs", "4"], &[]).await;
     let (mut added, mut messages, mut orphans) = (0, 0, 0);
     loop {
         place.add(WARM_UP, "{}", 25).await;
@@ -140,6 +140,50 @@ async fn at_every_message(lane: &str, way: Way, harm: Harm) {
     assert!(place.database.jobs().await.is_empty(), "{:?}", place.database.jobs().await);
     assert_eq!(place.runs().len(), added, "none was lost");
     assert_eq!(place.database.locked_queues().await, 0);
+}
+
+/// A job that has waited too long for another one to end goes back, and is claimed again: with the same attempt, so that a
+/// return that came through without anybody hearing of it could be mistaken for one that did not.
+async fn at_every_message_about_a_return(way: Way, harm: Harm) {
+    let place = Place::new().await;
+    let args = ["--poll-interval", "1h", "--jobs", "1", "--log-level", "debug"];
+    let host = place.host(&args, &[("TASKBAY_LOCAL_QUEUE_SIZE", "2"), ("TASKBAY_LOCAL_QUEUE_TTL", "40ms")]).await;
+    let (mut added, mut messages) = (0, 0);
+    loop {
+        place.proxy.quiet().await;
+        place.proxy.plan(way, messages, harm);
+        place.add(2, r#"{"sleep_ms": 70}"#, 1).await;
+        added += 2;
+        // Nobody else frees what is locked for nobody.
+        let deadline = Instant::now() + DEADLINE;
+        while !place.database.jobs().await.is_empty() {
+            assert!(Instant::now() < deadline, "at message {messages}: {:?}", place.database.jobs().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let runs = place.runs();
+        let twice: Vec<_> = runs.iter().filter(|(_, runs)| **runs != 1).collect();
+        assert!(twice.is_empty(), "at message {messages}, some ran again: {twice:?}");
+        if !place.proxy.was_done() {
+            break;
+        }
+        messages += 1;
+        assert!(messages < TOO_MANY, "it never ends");
+    }
+    let returned = host.events("job_returned").len();
+    println!("{way:?}, {harm:?}: {messages} messages, {returned} jobs given back");
+    assert!(messages > 4 && returned >= messages, "jobs went back");
+    host.stop().await;
+    assert_eq!(place.runs().len(), added, "none was lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_went_back_are_done_once_whichever_answer_is_the_last() {
+    at_every_message_about_a_return(Way::ToHost, Harm::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_went_back_are_done_once_whichever_message_comes_after_its_connection_was_lost() {
+    at_every_message_about_a_return(Way::ToServer, Harm::Late(Duration::from_millis(150))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

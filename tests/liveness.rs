@@ -1,6 +1,9 @@
 //! Hosts that die, and hosts that only seem to: what they had is taken over within seconds, or left to them.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -9,7 +12,7 @@ use crate::harness::{
     ledger::{Entry, Ledger},
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{Running, Taskbay},
+    program::{DEADLINE, Running, Taskbay},
 };
 
 struct Place {
@@ -34,9 +37,7 @@ impl Place {
     /// Adds a job that takes so long, in a queue, and waits until it runs.
     async fn begin(&self, ms: u64) -> i64 {
         let id = self.database.add_to_queue("echo", json!({"sleep_ms": ms, "announce": true}), "q").await;
-        while !self.runs_of(id).iter().any(|run| run.event == "began") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait_until("the job runs", || self.runs_of(id).iter().any(|run| run.event == "began")).await;
         id
     }
 
@@ -64,6 +65,15 @@ impl Place {
     }
 }
 
+/// What the jobs write down tells nobody that it has come.
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn taken_over(jobs: i64) -> impl Fn(&Value) -> bool {
     move |line| line["jobs"] == jobs
 }
@@ -88,9 +98,7 @@ async fn the_jobs_of_a_host_that_was_killed_are_run_by_another_one_within_second
     first.ended().await;
     let event = second.event("taken_over", taken_over(1)).await;
     assert!(event["owners"].as_str().is_some_and(|owners| owners.starts_with("taskbay-live-")), "{event}");
-    while place.attempts_of(id).len() < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
     println!("from SIGKILL to the job's next start: {:?}", killed.elapsed());
     assert_eq!(place.attempts_of(id), [1, 2], "the attempt that the host died in counts");
     let job = place.database.job(id).await;
@@ -111,9 +119,7 @@ async fn a_host_takes_over_from_the_one_that_died_before_it_started() {
     first.ended().await;
     let second = place.host().await;
     second.event("taken_over", taken_over(1)).await;
-    while place.attempts_of(id).len() < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
 }
 
 /// Longer than anybody waits before taking a host for dead.
@@ -130,9 +136,7 @@ async fn a_host_that_stands_still_or_loses_its_connection_keeps_its_job() {
             "stands still" => {
                 first.signal(Signal::STOP);
                 // Its job runs on in a process of its own, and ends while the host cannot hear of it.
-                while place.runs_of(id).len() < 2 {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                wait_until("the job ends", || place.runs_of(id).len() == 2).await;
                 first.signal(Signal::CONT);
             }
             "is cut off" => place.cut_off_the_living().await,
@@ -162,14 +166,10 @@ async fn what_a_host_that_was_taken_for_dead_says_late_changes_nothing() {
                  and objid = (hashtext($1)::int8 & 4294967295)::oid";
     assert_eq!(place.database.id_of(sql, &[&of_first]).await, 1);
     second.event("taken_over", taken_over(1)).await;
-    while place.attempts_of(id).len() < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
     // The first run has to end now, while the second one goes on.
     first.signal(Signal::CONT);
-    while place.runs_of(id).iter().filter(|run| run.event == "ended").count() < 1 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until("the first run ends", || place.runs_of(id).iter().any(|run| run.event == "ended")).await;
     first.event("verdict_overruled", |line| line["job"] == id).await;
     let job = place.database.job(id).await;
     assert_eq!((job.attempts, job.locked_by.is_some()), (2, true), "it is the second host's");
@@ -204,9 +204,7 @@ async fn fifty_kills_measured() {
     let started = |count: usize| {
         let place = &place;
         async move {
-            while place.attempts_of(id).len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            wait_until("it runs again", || place.attempts_of(id).len() >= count).await;
         }
     };
     started(1).await;
@@ -228,4 +226,30 @@ async fn fifty_kills_measured() {
         "from SIGKILL to the job's next start, 50 times: least {:?}, median {:?}, most {:?}",
         took[0], took[25], took[49]
     );
+}
+
+/// What a transaction of the express lane has locked stays locked until the server notices that the machine is gone: it asks after
+/// whoever has said nothing for five seconds, not for two hours.
+#[tokio::test]
+async fn the_server_soon_asks_after_hosts_that_lock_jobs() {
+    let place = Place::new().await;
+    let host = place.host().await;
+    place.database.add("echo", json!({})).await;
+    place.database.wait_until_no_jobs().await;
+    let sql = "select client_port from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid() and query like '%_private_jobs%'";
+    let rows = place.database.client().await.query(sql, &[]).await.expect("see who works jobs");
+    let ports: Vec<String> = rows.iter().map(|row| format!(":{:04X}", row.get::<_, i32>(0))).collect();
+    assert!(!ports.is_empty(), "the host works jobs");
+    let asked_soon = |port: &String| {
+        let sockets = fs::read_to_string("/proc/net/tcp").expect("the sockets of this machine");
+        let of_server = |socket: &Vec<&str>| socket.get(2).is_some_and(|remote| remote.ends_with(port));
+        let socket = sockets.lines().map(|line| line.split_whitespace().collect()).find(of_server);
+        // The timer, and the rest of its time in hundredths of a second. 02 is the one that asks after a while without a word; when
+        // something has just been sent, there is another one.
+        let rest = socket.expect("the server's end")[5].strip_prefix("02:").map(|rest| u32::from_str_radix(rest, 16));
+        rest.is_some_and(|rest| rest.is_ok_and(|rest| rest <= 500))
+    };
+    wait_until("the server would ask within five seconds", || ports.iter().all(asked_soon)).await;
+    host.stop().await;
 }

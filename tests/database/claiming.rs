@@ -68,8 +68,12 @@ async fn a_claim_marks_job_and_queue_and_touches_nothing_else() {
     let (test, _database, session, task) = fresh().await;
     let added = session.add_jobs(&in_queues(&["q", "-"])).await.unwrap();
     let claimed = session.get_jobs("taskbay-1", &[task], 10, Conditions::default()).await.unwrap();
-    let expected: Vec<Job> = added.into_iter().map(|job| Job { attempts: 1, ..job }).collect();
+    let locked_at = claimed[0].locked_at;
+    let expected: Vec<Job> = added.into_iter().map(|job| Job { attempts: 1, locked_at, ..job }).collect();
     assert_eq!(claimed, expected);
+    let at_that_time = "select count(*) from graphile_worker._private_jobs where locked_at = $1";
+    let stored = test.client().await.query_one(at_that_time, &[&locked_at.expect("it is known")]).await.unwrap();
+    assert_eq!(stored.get::<_, i64>(0), 2);
     assert_eq!(claimed[0].queue_name.as_deref(), Some("q"));
     let client = test.client().await;
     let marks = "select count(*) from (

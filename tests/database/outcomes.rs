@@ -102,6 +102,22 @@ async fn a_late_word_about_an_earlier_attempt_changes_nothing() {
     assert_eq!(bench.session.complete_jobs("w", &[ClaimedJob::of(&later)]).await.unwrap(), [later.id]);
 }
 
+/// The next claim after a return begins the same attempt: a second return, of which the first one's sender never heard that it
+/// had come through, would take the job from under its run.
+#[tokio::test]
+async fn a_late_return_gives_nothing_back_that_was_claimed_since() {
+    let bench = Bench::new().await;
+    let earlier = bench.claimed("w").await;
+    let returned = [ClaimedJob::of(&earlier)];
+    assert_eq!(bench.session.return_jobs("w", &returned).await.unwrap(), [earlier.id]);
+    let later = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    assert_eq!((later.id, later.attempts), (earlier.id, earlier.attempts), "the same attempt has begun again");
+    let before = bench.text(STORED).await;
+    assert_eq!(bench.session.return_jobs("w", &returned).await.unwrap(), Vec::<i64>::new());
+    assert_eq!(bench.text(STORED).await, before);
+    assert_eq!(bench.session.return_jobs("w", &[ClaimedJob::of(&later)]).await.unwrap(), [later.id]);
+}
+
 /// The functions that take a running job's key set its attempts to the most that it may have.
 #[tokio::test]
 async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {
@@ -248,8 +264,9 @@ async fn returned_jobs_keep_their_attempts_and_their_place() {
     assert_eq!(bench.session.return_jobs("w", &back).await.unwrap(), [job.id]);
     assert_eq!(bench.text("select run_at from graphile_worker._private_jobs").await, before);
     assert_eq!(bench.queue_owner().await, "");
-    let again = bench.session.get_jobs("v", &[bench.task], 1, Conditions::default()).await.unwrap();
-    assert_eq!(again, [job]);
+    let again = bench.session.get_jobs("v", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    assert!(again.locked_at > job.locked_at);
+    assert_eq!(again, Job { locked_at: again.locked_at, ..job });
 }
 
 #[tokio::test]

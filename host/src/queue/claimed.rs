@@ -1,6 +1,8 @@
 //! What a result refers to: one claim of a job. A word that comes late, after the job was taken away and claimed again, by
 //! whomever, changes nothing.
 
+use std::time::SystemTime;
+
 use tokio_postgres::types::{ToSql, Type};
 
 use super::Job;
@@ -14,12 +16,20 @@ pub struct ClaimedJob {
     /// It had a key when it was claimed.
     pub keyed: bool,
     pub job_queue_id: Option<i32>,
+    /// When it was marked, by the database's clock, if that is known.
+    pub locked_at: Option<SystemTime>,
 }
 
 impl ClaimedJob {
     /// The claim that brought this.
     pub fn of(job: &Job) -> Self {
-        Self { id: job.id, attempt: job.attempts, keyed: job.key.is_some(), job_queue_id: job.job_queue_id }
+        Self {
+            id: job.id,
+            attempt: job.attempts,
+            keyed: job.key.is_some(),
+            job_queue_id: job.job_queue_id,
+            locked_at: job.locked_at,
+        }
     }
 
     /// The same of a job that turned out to be somebody else's: no row is as this claim left it.

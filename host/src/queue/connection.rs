@@ -23,6 +23,7 @@ use super::{
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     health::Health,
+    liveness::NOTICE_SOON,
     retry::Retries,
     tls::TlsSettings,
 };
@@ -261,14 +262,20 @@ impl Session {
         self.health().answer(what, self.client.batch_execute(command)).await
     }
 
-    /// Has the server plan each prepared statement once, for any parameters. By itself it would plan each of the first five
+    /// Fits the connection out for working jobs.
+    ///
+    /// The server is to plan each prepared statement once, for any parameters. By itself it would plan each of the first five
     /// executions for the very parameters of that one, and find it cheaper to read all of 100,000 jobs than to look for the 1,000
-    /// that are done.
-    pub(crate) async fn plan_once(&self) -> Result<(), QueueError> {
+    /// that are done. And it is to notice soon when this machine has vanished: a transaction of the express lane locks rows until
+    /// then. Behind a pooler, both would be for others as well.
+    pub(crate) async fn fit_out(&self) -> Result<(), QueueError> {
+        const WHAT: &str = "prepare to work jobs";
         if !self.prepares_statements() {
             return Ok(());
         }
-        self.command("prepare to work jobs", "set plan_cache_mode = force_generic_plan").await
+        let plans = self.command(WHAT, "set plan_cache_mode = force_generic_plan");
+        let (plans, keepalive) = tokio::join!(biased; plans, self.command(WHAT, NOTICE_SOON));
+        plans.and(keepalive)
     }
 
     /// Prepares a statement for later. What was prepared is sent at the first poll of the method that runs it.

@@ -127,6 +127,8 @@ impl Session {
         parameters.extend(begin.offer.parameters());
         parameters.extend(conditions.parameters());
         let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;
-        Answer::read(&rows).map_err(|error| QueueError::statement(WHAT, &error))
+        let mut answer = Answer::read(&rows).map_err(|error| QueueError::statement(WHAT, &error))?;
+        answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
+        Ok(answer)
     }
 }

@@ -25,6 +25,8 @@ pub struct Job {
     pub revision: i32,
     /// JSON text.
     pub flags: Option<String>,
+    /// When the claim that brought it marked it, by the database's clock. `None` of the express lane.
+    pub locked_at: Option<SystemTime>,
 }
 
 impl Job {
@@ -47,6 +49,7 @@ impl Job {
             key: row.try_get(12)?,
             revision: row.try_get(13)?,
             flags: row.try_get(14)?,
+            locked_at: None,
         })
     }
 
@@ -69,6 +72,7 @@ impl Job {
             key: None,
             revision: 0,
             flags: None,
+            locked_at: None,
         }
     }
 }

@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const WHAT: &str = "show that this host lives";
 
 /// The server notices within about 14 seconds that a machine has vanished; where it does not know a setting, it does without.
-const NOTICE_SOON: &str = "
+pub(super) const NOTICE_SOON: &str = "
 select pg_catalog.set_config(wanted.name, wanted.value, false)
 from (values
   ('tcp_keepalives_idle', '5'),

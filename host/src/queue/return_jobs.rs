@@ -1,5 +1,7 @@
 //! Gives claimed jobs back that were not started: the attempt does not count.
 
+use std::time::SystemTime;
+
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -9,12 +11,15 @@ use super::{CameBack, ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
-/// $1 owner, $2 to $4 the claims. `run_at` stays, so that the jobs stand where they stood.
+/// $1 owner, $2 to $4 the claims, $5 when they locked the jobs. `run_at` stays, so that the jobs stand where they stood.
+///
+/// After a return, the next claim begins the same attempt once more: only the time tells the two apart.
 const WITHOUT_QUEUES: &str = "
 update @schema@._private_jobs as job
 set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
-from unnest($2, $3, $4) as claimed (id, attempt, keyed)
+from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
 where @still_claimed@
+  and coalesce(job.locked_at = claimed.locked_at, true)
 returning job.id, job.job_queue_id, job.priority, job.run_at";
 
 /// As above, and the queues.
@@ -23,8 +28,9 @@ with
   given_back as (
     update @schema@._private_jobs as job
     set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
-    from unnest($2, $3, $4) as claimed (id, attempt, keyed)
+    from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
     where @still_claimed@
+      and coalesce(job.locked_at = claimed.locked_at, true)
     returning job.id, job.job_queue_id, job.priority, job.run_at
   ),
   freed as (
@@ -38,7 +44,7 @@ select id, job_queue_id, priority, run_at from given_back";
 
 /// $1 owner.
 const LOCKED_BY: &str = "
-select id, attempts, key is not null, job_queue_id
+select id, attempts, key is not null, job_queue_id, locked_at
 from @schema@._private_jobs
 where locked_by = $1";
 
@@ -53,6 +59,7 @@ impl Session {
                 attempt: row.try_get(1)?,
                 keyed: row.try_get(2)?,
                 job_queue_id: row.try_get(3)?,
+                locked_at: row.try_get(4)?,
             })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| QueueError::statement(WHAT, &error))
@@ -68,7 +75,9 @@ impl Session {
         let claims = Claims::of(jobs.iter());
         let sql = if claims.with_queues { WITH_QUEUES } else { WITHOUT_QUEUES };
         let [ids, attempts, keyed] = claims.parameters();
-        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [(&owner, Type::TEXT), ids, attempts, keyed];
+        let locked_at: Vec<Option<SystemTime>> = jobs.iter().map(|job| job.locked_at).collect();
+        let locked_at = (&locked_at as &(dyn ToSql + Sync), Type::TIMESTAMPTZ_ARRAY);
+        let parameters = [(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, attempts, keyed, locked_at];
         let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let came_back = |row: &Row| {

@@ -1,10 +1,10 @@
 //! The jobs of one express transaction, from the lock on their rows to the commit.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::Notify;
@@ -39,8 +39,9 @@ struct State {
     left: usize,
     /// Those that no slot has taken in time: others may have them, as far as the database lets them.
     withdrawn: HashSet<i64>,
-    /// Those that another claim of this pool has marked, because the connection was lost, and that were refused to it.
-    refused: HashSet<i64>,
+    /// Those that another claim of this pool has marked, because the connection was lost, and that were refused to it; and when
+    /// it has.
+    refused: HashMap<i64, SystemTime>,
     /// Those that turned out to be somebody else's while they ran, because the connection was lost.
     disowned: HashSet<i64>,
 }
@@ -71,7 +72,7 @@ impl ExpressBatch {
                 verdicts: Vec::with_capacity(left),
                 left,
                 withdrawn: HashSet::new(),
-                refused: HashSet::new(),
+                refused: HashMap::new(),
                 disowned: HashSet::new(),
             }),
             ended: Notify::new(),
@@ -99,17 +100,17 @@ impl ExpressBatch {
         self.ids.binary_search(&id).is_ok()
     }
 
-    /// Whether a job that another claim brought, and perhaps `marked`, is to be left to this batch: where the connection was
-    /// lost and nobody has noticed yet, its jobs can be claimed again. Another `attempt` than its own is a new one: somebody else
-    /// has run the job meanwhile.
-    pub(super) fn refuses(&self, id: i64, attempt: i16, marked: bool) -> bool {
+    /// Whether a job that another claim brought, and perhaps `marked` at some time, is to be left to this batch: where the
+    /// connection was lost and nobody has noticed yet, its jobs can be claimed again. Another `attempt` than its own is a new one:
+    /// somebody else has run the job meanwhile.
+    pub(super) fn refuses(&self, id: i64, attempt: i16, marked: Option<SystemTime>) -> bool {
         if self.ids.binary_search(&id).map(|place| self.attempts[place]) != Ok(attempt) {
             return false;
         }
         let mut state = self.state();
         let refuses = !state.withdrawn.contains(&id);
-        if refuses && marked {
-            state.refused.insert(id);
+        if let Some(locked_at) = marked.filter(|_| refuses) {
+            state.refused.insert(id, locked_at);
         }
         refuses
     }
@@ -119,12 +120,12 @@ impl ExpressBatch {
     pub(super) fn withdraw(&self, ids: &[i64]) -> Vec<ClaimedJob> {
         let mut state = self.state();
         state.withdrawn.extend(ids);
-        let refused = ids.iter().filter(|id| state.refused.contains(id));
         let claim = |id: &i64| {
+            let locked_at = Some(*state.refused.get(id)?);
             let attempt = self.attempts[self.ids.binary_search(id).ok()?];
-            Some(ClaimedJob { id: *id, attempt, keyed: false, job_queue_id: None })
+            Some(ClaimedJob { id: *id, attempt, keyed: false, job_queue_id: None, locked_at })
         };
-        refused.filter_map(claim).collect()
+        ids.iter().filter_map(claim).collect()
     }
 
     /// Somebody else has these of its jobs. Should they still run, then nothing is to be stored of what becomes of them: this
@@ -195,7 +196,7 @@ mod tests {
 
     fn verdict(id: i64) -> Verdict {
         Verdict {
-            claim: ClaimedJob { id, attempt: 1, keyed: false, job_queue_id: None },
+            claim: ClaimedJob { id, attempt: 1, keyed: false, job_queue_id: None, locked_at: None },
             task_id: 1,
             map: 1,
             took: Duration::ZERO,
@@ -246,14 +247,18 @@ mod tests {
     fn it_refuses_its_jobs_to_others_until_they_are_withdrawn() {
         let batch = ExpressBatch::new(vec![(10, 1), (30, 2), (20, 3)], 3);
         assert!(batch.is_near([5, 25].into_iter()) && !batch.is_near([5, 35].into_iter()));
-        assert!(!batch.refuses(25, 1, true), "it has no such job");
-        assert!(!batch.refuses(20, 4, true), "somebody else has run it, and this is another attempt");
-        assert!(batch.refuses(20, 3, true) && batch.refuses(30, 2, false) && batch.refuses(10, 1, true));
+        let marked = Some(SystemTime::UNIX_EPOCH);
+        assert!(!batch.refuses(25, 1, marked), "it has no such job");
+        assert!(!batch.refuses(20, 4, marked), "somebody else has run it, and this is another attempt");
+        assert!(batch.refuses(20, 3, marked) && batch.refuses(30, 2, None) && batch.refuses(10, 1, marked));
         let claims = batch.withdraw(&[20, 30]);
-        let refused = ClaimedJob { id: 20, attempt: 3, keyed: false, job_queue_id: None };
+        let refused = ClaimedJob { id: 20, attempt: 3, keyed: false, job_queue_id: None, locked_at: marked };
         assert_eq!(claims, [refused], "marked by a claim that did not get it");
-        assert!(!batch.refuses(20, 3, true) && !batch.refuses(30, 2, true), "whoever claims them now has to run them");
-        assert!(batch.refuses(10, 1, true));
+        assert!(
+            !batch.refuses(20, 3, marked) && !batch.refuses(30, 2, marked),
+            "whoever claims them now has to run them"
+        );
+        assert!(batch.refuses(10, 1, marked));
         assert_eq!(batch.kept(), (vec![10], vec![1]));
     }
 }

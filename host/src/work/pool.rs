@@ -18,7 +18,6 @@ use super::{
     execution::run_slot,
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
-    line::Lane,
     refetching::Refetching,
     registered::Registered,
     speed::Speed,
@@ -229,10 +228,10 @@ impl Pool {
 
     /// Leaves out of what a claim brought what the pool has already: jobs of a transaction whose connection was lost a moment
     /// ago.
-    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>, lane: Lane) {
+    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
         for open in &*self.open_batches() {
             if open.is_near(jobs.iter().map(|held| held.job.id)) {
-                jobs.retain(|held| !open.refuses(held.job.id, held.job.attempts, lane == Lane::Marked));
+                jobs.retain(|held| !open.refuses(held.job.id, held.job.attempts, held.job.locked_at));
             }
         }
     }

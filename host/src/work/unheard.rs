@@ -1,11 +1,12 @@
 //! Jobs that a claim has marked whose answer was lost with the connection: nobody would work them for as long as this pool lives.
+//! And those that were given back without anybody knowing whether that came through.
 //!
 //! The pool remembers which marked jobs it has. What else is locked in its name, while no claim is under way, goes back.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
@@ -24,11 +25,13 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 /// The marked jobs that the pool has.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By their ids, with the attempts under way.
-    jobs: Mutex<HashMap<i64, i16>>,
+    /// By their ids: the attempt under way, and when the claim was made as far as that is known.
+    jobs: Mutex<HashMap<i64, (i16, Option<SystemTime>)>>,
+    /// Returns whose answers were lost. Nobody sends them again: the pool may have claimed the job anew.
+    doubtful: Mutex<Vec<Verdict>>,
     /// Held for reading while a claim may mark jobs that are not known yet.
     claiming: RwLock<()>,
-    /// A claim's answer was lost.
+    /// An answer was lost.
     lost: Notify,
 }
 
@@ -39,34 +42,58 @@ impl Known {
     }
 
     pub(super) fn add(&self, jobs: &[Job]) {
-        self.add_all(jobs.iter().map(|job| (job.id, job.attempts)));
+        self.jobs().extend(jobs.iter().map(|job| (job.id, (job.attempts, job.locked_at))));
     }
 
-    pub(super) fn add_all(&self, jobs: impl IntoIterator<Item = (i64, i16)>) {
-        self.jobs().extend(jobs);
+    /// Those of a transaction, by ids and attempts.
+    pub(super) fn add_express(&self, jobs: impl IntoIterator<Item = (i64, i16)>) {
+        self.jobs().extend(jobs.into_iter().map(|(id, attempt)| (id, (attempt, None))));
     }
 
-    /// What became of them is stored. Of a job that was taken away and claimed again, only the later claim counts.
+    /// What became of them is settled. Of a job that was claimed again, only the later claim counts.
     pub(super) fn remove(&self, verdicts: &[Verdict]) {
         let mut jobs = self.jobs();
         for Verdict { claim, .. } in verdicts {
-            if jobs.get(&claim.id) == Some(&claim.attempt) {
+            let same = |(attempt, locked_at): &(i16, Option<SystemTime>)| {
+                let times = locked_at.zip(claim.locked_at);
+                *attempt == claim.attempt && times.is_none_or(|(known, claimed)| known == claimed)
+            };
+            if jobs.get(&claim.id).is_some_and(same) {
                 jobs.remove(&claim.id);
             }
         }
     }
 
+    /// Takes those out that give jobs back, whose answers were lost.
+    pub(super) fn doubt(&self, verdicts: &mut Vec<Verdict>) {
+        let doubtful: Vec<Verdict> = verdicts.extract_if(.., |verdict| verdict.is_return()).collect();
+        if !doubtful.is_empty() {
+            self.remove(&doubtful);
+            self.doubtful().extend(doubtful);
+            self.look();
+        }
+    }
+
     pub(super) fn claim_failed(&self, error: &QueueError) {
         if error.connection_lost() {
-            self.lost.notify_one();
+            self.look();
         }
+    }
+
+    /// Something may be locked in the pool's name of which it does not know.
+    pub(super) fn look(&self) {
+        self.lost.notify_one();
     }
 
     fn has(&self, job: &ClaimedJob) -> bool {
         self.jobs().contains_key(&job.id)
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, i16>> {
+    fn doubtful(&self) -> MutexGuard<'_, Vec<Verdict>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, (i16, Option<SystemTime>)>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,12 +105,22 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
     let looking = async {
         loop {
             pool.known.lost.notified().await;
-            for wait in LOOKS {
-                tokio::time::sleep(wait).await;
+            let mut waits = LOOKS.into_iter();
+            while let Some(wait) = waits.next() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = pool.known.lost.notified() => {
+                        waits = LOOKS.into_iter();
+                        continue;
+                    }
+                }
                 while let Err(error) = give_back_once(&pool).await {
                     backoff.wait(&error).await;
                 }
                 backoff.succeeded();
+            }
+            if !pool.known.doubtful().is_empty() {
+                pool.known.look();
             }
         }
     };
@@ -92,6 +129,8 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
 }
 
 async fn give_back_once(pool: &Pool) -> Result<(), QueueError> {
+    // Those that come while it looks may not have come through yet.
+    let doubtful = pool.known.doubtful().len();
     let session = pool.database.session().await?;
     // While this is held, whatever is locked in the pool's name is known, or was never heard of.
     let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known.claiming.write()).await else { return Ok(()) };
@@ -99,9 +138,13 @@ async fn give_back_once(pool: &Pool) -> Result<(), QueueError> {
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
     unheard.retain(|job| !pool.is_in_open(job.id));
     unheard.retain(|job| !pool.known.has(job));
-    if !unheard.is_empty() {
-        session.return_jobs(pool.owner(), &unheard).await?;
-        pool.nudge();
+    session.return_jobs(pool.owner(), &unheard).await?;
+    let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
+    if unheard.is_empty() && settled.is_empty() {
+        return Ok(());
     }
+    pool.unsettled.fetch_sub(settled.len(), Ordering::AcqRel);
+    pool.nudge();
+    settled.into_iter().for_each(|verdict| verdict.announce(&pool.events));
     Ok(())
 }

@@ -100,7 +100,7 @@ fn goes_on(step: Step) -> bool {
 fn urgency(step: Step) -> u8 {
     match step {
         Step::Commit(_) | Step::RollBack(_) | Step::Deliver(_) | Step::Drop(_) | Step::Release => 0,
-        Step::Notice(_) | Step::ShowLife(_) | Step::Start(_) | Step::TakeOver(_) => 1,
+        Step::Look(_) | Step::Notice(_) | Step::ShowLife(_) | Step::Start(_) | Step::TakeOver(_) => 1,
         Step::Begin(..) => 2,
         Step::Finish(..) => 3,
         Step::Store(..) | Step::Settle(_) | Step::Recover(_) => 4,

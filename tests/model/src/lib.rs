@@ -37,6 +37,10 @@ pub struct Setup {
     pub hosts_are_restarted: bool,
     /// The answer to a return can be lost.
     pub returns_get_lost: bool,
+    /// A return names the claim that it belongs to, by its time.
+    pub returns_fenced_by_time: bool,
+    /// What is locked in a host's name and unknown to it goes back.
+    pub looks_for_unheard: bool,
     /// A result names the attempt that it belongs to, and not only the owner.
     pub fenced_by_attempt: bool,
     /// Whoever takes over holds the dead owner's lock meanwhile.
@@ -61,6 +65,8 @@ impl Setup {
             claims_get_lost: false,
             hosts_are_restarted: false,
             returns_get_lost: false,
+            returns_fenced_by_time: true,
+            looks_for_unheard: true,
             fenced_by_attempt: true,
             takeover_holds_lock: true,
             disowns: true,

@@ -164,6 +164,10 @@ impl Server {
             return;
         }
         let row = self.row(claim.job).copied().expect("it is still claimed");
+        // No two claims of a job lock it at the same time.
+        if end == End::Returned && setup.returns_fenced_by_time && row.number != claim.number {
+            return;
+        }
         if row.number != claim.number {
             self.wrong = Some(Wrong::Foreign(end));
         }

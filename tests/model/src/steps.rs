@@ -5,7 +5,7 @@ use stateright::{Model, Property};
 use crate::{
     Setup, World, checks,
     host::{Batch, Claim, End, NOBODYS, Stage},
-    server::{Late, Owner, Settlement, Takeover, Transaction},
+    server::{Job, Late, Owner, Settlement, Takeover, Transaction},
 };
 
 /// One step. The first field is the host, if there is one.
@@ -25,7 +25,7 @@ pub enum Step {
     Finish(u8, Place, End),
     /// `Results::store` and `Line::settled`.
     Store(u8, u8),
-    /// The same, and the connection is lost before the answer: `Verdicts::add_again`.
+    /// The same, and the connection is lost before the answer: `Line::in_doubt`.
     LoseStore(u8, u8),
     /// `Pool::give_back_what_waits`, of what has waited too long.
     GiveBack(u8, u8),
@@ -55,6 +55,8 @@ pub enum Step {
     TakeOver(u8),
     /// It releases their jobs.
     Release,
+    /// `give_back_once`.
+    Look(u8),
     /// The process ends at once.
     Kill(u8),
     /// The same while a claim is under way.
@@ -225,6 +227,10 @@ impl World {
                 let (owner, claim) = (self.owner(host), self.hosts[usize::from(host)].claims[usize::from(index)]);
                 let Stage::Ended(end) = claim.stage else { return };
                 self.server.late.push(Late::Result { owner, claim, end });
+                // That one is not sent again.
+                if end == End::Returned && setup.looks_for_unheard {
+                    self.hosts[usize::from(host)].claims.remove(usize::from(index));
+                }
             }
             Step::GiveBack(host, index) => {
                 self.claim(host, Place::Marked(index)).stage = Stage::Ended(End::Returned);
@@ -294,6 +300,14 @@ impl World {
                 let before = self.clone();
                 self.server.release(&takeover, |owner| before.shows_life(owner));
             }
+            Step::Look(host) => {
+                let owner = self.owner(host);
+                for (job, number) in self.unheard(host) {
+                    let attempt = self.server.row(job).map_or(0, |row| row.attempts);
+                    let claim = Claim { job, attempt, number, stage: Stage::Waits };
+                    self.server.store(owner, &claim, End::Returned, setup);
+                }
+            }
             Step::Kill(host) => self.kill(host),
             Step::KillClaiming(host, job) => {
                 let owner = self.owner(host);
@@ -305,6 +319,19 @@ impl World {
                 (host.is_up, host.start) = (true, host.start + 1);
             }
         }
+    }
+
+    /// What is locked in a host's name and unknown to it: jobs, and the numbers of the claims that did it. What a transaction that
+    /// is open has, it knows.
+    fn unheard(&self, host: u8) -> Vec<(u8, u8)> {
+        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
+        let in_open = |job: u8| knows.batch.iter().flat_map(|batch| &batch.claims).any(|claim| claim.job == job);
+        let known = |job: u8| in_open(job) || knows.claims.iter().any(|claim| claim.job == job);
+        let rows = (0..).zip(&self.server.jobs).filter_map(|(job, row)| match row {
+            Job::Row(row) if row.locked_by == Some(owner) => Some((job, row.number)),
+            _ => None,
+        });
+        rows.filter(|(job, _)| !known(*job) && !self.server.is_held(*job)).collect()
     }
 
     fn recovers(&mut self, host: u8) {
@@ -395,6 +422,9 @@ impl World {
                 // Its `for update` waits for whoever holds one of the rows.
                 steps.extend([Step::Recover(host), Step::LoseRecover(host)]);
             }
+        }
+        if setup.looks_for_unheard && !self.unheard(host).is_empty() {
+            steps.push(Step::Look(host));
         }
         let shows = self.shows_life(owner);
         match (shows, state.believes) {

@@ -15,8 +15,8 @@ const PASSED: i16 = 1;
 const GONE: i16 = 2;
 /// `priority`: there is one that was not among the steps.
 const FOUND: i16 = 3;
-/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `revision`:
-/// the size of the table of jobs, in pages.
+/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `created_at`:
+/// the time by which they were locked; `revision`: the size of the table of jobs, in pages.
 const FREE_WALK: i16 = 4;
 /// `id`: the microseconds that the walk over jobs in queues took.
 const QUEUED_WALK: i16 = 5;
@@ -31,6 +31,8 @@ pub(in crate::queue) struct Answer {
     pub(in crate::queue) jobs: Vec<Job>,
     /// Up to when jobs were due.
     pub(super) due: SystemTime,
+    /// When the jobs were locked.
+    pub(in crate::queue) locked_at: Option<SystemTime>,
     /// How many pages the table of jobs has.
     pub(in crate::queue) pages: i32,
     /// Priorities that were not among the steps.
@@ -52,6 +54,7 @@ impl Answer {
         let mut answer = Self {
             jobs: Vec::with_capacity(rows.len()),
             due: SystemTime::UNIX_EPOCH,
+            locked_at: None,
             pages: 0,
             found: Vec::new(),
             free_took: Duration::ZERO,
@@ -74,6 +77,7 @@ impl Answer {
                 FOUND => answer.found.push(row.try_get(5)?),
                 FREE_WALK => {
                     (answer.free_took, answer.due, answer.pages) = (took(row)?, row.try_get(6)?, row.try_get(13)?);
+                    answer.locked_at = row.try_get(10)?;
                 }
                 QUEUED_WALK => answer.queued_took = took(row)?,
                 LAST_QUEUED => {

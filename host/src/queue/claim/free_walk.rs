@@ -97,7 +97,7 @@ from step
 where found is not null
 union all
 select
-  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, null, null, null,
+  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, now(), null, null,
   (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
 
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks

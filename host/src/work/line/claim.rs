@@ -154,7 +154,7 @@ impl Line {
         self.last_claim = Instant::now();
         let pool = Arc::clone(&self.pool);
         let claimed = jobs.len();
-        pool.without_open(&mut jobs, lane);
+        pool.without_open(&mut jobs);
         pool.idle.store(claimed == 0, Ordering::Relaxed);
         pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
         if claimed == 0 {

@@ -1,7 +1,7 @@
 //! A transaction of the express lane, from its first jobs to its commit, and what is done when its connection is lost.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -63,7 +63,7 @@ impl Pool {
     fn keep_in_mind(&self, open: &Open, marked: &[i64]) {
         if !marked.is_empty() {
             let (ids, attempts) = open.batch.kept();
-            self.known.add_all(ids.into_iter().zip(attempts).filter(|(id, _)| marked.contains(id)));
+            self.known.add_express(ids.into_iter().zip(attempts).filter(|(id, _)| marked.contains(id)));
         }
     }
 }
@@ -81,7 +81,7 @@ impl Line {
     }
 
     /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
-    pub(super) async fn end(&mut self, open: Open, verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+    pub(super) async fn end(&mut self, open: Open, mut verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
         let pool = Arc::clone(&self.pool);
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
@@ -136,7 +136,7 @@ impl Line {
                         pool.known.remove(&verdicts);
                         self.settled(verdicts, &late, 0);
                     }
-                    Err(_) => pool.verdicts.add_again(verdicts),
+                    Err(_) => self.in_doubt(&mut verdicts),
                 }
                 self.recover(open, account, Some(error)).await;
             }
@@ -164,8 +164,10 @@ impl Line {
         let returned: Vec<i64> =
             verdicts.iter().filter(|verdict| verdict.is_return()).map(|verdict| verdict.claim.id).collect();
         if !returned.is_empty() {
-            let refused: HashSet<i64> = open.batch.withdraw(&returned).iter().map(|claim| claim.id).collect();
-            pool.verdicts.add_all(verdicts.extract_if(.., |verdict| refused.contains(&verdict.claim.id)));
+            let refused: HashMap<i64, _> =
+                open.batch.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
+            let of_refused = verdicts.extract_if(.., |verdict| refused.contains_key(&verdict.claim.id));
+            pool.verdicts.add_all(of_refused.map(|verdict| Verdict { claim: refused[&verdict.claim.id], ..verdict }));
         }
         account.verdicts.append(&mut verdicts);
     }

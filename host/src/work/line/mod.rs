@@ -269,7 +269,7 @@ impl Line {
             _ => {
                 self.prepared = false;
                 let session = self.pool.database.session().await?;
-                session.plan_once().await?;
+                session.fit_out().await?;
                 session
             }
         };
@@ -289,7 +289,7 @@ impl Line {
         }
     }
 
-    async fn after_store(&mut self, stored: Result<HashSet<i64>, QueueError>, verdicts: Vec<Verdict>) {
+    async fn after_store(&mut self, stored: Result<HashSet<i64>, QueueError>, mut verdicts: Vec<Verdict>) {
         if verdicts.is_empty() {
             return;
         }
@@ -300,10 +300,16 @@ impl Line {
                 self.settled(verdicts, &late, 0);
             }
             Err(error) => {
-                self.pool.verdicts.add_again(verdicts);
+                self.in_doubt(&mut verdicts);
                 self.store_backoff.wait(&error).await;
             }
         }
+    }
+
+    /// Nobody knows whether these are stored. Those that may be sent again are.
+    fn in_doubt(&self, verdicts: &mut Vec<Verdict>) {
+        self.pool.known.doubt(verdicts);
+        self.pool.verdicts.add_again(std::mem::take(verdicts));
     }
 
     /// Announces what is now stored, and has the pool look again where that made a job runnable. Those that came too `late` were
@@ -323,6 +329,10 @@ impl Line {
         }
         if self.place == Place::Second {
             pool.work.notify_one();
+        }
+        if verdicts.iter().any(|verdict| verdict.is_return() && late.contains(&verdict.claim.id)) {
+            // Perhaps only because the lock was renewed while it waited.
+            pool.known.look();
         }
         for verdict in verdicts {
             // What is missing at the second try was stored by the first, as far as anybody can tell.
