@@ -37,6 +37,19 @@ fn send(process: u32, signal: Signal) {
     kill_process(Pid::from_raw(process.cast_signed()).expect("a process"), signal).expect("send a signal");
 }
 
+/// No message of a plugin's process to its host is that long: the host would never hear that the job has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_says_too_much_of_its_end_ends_all_the_same() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let host = Taskbay::run(&database.url(), folder.path()).spawn();
+    let id = database.add("fail", json!({"message": "0123456789abcde\u{e4}", "times": 5 * MIB})).await;
+    host.event("job_failed", |line| line["job"] == id).await;
+    let error = database.job(id).await.last_error.expect("it has failed");
+    assert!(error.starts_with("0123456789abcde\u{e4}01234") && error.len() < 66_000, "{} bytes", error.len());
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_up_to_the_largest_arrives_and_a_larger_one_fails_with_the_reason() {
     let (database, folder) = (TestDatabase::installed().await, tasks_folder());

@@ -41,12 +41,19 @@ fn panic_plain(message: Message) {
 #[derive(Deserialize)]
 struct Message {
     message: String,
+    /// How often it is said.
+    #[serde(default = "once")]
+    times: usize,
+}
+
+fn once() -> usize {
+    1
 }
 
 /// Fails with the payload's `message`.
 #[task]
 async fn fail(message: Message) -> TaskResult {
-    Err(TaskError::new(message.message))
+    Err(TaskError::new(message.message.repeat(message.times)))
 }
 
 /// Fails for good with the payload's `message`.

@@ -22,16 +22,22 @@ use rustix::{
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags},
     process::{Resource, Rlimit, Signal},
 };
-use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_OK};
+use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_ERROR, STATUS_OK};
 
 use super::{
     LaunchError,
     child_outbox::{Outbox, PATIENCE},
-    frames::{self, Frame, FrameReader, Hello, PROTOCOL, kind, put_text},
+    frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
     libc_calls::{close_inherited, exit_now, outlive_stop_signals},
     loader::{LoadedPlugin, MappedPlugin},
 };
+
+/// What is handed to the host of the message with which a job ends, in bytes. Of that, the host stores the beginning.
+const LONGEST_MESSAGE: usize = 1 << 20;
+
+/// The same of what else is said of a job's end, which is good for nothing if it is cut.
+const LONGEST_DETAIL: usize = MAX_FRAME / 2;
 
 /// Runs one plugin for the host that started this process, which is the only way to call it.
 pub fn plugin_child() -> ExitCode {
@@ -236,6 +242,12 @@ impl Host {
     }
 }
 
+/// As much of a text as fits into so many bytes.
+fn beginning(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 impl PluginHost for Host {
     fn finished(&self, call: u64, end: End<'_>) {
         if call == INIT_CALL {
@@ -247,10 +259,23 @@ impl PluginHost for Host {
             }
             return;
         }
+        let message = end.message.map(|message| beginning(message, LONGEST_MESSAGE));
+        let too_long;
+        let (status, message, detail) = match end.detail {
+            Some(detail) if detail.len() > LONGEST_DETAIL => {
+                too_long = format!(
+                    "what the task says of the items that failed is {} bytes long, and at most {LONGEST_DETAIL} can be handed \
+                     to the host; give it fewer items at once",
+                    detail.len()
+                );
+                (STATUS_ERROR, Some(&*too_long), None)
+            }
+            detail => (end.status, message, detail),
+        };
         self.outbox.send_end(kind::ENDED, call, |body| {
-            body.extend_from_slice(&end.status.to_le_bytes());
-            put_text(body, end.message);
-            put_text(body, end.detail);
+            body.extend_from_slice(&status.to_le_bytes());
+            put_text(body, message);
+            put_text(body, detail);
         });
     }
 

@@ -73,13 +73,13 @@ impl Outbox {
         sent
     }
 
-    /// As [`Outbox::send`], of a job's end.
+    /// As [`Outbox::send`], of a job's end, which has to fit into a frame.
     pub(super) fn send_end(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) {
         let mut pending = self.lock();
         pending.expected = pending.expected.saturating_sub(1);
-        if push(&mut pending.bytes, kind, call, body).is_ok() {
-            self.see_to_it(pending);
-        }
+        let pushed = push(&mut pending.bytes, kind, call, body);
+        debug_assert!(pushed.is_ok(), "nobody would hear that the job has ended");
+        self.see_to_it(pending);
     }
 
     /// Says of this thread that it begins the jobs. A plugin that runs one in place keeps it from beginning the others, so
