@@ -6,6 +6,7 @@
 mod adversary;
 mod invariants;
 mod load;
+mod near_misses;
 
 use std::{env, process::Stdio, time::Duration};
 
