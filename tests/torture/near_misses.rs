@@ -129,7 +129,8 @@ async fn who_is_late_is_not_taken_for_dead_measured() {
         sleep(EVERY).await;
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while client.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get::<_, i64>(0) > 0 {
+    while client.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get::<_, i64>(0) > 0
+    {
         assert!(Instant::now() < deadline, "jobs are left");
         sleep(EVERY).await;
     }
