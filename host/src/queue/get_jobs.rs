@@ -117,7 +117,8 @@ impl Session {
         parameters.push((&begin.width, Type::INT8));
         parameters.extend(begin.offer.parameters());
         parameters.extend(conditions.parameters());
+        let sent = Instant::now();
         let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;
-        Answer::read(&rows).map_err(|error| QueueError::statement(WHAT, &error))
+        Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))
     }
 }
