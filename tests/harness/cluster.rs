@@ -145,7 +145,8 @@ impl Cluster {
         let Some(pid) = self.pid() else { return };
         let deadline = Instant::now() + DEADLINE;
         while is_alive(pid) {
-            assert!(Instant::now() < deadline, "the server is still there");
+            let late = Instant::now() > deadline;
+            assert!(!late, "the server is still there, with {:?}:\n{}", children_of(pid), self.log());
             sleep(Duration::from_millis(5)).await;
         }
     }

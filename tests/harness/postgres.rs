@@ -51,8 +51,11 @@ impl TestDatabase {
             Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
             _ => "127.0.0.1".to_owned(),
         };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        format!("postgres://{user}{}@{host}:{port}/{}", password.unwrap_or_default(), self.name)
+        format!("postgres://{user}{}@{host}:{}/{}", password.unwrap_or_default(), self.port(), self.name)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(5432)
     }
 
     /// How to connect.

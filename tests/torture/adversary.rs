@@ -29,8 +29,8 @@ enum Relief {
 }
 
 const MINUTE: i64 = 60;
-/// The clock of Postgres is at most so far ahead or behind. Between two jumps there are thus less than the four hours after which, by
-/// graphile-worker's rule, everybody's locks are void; with the rest, locks have time to be renewed.
+/// The clock of Postgres is at most so far ahead or behind. So no lock looks four hours old, which by graphile-worker's rule would
+/// make it void; there is half an hour left for those that are.
 const POSTGRES_JUMPS: i64 = 105 * MINUTE;
 /// Nothing follows from a host's own clock.
 const HOST_JUMPS: i64 = 24 * 60 * MINUTE;

@@ -49,8 +49,8 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
     let taken = runs.values().flatten().filter(|run| !belongs_to_its_owner(run, &adversary.harm)).count();
     let rows = || runs.values().flatten().filter_map(|run| run.stored.as_ref());
     println!(
-        "runs in the database: {}; that ended before they began, by its clock: {}; whose job was taken from them before they began, \
-         inside the window: {taken}; runs in files: {}",
+        "runs in the database: {}; that ended before they began, by its clock: {}; whose job was taken from them before they \
+         began, inside the window: {taken}; runs in files: {}",
         rows().count(),
         rows().filter(|stored| stored.ended_before_it_began).count(),
         runs.values().map(Vec::len).sum::<usize>() - rows().count(),
@@ -92,8 +92,8 @@ fn attempts_rise(runs: &[Run]) {
     assert!(attempts.is_sorted_by_key(|(_, attempt)| *attempt), "attempts went back: {runs:?}");
 }
 
-/// A run that began although its job was somebody else's, by the job's row, must be inside the window. One that did not end may have
-/// been given up before its row was written.
+/// A run that began although its job was somebody else's, by the job's row, must be inside the window. One that did not end may
+/// have been given up before its row was written.
 fn belongs_to_its_owner(run: &Run, harm: &Harms) -> bool {
     let its_own = run.ended_us.is_none() || run.was_its_owners();
     let inside = || harm.was_done_to(run.slot, run.began_us.saturating_sub(BEFORE_US), run.began_us);
