@@ -51,13 +51,14 @@ async fn whatever_happens_every_job_is_done_or_fails_by_the_rules() {
         adversary.strike(&mut arena).await;
         arena.see_that_they_live();
     }
+    let takeovers = arena.takeovers();
     adversary.make_up(&mut arena).await;
     let added = load.finish().await;
     let stopped = Instant::now();
     arena.stop_node().await;
     arena.drain().await;
     println!(
-        "{} jobs added; everything was done {:?} after the adversary had stopped",
+        "{} jobs added; hosts taken for dead meanwhile: {takeovers}; everything was done {:?} after the adversary had stopped",
         added.certain.len(),
         stopped.elapsed()
     );

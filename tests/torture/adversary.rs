@@ -32,11 +32,15 @@ const MINUTE: i64 = 60;
 /// The clock of Postgres is at most so far ahead or behind. So no lock looks four hours old, which by graphile-worker's rule would
 /// make it void; there is half an hour left for those that are.
 const POSTGRES_JUMPS: i64 = 105 * MINUTE;
+/// After an end of the server nobody is taken for dead for half a minute. So that this happens here at all, the server ends only in
+/// this part of each minute.
+const SERVER_ENDS: std::ops::Range<u64> = 35..50;
 /// Nothing follows from a host's own clock.
 const HOST_JUMPS: i64 = 24 * 60 * MINUTE;
 
 pub(super) struct Adversary {
     random: StdRng,
+    began: Instant,
     due: Vec<(Instant, Relief)>,
     pub(super) harm: Harms,
     /// What was done, and how often.
@@ -45,7 +49,7 @@ pub(super) struct Adversary {
 
 impl Adversary {
     pub(super) fn new(random: StdRng) -> Self {
-        Self { random, due: Vec::new(), harm: Harms::default(), done: Default::default() }
+        Self { random, began: Instant::now(), due: Vec::new(), harm: Harms::default(), done: Default::default() }
     }
 
     /// Makes up for what is due, does one more thing, and lets a moment pass.
@@ -57,13 +61,13 @@ impl Adversary {
         }
         arena.start_node().await;
         let slot = self.random.random_range(0..HOSTS);
-        let thing = self.random.random_range(0..120);
+        let thing = self.random.random_range(0..130);
         match thing {
             0..10 => self.kill_host(arena, slot),
             10..18 => self.kill_child(arena, slot),
             18..30 => self.stop_host(arena, slot),
             30..42 => self.end_backends(arena, slot).await,
-            42..50 => self.end_postgres(arena).await,
+            42..50 | 120..130 => self.end_postgres(arena).await,
             50..58 => self.cut(arena, slot),
             58..72 => self.spoil_path(arena, slot).await,
             72..90 => self.swap(arena),
@@ -133,10 +137,8 @@ impl Adversary {
 
     fn kill_host(&mut self, arena: &mut Arena, slot: usize) {
         // What is still to be done for it is not to meet the next one.
-        if let Some(host) = arena.hosts[slot].take() {
+        if arena.kill(slot) {
             self.due.retain(|(_, relief)| *relief != Relief::Continue(slot));
-            // Dropping it kills it.
-            drop(host);
             self.ends(slot);
             self.later(0..4_000, Relief::Start(slot));
             self.did("hosts killed");
@@ -177,7 +179,7 @@ impl Adversary {
     }
 
     async fn end_postgres(&mut self, arena: &Arena) {
-        if !self.waits_for(Relief::Postgres) {
+        if SERVER_ENDS.contains(&(self.began.elapsed().as_secs() % 60)) && !self.waits_for(Relief::Postgres) {
             let how = [End::Fast, End::Immediate, End::Kill][self.random.random_range(0..3)];
             arena.place.cluster.end(how).await;
             self.harm.note(None);

@@ -77,6 +77,8 @@ pub(super) struct Arena {
     node: Option<Child>,
     pub(super) node_ledger: Ledger,
     builds: u32,
+    /// Of hosts that have been killed since.
+    takeovers: usize,
     _clock_folders: Vec<TempDir>,
 }
 
@@ -100,6 +102,7 @@ impl Arena {
             node: None,
             node_ledger: Ledger::new(),
             builds: 0,
+            takeovers: 0,
             _clock_folders: folders,
         };
         arena.install_good();
@@ -129,6 +132,19 @@ impl Arena {
             .settings(&rows)
             .by_clock(&self.clocks[slot]);
         self.hosts[slot] = Some(host.spawn());
+    }
+
+    /// Whether it was there.
+    pub(super) fn kill(&mut self, slot: usize) -> bool {
+        // Dropping it kills it.
+        let killed = self.hosts[slot].take();
+        self.takeovers += killed.iter().map(takeovers_of).sum::<usize>();
+        killed.is_some()
+    }
+
+    /// How often a host took another one for dead.
+    pub(super) fn takeovers(&self) -> usize {
+        self.takeovers + self.hosts.iter().flatten().map(takeovers_of).sum::<usize>()
     }
 
     /// A host that was not killed runs, whatever happens.
@@ -201,4 +217,8 @@ impl Arena {
             sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+fn takeovers_of(host: &Running) -> usize {
+    host.events("taken_over").len()
 }
