@@ -114,9 +114,11 @@ async fn jobs_are_found_whichever_way_the_clock_of_postgres_is_set() {
     let host = ready(host(&place)).await;
     for ahead in [0, 2 * HOUR, -HOUR, HOUR, 60, -60, 0] {
         place.cluster.clock().set(ahead);
-        add(&client, 100, 0, "").await;
-        add(&client, 40, 0, ", queue_name := 'q' || n % 4").await;
-        drained(&client, &format!("with Postgres {ahead} s ahead")).await;
+        // One kind at a time, since each notification has the host look for both.
+        for more in ["", ", queue_name := 'q' || n % 4"] {
+            add(&client, 40, 0, more).await;
+            drained(&client, &format!("with Postgres {ahead} s ahead")).await;
+        }
     }
     host.stop().await;
 }
