@@ -13,6 +13,7 @@ use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
     program::{DEADLINE, Running, Taskbay},
+    proxy::{Proxy, Way},
 };
 
 struct Place {
@@ -150,6 +151,41 @@ async fn a_host_that_stands_still_or_loses_its_connection_keeps_its_job() {
             host.stop().await;
         }
     }
+}
+
+/// An answer that came while a host stood still was once taken for one that did not come, when the time for it was over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_connection_up() {
+    let place = Place::new().await;
+    let proxy = Proxy::start(place.database.port()).await;
+    let url = place.database.url().replace(&format!(":{}/", place.database.port()), &format!(":{}/", proxy.port()));
+    let host = Taskbay::run(&url, place.folder.path()).ledger(&place.ledger).spawn();
+    host.event("worker_ready", |_| true).await;
+    let holder = "select coalesce(max(pid), 0)::int8 from pg_locks where locktype = 'advisory' and classid = 1952543595
+                  and database = (select oid from pg_database where datname = current_database())";
+    while place.living().await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before = place.database.id_of(holder, &[]).await;
+    // A look that is there and back in five seconds is under way most of the time.
+    proxy.set(Way::Delay(Duration::from_millis(2_500))).await;
+    let of_its = |what: &str| format!("select count(*) from pg_stat_activity where pid = $1::int8 and {what}");
+    for stops_left in [2, 1, 0] {
+        // The server has been asked a moment ago, so its answer arrives while the host stands still.
+        while place.database.id_of(&of_its("clock_timestamp() - query_start < '500 ms'"), &[&before]).await == 0 {
+            assert_eq!(place.database.id_of(&of_its("true"), &[&before]).await, 1, "it gave its connection up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if stops_left > 0 {
+            host.signal(Signal::STOP);
+            // For longer than it waits for an answer.
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            host.signal(Signal::CONT);
+        }
+    }
+    assert_eq!(place.database.id_of(holder, &[]).await, before, "it has kept its connection");
+    proxy.set(Way::Pass).await;
+    host.stop().await;
 }
 
 /// As when its network is gone: it lives, and nobody can know.

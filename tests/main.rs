@@ -36,6 +36,8 @@ mod deploys;
 // Postgres that is away, each way it can be, and what that costs.
 mod chaos;
 mod outages;
+// Clocks that are set.
+mod clocks;
 // All of that at random.
 mod torture;
 // Claimed jobs that cannot start.

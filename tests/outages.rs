@@ -42,7 +42,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new(arguments: &[&str]) -> Self {
-        let cluster = Cluster::start(arguments).await;
+        Self::on(Cluster::start(arguments).await).await
+    }
+
+    pub(crate) async fn on(cluster: Cluster) -> Self {
         let database = Database::new(DatabaseSettings::new(cluster.config("jobs", cluster.port()), "graphile_worker"));
         migrate::prepare(&database.expect("settings")).await.expect("install the schema");
         let proxy = Proxy::start(cluster.port()).await;

@@ -1,12 +1,18 @@
 //! A Postgres of a test's own, which it may stop, kill, start again, and follow by a standby.
 
-use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::{
+    clock::JumpingClock,
     postgres::{
         as_account, free_port, hand_over, make_cluster, numbered_folder, programs, run_server, unprivileged_account,
     },
@@ -32,11 +38,28 @@ pub struct Cluster {
     port: u16,
     account: Option<(u32, u32)>,
     arguments: Vec<String>,
+    clock: Option<JumpingClock>,
 }
 
 impl Cluster {
     /// A running server. What a client was told to be stored is still there after every end, unlike on the server of all tests.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_by(|_| None, arguments).await
+    }
+
+    /// The same with a clock that can be set.
+    pub async fn start_with_clock(arguments: &[&str]) -> Self {
+        let cluster = Self::start_by(|folder| Some(JumpingClock::new(folder)), arguments).await;
+        cluster.clock().set(3_600);
+        let sql = "select extract(epoch from clock_timestamp())::float8";
+        let theirs: f64 = cluster.client().await.query_one(sql, &[]).await.expect("ask for the time").get(0);
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs_f64();
+        assert!((theirs - ours - 3_600.0).abs() < 600.0, "Postgres does not go by the clock that the test sets");
+        cluster.clock().set(0);
+        cluster
+    }
+
+    async fn start_by(clock: impl FnOnce(&Path) -> Option<JumpingClock>, arguments: &[&str]) -> Self {
         let folder = numbered_folder("cluster");
         let account = unprivileged_account();
         fs::create_dir_all(&folder).expect("create a folder for a server");
@@ -45,7 +68,8 @@ impl Cluster {
         let mut all = vec!["-c", "synchronous_commit=on", "-c", "wal_level=replica", "-c", "max_wal_senders=4"];
         all.extend(arguments);
         let arguments = all.into_iter().map(str::to_owned).collect();
-        let cluster = Self { folder, port: free_port(), account, arguments };
+        let clock = clock(&folder);
+        let cluster = Self { folder, port: free_port(), account, arguments, clock };
         cluster.start_again().await;
         cluster.client_of("postgres").await.batch_execute("create database jobs").await.expect("create the database");
         cluster
@@ -65,7 +89,7 @@ impl Cluster {
         let mut arguments = self.arguments.clone();
         let first = format!("primary_conninfo=host=127.0.0.1 port={} user=postgres", self.port);
         arguments.extend(["-c".to_owned(), first]);
-        let standby = Self { folder, port: free_port(), account: self.account, arguments };
+        let standby = Self { folder, port: free_port(), account: self.account, arguments, clock: None };
         standby.follow(true);
         standby.start_again().await;
         // From here on, nothing is stored before both have it.
@@ -121,7 +145,8 @@ impl Cluster {
         let Some(pid) = self.pid() else { return };
         let deadline = Instant::now() + DEADLINE;
         while is_alive(pid) {
-            assert!(Instant::now() < deadline, "the server is still there");
+            let late = Instant::now() > deadline;
+            assert!(!late, "the server is still there, with {:?}:\n{}", children_of(pid), self.log());
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -153,7 +178,9 @@ impl Cluster {
             let _ = fs::remove_file(&log);
             let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
             // Its standard input is the rope: see `run_server`. It is held until this process ends, however it does.
-            std::mem::forget(run_server(&programs(), &self.folder, self.account, self.port, &arguments));
+            let environment = self.clock.as_ref().map(JumpingClock::environment).unwrap_or_default();
+            let server = run_server(&programs(), &self.folder, self.account, self.port, &arguments, environment);
+            std::mem::forget(server);
             loop {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 if said.contains("starting PostgreSQL") {
@@ -176,6 +203,11 @@ impl Cluster {
             assert!(Instant::now() < deadline, "Postgres is not ready:\n{}", self.log());
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The one of a server that was [started with it](Self::start_with_clock).
+    pub fn clock(&self) -> &JumpingClock {
+        self.clock.as_ref().expect("the server was started with a clock")
     }
 
     pub fn port(&self) -> u16 {

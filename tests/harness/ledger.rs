@@ -6,11 +6,18 @@ use std::{
     time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::program::DEADLINE;
+
+/// What the lines have for the time.
+pub fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000
+}
 
 /// The file, in a folder of its own.
 pub struct Ledger {
@@ -30,7 +37,7 @@ pub struct Entry {
     /// The process that ran it.
     pub pid: u32,
     pub queue: Option<String>,
-    /// When the line was written, in microseconds since the Unix epoch.
+    /// When the line was written, in microseconds, by the clock that nobody sets and that all processes have in common.
     #[serde(default)]
     pub now_us: u64,
     /// The payload, byte for byte.

@@ -51,8 +51,11 @@ impl TestDatabase {
             Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
             _ => "127.0.0.1".to_owned(),
         };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        format!("postgres://{user}{}@{host}:{port}/{}", password.unwrap_or_default(), self.name)
+        format!("postgres://{user}{}@{host}:{}/{}", password.unwrap_or_default(), self.port(), self.name)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(5432)
     }
 
     /// How to connect.
@@ -118,7 +121,7 @@ impl PrivateServer {
             hand_over(&file.path(), account);
         }
         let port = free_port();
-        let mut server = run_server(&programs, &folder, account, port, arguments);
+        let mut server = run_server(&programs, &folder, account, port, arguments, &[]);
         wait_until_ready(&mut server, &folder, port);
         // As with the server of all tests.
         std::mem::forget(server);
@@ -167,7 +170,7 @@ fn start() -> tokio_postgres::Config {
     }
     make_cluster(&programs, &folder, account);
     let port = free_port();
-    let mut server = run_server(&programs, &folder, account, port, &[]);
+    let mut server = run_server(&programs, &folder, account, port, &[], &[]);
     wait_until_ready(&mut server, &folder, port);
     // Its standard input is the rope: see `run_server`. It is held until this process ends, however it does.
     std::mem::forget(server);
@@ -239,6 +242,7 @@ pub(super) fn run_server(
     account: Option<(u32, u32)>,
     port: u16,
     arguments: &[&str],
+    environment: &[(&str, PathBuf)],
 ) -> Child {
     const SCRIPT: &str = r#"
         trap '' INT TERM HUP
@@ -257,6 +261,7 @@ pub(super) fn run_server(
         .arg(folder)
         .arg(port.to_string())
         .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

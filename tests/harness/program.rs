@@ -21,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::watch, time::Instant};
 
-use super::ledger::Ledger;
+use super::{clock::JumpingClock, ledger::Ledger};
 
 /// How long anything that must happen may take on a slow and busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -69,6 +69,12 @@ impl Taskbay {
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Gives it a clock that can be set.
+    pub fn by_clock(mut self, clock: &JumpingClock) -> Self {
+        self.command.envs(clock.environment().iter().map(|(name, value)| (name, value)));
         self
     }
 

@@ -1,13 +1,18 @@
-// One worker of a mixed fleet: works the task `echo` as the plugin of that name does, with a line in the same ledger.
+// One worker of a mixed fleet: works the task `echo` as the plugin of that name does, with a line in the same ledger. With
+// ROW_LEDGER set, it also works `record`, which has rows of a table for its ledger.
 //
 //   node fleet.cjs LEDGER [CRONTAB]     prints a line when it is ready, ends when its input ends
 const fs = require("fs");
 const [ledger, crontab] = process.argv.slice(2);
 const release = process.env.GRAPHILE_WORKER_PACKAGE;
 
+// By the clock that nobody sets, and that all processes have in common.
+const nowUs = () => Number(process.hrtime.bigint() / 1000n);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 const echo = async (payload, { job, getQueueName }) => {
   const queue = (await getQueueName()) ?? null;
-  const began_us = Date.now() * 1000;
+  const began_us = nowUs();
   // One write of a file opened for appending is not mixed with those of others.
   const trace = (event) =>
     fs.appendFileSync(
@@ -21,14 +26,39 @@ const echo = async (payload, { job, getQueueName }) => {
         queue,
         key: job.key,
         began_us,
-        now_us: Date.now() * 1000,
+        now_us: nowUs(),
         payload: JSON.stringify(payload),
       }) + "\n",
     );
   if (payload.announce) trace("began");
-  if (payload.sleep_ms) await new Promise((resolve) => setTimeout(resolve, payload.sleep_ms));
+  if (payload.sleep_ms) await sleep(payload.sleep_ms);
   trace("ended");
   if (job.attempts <= (payload.fail_until ?? 0)) throw new Error("failed as asked");
+};
+
+// The same statements as in tests/row-ledger, over a pool of its own.
+const BEGAN = `
+insert into torture_runs (job, n, attempt, queue, pid, began_us, owner, attempts)
+select $1::int8, $2::int8, $3::int4, $4::text, $5::int4, $6::int8, stored.locked_by, stored.attempts
+from (select) as always
+left join graphile_worker._private_jobs as stored on stored.id = $1
+returning run`;
+const ENDED = "update torture_runs set ended_us = $2, ended_at = clock_timestamp() where run = $1";
+
+const recorder = () => {
+  const { Pool } = require("pg");
+  const connectionString = process.env.DATABASE_URL;
+  const pool = new Pool({ connectionString, max: 8, connectionTimeoutMillis: 1500, query_timeout: 1500 });
+  // A connection that is lost while nobody uses it.
+  pool.on("error", () => {});
+  return async (payload, { job, getQueueName }) => {
+    const queue = (await getQueueName()) ?? null;
+    const began = [job.id, payload.n, job.attempts, queue, process.pid, nowUs()];
+    const run = (await pool.query(BEGAN, began)).rows[0].run;
+    await sleep(payload.sleep_ms ?? 0);
+    await pool.query(ENDED, [run, nowUs()]);
+    if (job.attempts <= (payload.fail_until ?? 0)) throw new Error("failed as asked");
+  };
 };
 
 async function main() {
@@ -41,7 +71,7 @@ async function main() {
     maxPoolSize: 12,
     pollInterval: 100,
     noHandleSignals: true,
-    taskList: { echo },
+    taskList: process.env.ROW_LEDGER ? { echo, record: recorder() } : { echo },
     crontab: crontab ?? "",
     logger: new Logger(() => (level, message) => level === "error" && process.stderr.write(message + "\n")),
   });

@@ -1,15 +1,15 @@
 //! Does harm, one thing after the other, some of them at the same time, and makes up for it later.
 
-use std::{
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, time::Duration};
 
 use rand::{Rng, rngs::StdRng};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use super::{Arena, FILE, HOSTS};
+use super::{
+    arena::{Arena, FILE, HOSTS},
+    harm::Harms,
+};
 use crate::harness::{
     cluster::End,
     plugins::{build_that, install},
@@ -24,35 +24,32 @@ enum Relief {
     Continue(usize),
     Pass(usize),
     Postgres,
+    ClockOfPostgres,
     Good,
 }
 
-/// A time in which others may take a host for dead that lives, or have what it had locked without a mark.
-#[derive(Debug)]
-pub(super) struct Harm {
-    /// `None`: all hosts.
-    pub(super) slot: Option<usize>,
-    pub(super) from_us: u64,
-    pub(super) to_us: u64,
-}
-
-/// A connection that ends takes its locks along at once; what it ran without a mark runs for a moment more.
-const MOMENT: Duration = Duration::from_secs(1);
-/// So long after it could be reached again, a host that was taken for dead may still run what others have begun anew: its jobs take
-/// up to four seconds, and it notices after nine that nothing is answered.
-const AFTERMATH: Duration = Duration::from_secs(10);
+const MINUTE: i64 = 60;
+/// The clock of Postgres is at most so far ahead or behind. So no lock looks four hours old, which by graphile-worker's rule would
+/// make it void; there is half an hour left for those that are.
+const POSTGRES_JUMPS: i64 = 105 * MINUTE;
+/// After an end of the server nobody is taken for dead for half a minute. So that this happens here at all, the server ends only in
+/// this part of each minute.
+const SERVER_ENDS: std::ops::Range<u64> = 35..50;
+/// Nothing follows from a host's own clock.
+const HOST_JUMPS: i64 = 24 * 60 * MINUTE;
 
 pub(super) struct Adversary {
     random: StdRng,
+    began: Instant,
     due: Vec<(Instant, Relief)>,
-    pub(super) harm: Vec<Harm>,
+    pub(super) harm: Harms,
     /// What was done, and how often.
     pub(super) done: std::collections::BTreeMap<&'static str, usize>,
 }
 
 impl Adversary {
     pub(super) fn new(random: StdRng) -> Self {
-        Self { random, due: Vec::new(), harm: Vec::new(), done: Default::default() }
+        Self { random, began: Instant::now(), due: Vec::new(), harm: Harms::default(), done: Default::default() }
     }
 
     /// Makes up for what is due, does one more thing, and lets a moment pass.
@@ -64,17 +61,19 @@ impl Adversary {
         }
         arena.start_node().await;
         let slot = self.random.random_range(0..HOSTS);
-        let thing = self.random.random_range(0..100);
+        let thing = self.random.random_range(0..130);
         match thing {
             0..10 => self.kill_host(arena, slot),
             10..18 => self.kill_child(arena, slot),
             18..30 => self.stop_host(arena, slot),
             30..42 => self.end_backends(arena, slot).await,
-            42..50 => self.end_postgres(arena).await,
+            42..50 | 120..130 => self.end_postgres(arena).await,
             50..58 => self.cut(arena, slot),
             58..72 => self.spoil_path(arena, slot).await,
             72..90 => self.swap(arena),
-            _ => self.bad_plugin(arena),
+            90..100 => self.bad_plugin(arena),
+            100..110 => self.set_clock_of_host(arena, slot),
+            _ => self.set_clock_of_postgres(arena),
         }
         sleep(Duration::from_millis(self.random.random_range(50..700))).await;
     }
@@ -84,7 +83,9 @@ impl Adversary {
         while let Some((_, relief)) = self.due.pop() {
             self.relieve(arena, relief).await;
         }
+        arena.clocks.iter().for_each(|clock| clock.set(0));
         arena.install_good();
+        arena.install_good_rows();
         println!("{:?}", self.done);
     }
 
@@ -103,7 +104,11 @@ impl Adversary {
             }
             Relief::Postgres => {
                 arena.place.cluster.start_again().await;
-                self.note(None);
+                self.harm.note(None);
+            }
+            Relief::ClockOfPostgres => {
+                arena.place.cluster.clock().set(0);
+                arena.bring_forward().await;
             }
             Relief::Good => arena.install_good(),
         }
@@ -113,25 +118,12 @@ impl Adversary {
         *self.done.entry(what).or_default() += 1;
     }
 
-    /// Something is over in a moment.
-    fn note(&mut self, slot: Option<usize>) {
-        let from_us = now_us();
-        self.harm.push(Harm { slot, from_us, to_us: from_us + micros(MOMENT) });
-    }
-
-    /// A host cannot do as it should, until [`Adversary::ends`].
-    fn begins(&mut self, slot: usize) {
-        self.harm.push(Harm { slot: Some(slot), from_us: now_us(), to_us: u64::MAX });
-    }
-
+    /// Unless something else is still done to it.
     fn ends(&mut self, slot: usize) {
         if self.waits_for(Relief::Continue(slot)) || self.waits_for(Relief::Pass(slot)) {
             return;
         }
-        let to_us = now_us() + micros(AFTERMATH);
-        for harm in self.harm.iter_mut().filter(|harm| harm.slot == Some(slot) && harm.to_us == u64::MAX) {
-            harm.to_us = to_us;
-        }
+        self.harm.ends(slot);
     }
 
     fn later(&mut self, ms: std::ops::Range<u64>, relief: Relief) {
@@ -145,10 +137,8 @@ impl Adversary {
 
     fn kill_host(&mut self, arena: &mut Arena, slot: usize) {
         // What is still to be done for it is not to meet the next one.
-        if let Some(host) = arena.hosts[slot].take() {
+        if arena.kill(slot) {
             self.due.retain(|(_, relief)| *relief != Relief::Continue(slot));
-            // Dropping it kills it.
-            drop(host);
             self.ends(slot);
             self.later(0..4_000, Relief::Start(slot));
             self.did("hosts killed");
@@ -170,7 +160,7 @@ impl Adversary {
         let Some(host) = &arena.hosts[slot] else { return };
         if !self.waits_for(Relief::Continue(slot)) {
             host.signal(Signal::STOP);
-            self.begins(slot);
+            self.harm.begins(slot);
             self.later(200..8_000, Relief::Continue(slot));
             self.did("hosts stopped");
         }
@@ -184,15 +174,15 @@ impl Adversary {
              where application_name = 'host{slot}' and pid % {modulus} = 0"
         );
         let _ = client.batch_execute(&sql).await;
-        self.note(Some(slot));
+        self.harm.note(Some(slot));
         self.did("backends ended");
     }
 
     async fn end_postgres(&mut self, arena: &Arena) {
-        if !self.waits_for(Relief::Postgres) {
+        if SERVER_ENDS.contains(&(self.began.elapsed().as_secs() % 60)) && !self.waits_for(Relief::Postgres) {
             let how = [End::Fast, End::Immediate, End::Kill][self.random.random_range(0..3)];
             arena.place.cluster.end(how).await;
-            self.note(None);
+            self.harm.note(None);
             self.later(0..3_000, Relief::Postgres);
             self.did("servers ended");
         }
@@ -200,7 +190,7 @@ impl Adversary {
 
     fn cut(&mut self, arena: &Arena, slot: usize) {
         arena.proxies[slot].cut();
-        self.note(Some(slot));
+        self.harm.note(Some(slot));
         self.did("connections cut");
     }
 
@@ -215,15 +205,34 @@ impl Adversary {
         };
         arena.proxies[slot].set(way).await;
         if !matches!(way, Way::Delay(_)) {
-            self.begins(slot);
+            self.harm.begins(slot);
         }
         self.later(ms, Relief::Pass(slot));
         self.did(what);
     }
 
     fn swap(&mut self, arena: &mut Arena) {
-        arena.install_good();
+        if self.random.random() {
+            arena.install_good()
+        } else {
+            arena.install_good_rows()
+        }
         self.did("plugins swapped");
+    }
+
+    /// Which is no harm.
+    fn set_clock_of_host(&mut self, arena: &Arena, slot: usize) {
+        arena.clocks[slot].set(self.random.random_range(-HOST_JUMPS..HOST_JUMPS));
+        self.did("clocks of hosts set");
+    }
+
+    /// Nor is this, but what is not due by it waits.
+    fn set_clock_of_postgres(&mut self, arena: &Arena) {
+        if !self.waits_for(Relief::ClockOfPostgres) {
+            arena.place.cluster.clock().set(self.random.random_range(-POSTGRES_JUMPS..POSTGRES_JUMPS));
+            self.later(200..4_000, Relief::ClockOfPostgres);
+            self.did("clocks of Postgres set");
+        }
     }
 
     fn bad_plugin(&mut self, arena: &Arena) {
@@ -241,12 +250,4 @@ impl Adversary {
         }
         self.did("bad plugins");
     }
-}
-
-fn now_us() -> u64 {
-    micros(SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970"))
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).expect("it is before the end of time")
 }

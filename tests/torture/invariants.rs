@@ -5,28 +5,18 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    Arena,
-    adversary::{Adversary, Harm},
-    load::{Added, Kind, kind},
+    adversary::Adversary,
+    arena::Arena,
+    harm::Harms,
+    load::{Added, Kind, kind, writes_rows},
+    runs::{Run, all_runs},
 };
-use crate::harness::ledger::Entry;
 
-/// One run of a job.
-#[derive(Debug)]
-struct Run {
-    /// Which host; `None`: the Node worker.
-    slot: Option<usize>,
-    n: i64,
-    job: i64,
-    attempt: i16,
-    queue: Option<String>,
-    began_us: u64,
-    /// `None`: it was ended with its process.
-    ended_us: Option<u64>,
-}
+/// A job may have been taken from a host that much before its run began, which waited for a slot or a connection.
+const BEFORE_US: u64 = 5_000_000;
 
 pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
-    let runs = runs(arena);
+    let runs = all_runs(arena).await;
     let left = left(arena).await;
     for n in runs.keys().chain(left.keys()) {
         assert!(added.certain.contains(n) || added.perhaps.contains(n), "nobody has added job {n}");
@@ -37,11 +27,12 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
         let runs = runs.get(n).unwrap_or(&none);
         match left.get(n) {
             Some(error) => assert!(may_fail(kind(*n), error), "job {n} ({:?}) failed for good: {error}", kind(*n)),
-            None => assert!(runs.iter().any(succeeds), "job {n} ({:?}) is lost: {runs:?}", kind(*n)),
+            None => assert!(runs.iter().any(Run::succeeds), "job {n} ({:?}) is lost: {runs:?}", kind(*n)),
         }
-        again += runs.iter().filter(|run| succeeds(run)).count().saturating_sub(1);
+        again += runs.iter().filter(|run| run.succeeds()).count().saturating_sub(1);
         killed += runs.iter().filter(|run| run.ended_us.is_none()).count();
-        attempts_rise(runs);
+        attempts_rise(runs, &adversary.harm);
+        assert!(runs.iter().all(|run| run.stored.is_some() == writes_rows(*n)), "the wrong task ran job {n}: {runs:?}");
     }
     let of_a_job = runs.values().map(|runs| one_at_a_time(runs, &adversary.harm, "job")).sum::<usize>();
     let mut queues: HashMap<&str, Vec<&Run>> = HashMap::new();
@@ -55,49 +46,20 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
         runs.sort_by_key(|run| run.began_us);
         of_a_queue += one_at_a_time(runs, &adversary.harm, "queue");
     }
+    let taken = runs.values().flatten().filter(|run| !belongs_to_its_owner(run, &adversary.harm)).count();
+    let rows = || runs.values().flatten().filter_map(|run| run.stored.as_ref());
+    println!(
+        "runs in the database: {}; that ended before they began, by its clock: {}; whose job was taken from them before they \
+         began, inside the window: {taken}; runs in files: {}",
+        rows().count(),
+        rows().filter(|stored| stored.ended_before_it_began).count(),
+        runs.values().map(Vec::len).sum::<usize>() - rows().count(),
+    );
     println!(
         "jobs lost: 0; failed for good by the rules: {}; runs that were killed: {killed}; done again: {again}; at once with \
          another run, inside the window: {of_a_job} of a job, {of_a_queue} of a queue",
         left.len()
     );
-}
-
-/// All runs, by the numbers of the jobs, in the order of their beginnings.
-fn runs(arena: &Arena) -> HashMap<i64, Vec<Run>> {
-    let mut runs: HashMap<i64, Vec<Run>> = HashMap::new();
-    let ledgers = arena.ledgers.iter().enumerate().map(|(slot, ledger)| (Some(slot), ledger));
-    for (slot, ledger) in ledgers.chain([(None, &arena.node_ledger)]) {
-        let mut open: HashMap<(i64, i16, u32), Run> = HashMap::new();
-        for entry in ledger.entries() {
-            let key = (entry.job, entry.attempt, entry.pid);
-            if entry.event == "began" {
-                if let Some(run) = open.insert(key, begin(slot, &entry)) {
-                    runs.entry(run.n).or_default().push(run);
-                }
-            } else {
-                let mut run = open.remove(&key).unwrap_or_else(|| panic!("{entry:?} ended without a begin"));
-                run.ended_us = Some(entry.now_us);
-                runs.entry(run.n).or_default().push(run);
-            }
-        }
-        for (_, run) in open {
-            runs.entry(run.n).or_default().push(run);
-        }
-    }
-    runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.began_us));
-    runs
-}
-
-fn begin(slot: Option<usize>, entry: &Entry) -> Run {
-    Run {
-        slot,
-        n: entry.n(),
-        job: entry.job,
-        attempt: entry.attempt,
-        queue: entry.queue.clone(),
-        began_us: entry.now_us,
-        ended_us: None,
-    }
 }
 
 /// What has failed for good, by the numbers of the jobs, with the reasons.
@@ -117,36 +79,45 @@ fn may_fail(kind: Kind, error: &str) -> bool {
     kind == Kind::Hopeless || crashes.is_some_and(|crashes| crashes >= 3)
 }
 
-fn succeeds(run: &Run) -> bool {
-    let fails = kind(run.n) == Kind::Hopeless || (kind(run.n) == Kind::FailsOnce && run.attempt == 1);
-    run.ended_us.is_some() && !fails
-}
-
-/// The same number comes again only where the attempt did not count: it was given back, or its claim never became known.
-fn attempts_rise(runs: &[Run]) {
+/// The same number comes again only where the attempt did not count: it was given back, or its claim never became known. A smaller
+/// one comes later only inside the window: a host that was taken for dead and does not know yet begins what it had claimed.
+fn attempts_rise(runs: &[Run], harm: &Harms) {
     let most = runs.first().map_or(25, |run| if kind(run.n) == Kind::Hopeless { 1 } else { 25 });
     for run in runs {
         assert!((1..=most).contains(&run.attempt), "{run:?}");
         assert_eq!(run.job, runs[0].job, "a number has one job");
     }
-    // Where two overlap, the later one may have begun sooner.
-    let ordered = runs.iter().filter(|run| run.ended_us.is_some());
-    let attempts: Vec<(u64, i16)> = ordered.map(|run| (run.began_us, run.attempt)).collect();
-    assert!(attempts.is_sorted_by_key(|(_, attempt)| *attempt), "attempts went back: {runs:?}");
+    let ended: Vec<&Run> = runs.iter().filter(|run| run.ended_us.is_some()).collect();
+    for two in ended.windows(2).filter(|two| two[0].attempt > two[1].attempt) {
+        let inside = harm.was_done_to(two[1].slot, two[1].began_us.saturating_sub(BEFORE_US), two[1].began_us);
+        assert!(inside, "attempts went back, and nothing was done to the host of the second: {two:?}, {harm:?}");
+    }
+}
+
+/// A run that began although its job was somebody else's, by the job's row, must be inside the window. One that did not end may
+/// have been given up before its row was written.
+fn belongs_to_its_owner(run: &Run, harm: &Harms) -> bool {
+    let its_own = run.ended_us.is_none() || run.was_its_owners();
+    let inside = || harm.was_done_to(run.slot, run.began_us.saturating_sub(BEFORE_US), run.began_us);
+    assert!(
+        its_own || inside(),
+        "it began although it was not its job, and nothing was done to its host: {run:?}, {harm:?}"
+    );
+    its_own
 }
 
 /// Counts the overlaps, each of which must be inside the window: something was done to the one that began first.
-fn one_at_a_time<R: std::borrow::Borrow<Run>>(runs: &[R], harm: &[Harm], of: &str) -> usize {
+fn one_at_a_time<R: std::borrow::Borrow<Run>>(runs: &[R], harm: &Harms, of: &str) -> usize {
     let mut overlaps = 0;
     for (place, first) in runs.iter().enumerate() {
         let first = first.borrow();
         let Some(ended) = first.ended_us else { continue };
         for second in runs[place + 1..].iter().map(std::borrow::Borrow::borrow).take_while(|run| run.began_us < ended) {
-            let inside = harm.iter().any(|harm| {
-                let of_first = harm.slot.is_none_or(|slot| first.slot == Some(slot));
-                of_first && harm.from_us <= second.began_us && harm.to_us >= first.began_us
-            });
-            assert!(inside, "two at once of one {of}, and nothing was done to the first: {first:?} and {second:?}");
+            let inside = harm.was_done_to(first.slot, first.began_us, second.began_us);
+            assert!(
+                inside,
+                "two at once of one {of}, and nothing was done to the first: {first:?} and {second:?}, {harm:?}"
+            );
             overlaps += 1;
         }
     }

@@ -1,13 +1,8 @@
 //! The task that behaves, and leaves a trace by which a test sees which build ran which job, and when.
 
-use std::{
-    fs::File,
-    io::Write,
-    path::PathBuf,
-    process,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs::File, io::Write, path::PathBuf, process, time::Duration};
 
+use rustix::time::{ClockId, clock_gettime};
 use taskbay_plugin::{prelude::*, serde_json, tokio};
 
 use crate::{Settings, markers};
@@ -38,7 +33,7 @@ struct Trace<'a> {
     pid: u32,
     queue: Option<&'a str>,
     key: Option<&'a str>,
-    /// When the task began to run, in microseconds since the Unix epoch.
+    /// When the task began to run, in microseconds, by the clock that nobody sets.
     began_us: u64,
     now_us: u64,
     /// The payload's exact text.
@@ -91,5 +86,6 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
 }
 
 fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).map_or(0, |seconds| seconds * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000)
 }

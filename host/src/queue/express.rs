@@ -182,10 +182,11 @@ impl Session {
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Answer, QueueError> {
+        let sent = Instant::now();
         let (transaction, rows) =
             tokio::join!(biased; self.command(LOCK, BEGIN), self.query_as_part(LOCK, sql, parameters));
         transaction?;
-        Answer::read(&rows?).map_err(|error| QueueError::statement(LOCK, &error))
+        Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
     }
 
     /// Stores what became of the jobs, and commits. All statements are sent at the first poll.

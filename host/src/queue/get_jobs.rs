@@ -126,8 +126,9 @@ impl Session {
         parameters.push((&begin.width, Type::INT8));
         parameters.extend(begin.offer.parameters());
         parameters.extend(conditions.parameters());
+        let sent = Instant::now();
         let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;
-        let mut answer = Answer::read(&rows).map_err(|error| QueueError::statement(WHAT, &error))?;
+        let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
         answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
         Ok(answer)
     }

@@ -4,8 +4,9 @@
 //! Whoever takes such a lock from a dead owner holds it while it releases that owner's jobs. So an owner that comes back, after
 //! its connection was lost and nothing else, has its lock again before anybody releases its jobs, or not until all are released.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, pin::pin, time::Duration};
 
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, types::Type};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,8 +15,9 @@ use super::{Database, QueueError, Session};
 /// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
 
-/// An answer that takes longer will not come.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// An answer that takes so many of these will not come.
+const ANSWER_WITHIN: u32 = 8;
+const STEP: Duration = Duration::from_secs(1);
 
 const WHAT: &str = "show that this host lives";
 
@@ -176,12 +178,12 @@ impl LifeSign {
     pub async fn look(&self) -> Result<Living, QueueError> {
         let lost = || QueueError::Statement {
             what: WHAT,
-            reason: format!("the server has not answered for {} s", ANSWER_WITHIN.as_secs()),
+            reason: format!("the server has not answered for {} s", (STEP * ANSWER_WITHIN).as_secs()),
             code: None,
             lost: true,
         };
-        let asked = tokio::time::timeout(ANSWER_WITHIN, self.client.query_typed(LOOK, &[])).await;
-        let rows = asked.map_err(|_| {
+        let asked = while_this_runs(self.client.query_typed(LOOK, &[])).await;
+        let rows = asked.ok_or_else(|| {
             self.database.found_silent();
             lost()
         })?;
@@ -193,6 +195,21 @@ impl LifeSign {
         }
         Ok(living)
     }
+}
+
+/// `None`: there was no answer in time. Time in which this process stood still does not count: what came meanwhile has not been
+/// read yet, and whoever ended the connection for that would be taken for dead.
+async fn while_this_runs<T>(answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut steps = 0;
+    while steps < ANSWER_WITHIN {
+        let began = Instant::now();
+        if let Ok(answer) = timeout(STEP, &mut answer).await {
+            return Some(answer);
+        }
+        steps += u32::from(began.elapsed() < STEP * 2);
+    }
+    None
 }
 
 impl Session {

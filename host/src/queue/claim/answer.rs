@@ -50,7 +50,8 @@ pub(in crate::queue) struct Answer {
 }
 
 impl Answer {
-    pub(in crate::queue) fn read(rows: &[Row]) -> Result<Self, tokio_postgres::Error> {
+    /// `waited` is how long the answer took, by this process.
+    pub(in crate::queue) fn read(rows: &[Row], waited: Duration) -> Result<Self, tokio_postgres::Error> {
         let mut answer = Self {
             jobs: Vec::with_capacity(rows.len()),
             due: SystemTime::UNIX_EPOCH,
@@ -63,8 +64,9 @@ impl Answer {
             passed: Vec::new(),
             gone: Vec::new(),
         };
+        // Postgres tells it by a clock that may have been set meanwhile, and then by hours.
         let took = |row: &Row| -> Result<Duration, tokio_postgres::Error> {
-            Ok(Duration::from_micros(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default()))
+            Ok(Duration::from_micros(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default()).min(waited))
         };
         for row in rows {
             match row.try_get::<_, i16>(15)? {

@@ -1,0 +1,53 @@
+//! When something was done to a host that others may see as its death.
+
+use std::time::Duration;
+
+use crate::harness::ledger::now_us;
+
+/// A time in which others may take a host for dead that lives, or have what it had locked without a mark.
+#[derive(Debug)]
+pub(super) struct Harm {
+    /// `None`: all hosts.
+    slot: Option<usize>,
+    from_us: u64,
+    to_us: u64,
+}
+
+/// A connection that ends takes its locks along at once; what it ran without a mark runs for a moment more.
+const MOMENT: Duration = Duration::from_secs(1);
+/// So long after it could be reached again, a host that was taken for dead may still run what others have begun anew: its jobs take
+/// up to four seconds, and it notices after nine that nothing is answered.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Harms(Vec<Harm>);
+
+impl Harms {
+    /// Something is over in a moment.
+    pub(super) fn note(&mut self, slot: Option<usize>) {
+        let from_us = now_us();
+        self.0.push(Harm { slot, from_us, to_us: from_us + micros(MOMENT) });
+    }
+
+    /// A host cannot do as it should, until [`Harms::ends`].
+    pub(super) fn begins(&mut self, slot: usize) {
+        self.0.push(Harm { slot: Some(slot), from_us: now_us(), to_us: u64::MAX });
+    }
+
+    pub(super) fn ends(&mut self, slot: usize) {
+        let to_us = now_us() + micros(AFTERMATH);
+        for harm in self.0.iter_mut().filter(|harm| harm.slot == Some(slot) && harm.to_us == u64::MAX) {
+            harm.to_us = to_us;
+        }
+    }
+
+    /// Whether something was done to a host, or to the worker that is none, at some time between these two.
+    pub(super) fn was_done_to(&self, slot: Option<usize>, from_us: u64, to_us: u64) -> bool {
+        let to_it = |harm: &&Harm| harm.slot.is_none_or(|harmed| slot == Some(harmed));
+        self.0.iter().filter(to_it).any(|harm| harm.from_us <= to_us && harm.to_us >= from_us)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).expect("it is before the end of time")
+}
