@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Output};
 
 use serde_json::Value;
-use taskbay::config::{self, FlagValue, PLUGIN_SETTINGS, SECTIONS, SETTINGS};
+use taskbay::config::{self, FlagValue, Kind, PLUGIN_SETTINGS, SECTIONS, SETTINGS};
 
 use crate::harness::{postgres::TestDatabase, program::Taskbay};
 
@@ -23,6 +23,33 @@ fn setting(call: Taskbay, section: &str, key: &str) -> Value {
     let list: Value = serde_json::from_str(&stdout(&call.arg("--json").output())).expect("JSON");
     let found = list.as_array().expect("a list").iter().find(|one| one["section"] == section && one["key"] == key);
     found.unwrap_or_else(|| panic!("there is no {section}.{key} in {list:#}")).clone()
+}
+
+/// A host that took them would die of adding them to the present time, or never wake up.
+#[test]
+fn a_duration_that_no_clock_can_count_is_refused_with_its_place() {
+    let timed = |kind: Kind| matches!(kind, Kind::Time | Kind::PositiveTime | Kind::Milliseconds);
+    let of_host = SETTINGS.iter().filter(|setting| timed(setting.kind)).map(|setting| (setting.section, setting.key));
+    let of_plugins =
+        PLUGIN_SETTINGS.iter().filter(|setting| timed(setting.kind)).map(|one| ("plugins.default", one.key));
+    for (section, key) in of_host.chain(of_plugins) {
+        let call = Taskbay::command("config").settings(&format!("[{section}]\n{key} = \"584542046090 years\""));
+        let said = stderr(&call.output());
+        let expected = format!("taskbay.toml, line 2: {section}.{key}: ");
+        assert!(said.contains(&expected) && said.contains("at most 36500 days"), "{said}");
+    }
+    let said = stderr(&Taskbay::command("config").env("TASKBAY_POLL_INTERVAL", "18446744073709551615").output());
+    assert!(said.contains("TASKBAY_POLL_INTERVAL") && said.contains("at most 36500 days"), "{said}");
+}
+
+#[test]
+fn the_largest_number_that_can_be_written_can_be_counted_with() {
+    // One of them is left to follow from another one.
+    let counts = SETTINGS.iter().filter(|setting| setting.section == "worker" && matches!(setting.kind, Kind::Count));
+    let counts = counts.filter(|setting| setting.key != "refetch_max_abort_threshold");
+    let lines: String = counts.map(|setting| format!("{} = {}\n", setting.key, i64::MAX)).collect();
+    let call = Taskbay::command("config").settings(&format!("[worker]\nrefetch_delay = \"1s\"\n{lines}"));
+    assert!(stdout(&call.output()).contains("local_queue_size = 9223372036854775807"));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn read_file(path: &Path) -> Result<Layer, FileError> {
     Ok(parse(Source { path, text: &text })?)
 }
 
-fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
+pub(super) fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
     let root = DeTable::parse(source.text)
         .map_err(|error| source.wrong(error.span().map_or(0, |span| span.start), error.message()))?;
     let mut file = Section::new(source, String::new(), root.get_ref());

@@ -204,7 +204,7 @@ impl Layer {
         let refetch = self.refetch_delay.map(|delay| Refetch {
             delay,
             threshold: self.refetch_threshold.unwrap_or_default(),
-            max_abort_threshold: self.refetch_max_abort_threshold.unwrap_or(5 * size),
+            max_abort_threshold: self.refetch_max_abort_threshold.unwrap_or(size.saturating_mul(5)),
         });
         Some(LocalQueue { size, ttl, refetch })
     }

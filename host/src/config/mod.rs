@@ -6,6 +6,8 @@ mod effective;
 mod environment;
 mod example;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod layer;
 mod plugin_table;
 mod section;

@@ -16,18 +16,30 @@ const UNITS: [(&str, u64); 10] = [
     ("TB", 1_000_000_000_000),
 ];
 
+/// A hundred years. What is much longer could not be added to the present time any more.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Reads `"500ms"`, `"2s"`, `"1h 30m"`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text.trim()).map_err(|_| {
+    let duration = humantime::parse_duration(text.trim()).map_err(|_| {
         format!("{text:?} is not a duration: write it with its unit, such as \"500ms\", \"2s\" or \"1h 30m\"")
-    })
+    })?;
+    not_too_long(text, duration)
 }
 
 /// The same, where a bare number counts milliseconds, as graphile-worker's flags do.
 pub fn parse_milliseconds(text: &str) -> Result<Duration, String> {
     match text.trim().parse() {
-        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Ok(milliseconds) => not_too_long(text, Duration::from_millis(milliseconds)),
         Err(_) => parse_duration(text),
+    }
+}
+
+fn not_too_long(text: &str, duration: Duration) -> Result<Duration, String> {
+    if duration > LONGEST {
+        Err(format!("{text:?} is too long: write at most 36500 days (100 years)"))
+    } else {
+        Ok(duration)
     }
 }
 
@@ -61,5 +73,14 @@ mod tests {
         assert_eq!(parse_milliseconds("2000"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_milliseconds("2s"), Ok(Duration::from_secs(2)));
         assert!(parse_duration("2000").is_err());
+    }
+
+    #[test]
+    fn a_duration_that_no_clock_can_count_is_refused() {
+        assert_eq!(parse_duration("36500 days"), Ok(LONGEST));
+        for endless in ["36501 days", "584542046090 years", "18446744073709551615s"] {
+            assert!(parse_duration(endless).is_err_and(|error| error.contains("at most 36500 days")), "{endless}");
+        }
+        assert!(parse_milliseconds("18446744073709551615").is_err());
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum Line<'a> {
 
 /// Why a job is stopped.
 #[derive(Debug, Clone, Copy)]
-enum Stop {
+pub(super) enum Stop {
     Timeout(Duration),
     Cancelled,
     Killed,
@@ -143,7 +143,7 @@ impl Stop {
 }
 
 /// One outcome for each way a call can end.
-fn outcome(end: CallEnd, stop: Option<Stop>) -> Outcome {
+pub(super) fn outcome(end: CallEnd, stop: Option<Stop>) -> Outcome {
     let (status, message, detail) = match end {
         CallEnd::Reported { status, message, detail } => (status, message, detail),
         CallEnd::Crashed(message) => return Outcome::Failed { kind: FailureKind::Crash, message },

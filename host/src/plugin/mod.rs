@@ -42,6 +42,9 @@ mod host_calls;
 mod host_table;
 mod libc_calls;
 mod loader;
+// The way in for those who feed it nonsense.
+#[cfg(fuzzing)]
+pub mod fuzzed;
 
 pub use built_in::{BuiltInTask, TaskCode, TaskEnd, TaskRun};
 pub use child_main::plugin_child;

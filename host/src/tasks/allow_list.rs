@@ -16,7 +16,7 @@ use crate::plugin::BuildId;
 const LARGEST: u64 = 16 << 20;
 
 /// What may be loaded: the hashes of each name.
-type Listed = BTreeMap<String, Vec<BuildId>>;
+pub(super) type Listed = BTreeMap<String, Vec<BuildId>>;
 
 /// An allow-list, as it was read last.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub(super) fn read_small(path: &Path, largest: u64) -> io::Result<(String, Metad
 }
 
 /// A name may come several times, so that an old and a new build may both be loaded.
-fn parse(text: &str) -> Result<Listed, String> {
+pub(super) fn parse(text: &str) -> Result<Listed, String> {
     let mut listed = Listed::new();
     for (number, line) in text.lines().enumerate() {
         if line.trim().is_empty() || line.starts_with('#') {

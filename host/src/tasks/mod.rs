@@ -9,6 +9,8 @@ mod artifact;
 mod conflicts;
 mod executables;
 mod folder;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod inspect;
 mod known_file;
 mod launches;

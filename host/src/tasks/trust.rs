@@ -15,6 +15,7 @@ use crate::{
 const SIGNATURE: &str = ".minisig";
 /// More than any signature has.
 const LARGEST_SIGNATURE: u64 = 16 << 10;
+const HOW_TO_SIGN: &str = "sign it with `minisign -Sm` and one of the trusted keys";
 
 /// Whom to believe.
 #[derive(Debug)]
@@ -69,26 +70,30 @@ impl Trust {
         };
         let path = signature_path(file);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let how = "sign it with `minisign -Sm` and one of the trusted keys";
         let (text, _) = read_small(&path, LARGEST_SIGNATURE).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("has no signature: {how}, and put {name} beside it"),
+            io::ErrorKind::NotFound => format!("has no signature: {HOW_TO_SIGN}, and put {name} beside it"),
             _ => format!("has a signature {name} that cannot be read: {error}"),
         })?;
-        let signature = Signature::decode(&text)
-            .map_err(|error| format!("has a signature {name} that is none of minisign ({error}): {how}"))?;
-        let verdicts: Vec<_> = keys.iter().map(|key| key.verify(bytes, &signature, false)).collect();
-        if verdicts.iter().any(Result::is_ok) {
-            return Ok(());
-        }
-        let found = if verdicts.iter().any(|verdict| matches!(verdict, Err(SignatureError::UnsupportedLegacyMode))) {
-            "is of minisign's old kind"
-        } else if verdicts.iter().all(|verdict| matches!(verdict, Err(SignatureError::UnexpectedKeyId))) {
-            "is by none of the keys in tasks.trusted_keys"
-        } else {
-            "is not of this file's contents"
-        };
-        Err(format!("has a signature {name} that {found}: {how}"))
+        check_signature(keys, &text, &name, bytes)
     }
+}
+
+/// Why the text of a signature, which is called `name`, does not show that one of the keys' owners has signed these bytes.
+pub(super) fn check_signature(keys: &[PublicKey], text: &str, name: &str, bytes: &[u8]) -> Result<(), String> {
+    let signature = Signature::decode(text)
+        .map_err(|error| format!("has a signature {name} that is none of minisign ({error}): {HOW_TO_SIGN}"))?;
+    let verdicts: Vec<_> = keys.iter().map(|key| key.verify(bytes, &signature, false)).collect();
+    if verdicts.iter().any(Result::is_ok) {
+        return Ok(());
+    }
+    let found = if verdicts.iter().any(|verdict| matches!(verdict, Err(SignatureError::UnsupportedLegacyMode))) {
+        "is of minisign's old kind"
+    } else if verdicts.iter().all(|verdict| matches!(verdict, Err(SignatureError::UnexpectedKeyId))) {
+        "is by none of the keys in tasks.trusted_keys"
+    } else {
+        "is not of this file's contents"
+    };
+    Err(format!("has a signature {name} that {found}: {HOW_TO_SIGN}"))
 }
 
 /// Whether a file of this name is another one's signature.
