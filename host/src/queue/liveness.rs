@@ -21,17 +21,17 @@ const STEP: Duration = Duration::from_secs(1);
 
 const WHAT: &str = "show that this host lives";
 
-/// The server notices within about 14 seconds that a machine has vanished; where it does not know a setting, it does without.
+/// The server notices within about 14 seconds that a machine has vanished.
 pub(super) const NOTICE_SOON: &str = "
-select pg_catalog.set_config(wanted.name, wanted.value, false)
-from (values
-  ('tcp_keepalives_idle', '5'),
-  ('tcp_keepalives_interval', '3'),
-  ('tcp_keepalives_count', '3'),
-  ('tcp_user_timeout', '14000'),
-  ('idle_session_timeout', '0')
-) as wanted (name, value)
-where pg_catalog.current_setting(wanted.name, true) is not null";
+set tcp_keepalives_idle = 5;
+set tcp_keepalives_interval = 3;
+set tcp_keepalives_count = 3;
+set tcp_user_timeout = 14000";
+
+/// Servers before 14 end no session because it is idle, and do not know the setting.
+const STAY: &str = "
+select pg_catalog.set_config('idle_session_timeout', '0', false)
+where pg_catalog.current_setting('idle_session_timeout', true) is not null";
 
 /// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
@@ -159,13 +159,15 @@ impl Database {
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         const UP: &str = "select extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8";
         let owner: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
-        let (set, locked, up) = tokio::join!(
+        let (set, stays, locked, up) = tokio::join!(
             biased;
-            client.query_typed(NOTICE_SOON, &[]),
+            client.batch_execute(NOTICE_SOON),
+            client.query_typed(STAY, &[]),
             client.query_typed(LOCK, &owner),
             client.query_typed(UP, &[]),
         );
         set.map_err(failed)?;
+        stays.map_err(failed)?;
         let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
         let up: f64 = up.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
         let server_up_for = Duration::try_from_secs_f64(up).unwrap_or_default();
@@ -215,7 +217,9 @@ async fn while_this_runs<T>(answer: impl Future<Output = T>) -> Option<T> {
 impl Session {
     /// Whether this connection has the lock of `owner`, which was taken on another one.
     pub async fn holds_life_of(&self, owner: &str) -> Result<bool, QueueError> {
-        let rows = self.query(WHAT, HOLDS, &[(&owner, Type::TEXT)]).await?;
+        // Asked once, so that it is not worth preparing.
+        let asked = self.client().query_typed(HOLDS, &[(&owner, Type::TEXT)]).await;
+        let rows = asked.map_err(|error| QueueError::statement(WHAT, &error))?;
         rows[0].try_get(0).map_err(|error| QueueError::statement(WHAT, &error))
     }
 

@@ -28,7 +28,7 @@ use crate::{
     config::WorkerSettings,
     events::Events,
     plugin::Cancel,
-    queue::{Database, Notification, SHOWS_LIFE},
+    queue::{Database, Notification, SHOWS_LIFE, Session},
     tasks::LiveTaskMap,
 };
 
@@ -113,6 +113,10 @@ pub struct Pool {
     /// Tells running jobs to end.
     pub(super) cancel: Cancel,
     pub(super) stop: Stop,
+    /// The front line's session, for those who show life, until this pool is known to live.
+    pub(super) lent: Mutex<Option<Session>>,
+    /// It is there, or will not be.
+    pub(super) warm: CancellationToken,
     /// The tasks are loaded: jobs may be claimed.
     pub(super) begun: CancellationToken,
     /// Nothing is claimed any more.
@@ -164,6 +168,8 @@ impl Pool {
             slots: TaskTracker::new(),
             opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
+            lent: Mutex::default(),
+            warm: CancellationToken::new(),
             begun: CancellationToken::new(),
             closing: stop.graceful.child_token(),
             stop,
@@ -239,6 +245,10 @@ impl Pool {
     /// Whether a transaction that is open has this job.
     pub(super) fn is_in_open(&self, id: i64) -> bool {
         self.open_batches().iter().any(|open| open.has(id))
+    }
+
+    pub(super) fn lent(&self) -> MutexGuard<'_, Option<Session>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {

@@ -86,23 +86,37 @@ impl Line {
         }
     }
 
-    /// Connects, and has the database plan the first claim. What goes wrong here goes wrong again at that claim, which tells of it.
+    /// Connects, and has the database plan the first claim, while this pool is not yet known to live. What goes wrong here goes
+    /// wrong again at that claim, which tells of it.
     pub(super) async fn warm_up(&mut self) {
         let pool = Arc::clone(&self.pool);
+        let planned = pool.closing.run_until_cancelled(self.plan_ahead()).await;
+        *pool.lent() = planned.flatten();
+        pool.warm.cancel();
         while !pool.alive.load(Ordering::Acquire) {
-            // That it lives is known by a connection that this one can be then.
             tokio::select! {
                 () = pool.work.notified() => {}
-                () = pool.closing.cancelled() => return,
+                () = pool.closing.cancelled() => break,
             }
         }
-        let ForbiddenFlags::Fixed(forbidden_flags) = &pool.settings.forbidden_flags else { return };
-        let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
-        let Ok(session) = self.connected(Lane::Marked).await else { return };
-        if session.plan_claim(Conditions { forbidden_flags, now }).await.is_ok() {
-            self.session = Some(session);
-        } else {
-            session.discard();
+        self.session = pool.lent().take();
+    }
+
+    async fn plan_ahead(&mut self) -> Option<Session> {
+        let settings = &Arc::clone(&self.pool).settings;
+        let session = self.connected(Lane::Marked).await.ok()?;
+        // Which plan the others need is known when they have been asked for.
+        let forbidden_flags: &[String] = match &settings.forbidden_flags {
+            ForbiddenFlags::Fixed(flags) => flags,
+            ForbiddenFlags::Asked(_) => return Some(session),
+        };
+        let now = (settings.clock == Clock::Process).then(|| settings.time.now());
+        match session.plan_claim(Conditions { forbidden_flags, now }).await {
+            Ok(()) => Some(session),
+            Err(_) => {
+                session.discard();
+                None
+            }
         }
     }
 
