@@ -102,7 +102,7 @@ async fn a_thousand_files_in_the_folder_are_looked_through_and_the_few_tasks_amo
 /// The lines are read slowly, with a look at the memory in between, so that the plugin is always ahead of the reader.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_logs_without_end_is_slowed_down_and_fills_no_memory() {
-    const LINES: usize = 1_200;
+    const LINES: usize = 5_600;
     let (database, folder) = (TestDatabase::installed().await, tasks_folder());
     install_plugin(folder.path(), "misbehaving");
     // Three of its five levels are logged, each with this message.
