@@ -109,7 +109,7 @@ impl Database {
         match self.inner.pool.get().await {
             Ok(client) => {
                 // A connection that has been used before has plans that nobody knows the age of.
-                let planned_pages = if managed::Object::metrics(&client).recycle_count == 0 { -1 } else { 0 };
+                let planned_pages = if managed::Object::metrics(&client).recycle_count == 0 { UNPLANNED } else { 0 };
                 Ok(Session { client, database: self.clone(), planned_pages: AtomicI32::new(planned_pages) })
             }
             Err(PoolError::Backend(error)) => Err(error),
@@ -176,6 +176,9 @@ impl managed::Manager for Connector {
     }
 }
 
+/// The server has no plan on this connection.
+const UNPLANNED: i32 = -1;
+
 /// One connection with its prepared statements. The statements of `get_jobs.rs` and its neighbours are its methods.
 ///
 /// When a method fails with [`QueueError::connection_lost`], the session is of no more use; the pool forgets it on drop.
@@ -183,7 +186,7 @@ impl managed::Manager for Connector {
 pub struct Session {
     client: managed::Object<Connector>,
     database: Database,
-    /// How many pages the table of jobs had when the server began to plan; -1: not known yet.
+    /// How many pages the table of jobs had when the server began to plan, or [`UNPLANNED`].
     planned_pages: AtomicI32,
 }
 
@@ -273,7 +276,10 @@ impl Session {
         if !self.prepares_statements() {
             return Ok(());
         }
-        let plans = self.command(WHAT, "set plan_cache_mode = force_generic_plan");
+        let plans = match self.planned_pages.swap(UNPLANNED, Ordering::Relaxed) {
+            UNPLANNED => self.command(WHAT, "set plan_cache_mode = force_generic_plan"),
+            _ => self.command(WHAT, "set plan_cache_mode = force_generic_plan; discard plans"),
+        };
         let (plans, keepalive) = tokio::join!(biased; plans, self.command(WHAT, NOTICE_SOON));
         plans.and(keepalive)
     }
@@ -307,7 +313,7 @@ impl Session {
     /// until the table has been analyzed, up to a minute later.
     pub(super) async fn plan_for(&self, pages: i32) {
         let planned = self.planned_pages.load(Ordering::Relaxed);
-        if planned < 0 {
+        if planned == UNPLANNED {
             self.planned_pages.store(pages, Ordering::Relaxed);
         } else if pages > planned.saturating_mul(4).saturating_add(50) {
             self.planned_pages.store(pages, Ordering::Relaxed);
