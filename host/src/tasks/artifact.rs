@@ -218,6 +218,10 @@ impl<'a> Dynamic<'a> {
         let gnu = || {
             let bytes = self.at(self.value(DT_GNU_HASH)?)?;
             let table = GnuHashTable::<Elf>::parse(NATIVE, bytes).ok()?;
+            // From a number that no symbol has, counting on would overflow.
+            if usize::try_from(table.symbol_base()).ok()? > self.bytes.len() {
+                return None;
+            }
             table.symbol_table_length(NATIVE).or(Some(table.symbol_base()))
         };
         let old = || {
@@ -283,6 +287,13 @@ mod tests {
         let mut bytes = library();
         bytes[16..18].copy_from_slice(&1_u16.to_ne_bytes());
         assert_eq!(refusal(&bytes), Unfit::NotShared);
+    }
+
+    /// Found by the fuzz target of plugin files: it panicked where overflows are looked for.
+    #[test]
+    fn numbers_of_symbols_that_no_file_could_hold_are_refused() {
+        let bytes = include_bytes!("../../../fuzz/corpus/plugin_file/symbols_beyond_the_file");
+        assert!(verify(bytes, hash(bytes)).is_err());
     }
 
     #[test]
