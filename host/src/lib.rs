@@ -78,6 +78,8 @@ pub mod embedded_postgres;
 pub mod migrate;
 // For programs that administer jobs without running any.
 pub mod worker_utils;
+// Locks and their like, which a checker puts its own in the place of.
+mod sync;
 
 pub use library::{
     FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult, get_tasks,

@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
@@ -13,7 +12,7 @@ use super::{
     generation::SHUTDOWN_LIMIT,
     process::Process,
 };
-use crate::events::PluginBuild;
+use crate::{events::PluginBuild, sync::TaskTrackerToken};
 
 /// So many such processes of one build there are at once. Other jobs wait.
 const ROOM: usize = 8;

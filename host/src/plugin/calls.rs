@@ -6,11 +6,12 @@
 use std::{
     future::poll_fn,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use super::stop_signal::StopSignal;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

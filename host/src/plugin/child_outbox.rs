@@ -7,12 +7,8 @@
 
 use std::{cell::Cell, mem, time::Duration};
 
-use super::{
-    child_socket::ChildSocket,
-    frames::push,
-    libc_calls::exit_now,
-    sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError, thread_local},
-};
+use super::{child_socket::ChildSocket, frames::push, libc_calls::exit_now};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError, thread_local};
 
 /// How long the end of a job waits for those of the jobs that came in with it.
 pub(super) const PATIENCE: Duration = Duration::from_micros(50);

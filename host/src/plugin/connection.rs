@@ -80,7 +80,7 @@ impl Connection {
             log: PluginLog::new(build),
             add_job: services.map(|services| Arc::clone(&services.add_job)),
             adding: Arc::new(Semaphore::new(MOST_ADDED as usize)),
-            outbox: HostOutbox::new(socket)?,
+            outbox: HostOutbox::new(socket.try_into()?),
             closed: CancellationToken::new(),
             condemned: CancellationToken::new(),
             verdict: OnceLock::new(),

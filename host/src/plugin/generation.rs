@@ -10,7 +10,6 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
@@ -25,6 +24,7 @@ use super::{
     executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
+    running_jobs::RunningJobs,
 };
 use crate::events::{Event, Events, PluginBuild};
 
@@ -63,8 +63,7 @@ pub struct Generation {
     availability: watch::Sender<Availability>,
     /// How often its process has ended by itself.
     crashes: Arc<AtomicU32>,
-    /// Each running job holds a token; closed when no more may begin.
-    running: TaskTracker,
+    running: RunningJobs,
     /// Cancelled when what runs is to be given up.
     killed: StopSignal,
     ended: OnceCell<()>,
@@ -160,7 +159,7 @@ impl Generation {
             events,
             availability,
             crashes,
-            running: TaskTracker::new(),
+            running: RunningJobs::default(),
             killed: StopSignal::default(),
             ended: OnceCell::new(),
         })
@@ -210,7 +209,7 @@ impl Generation {
 
     /// How many jobs run on it now.
     pub fn in_flight(&self) -> usize {
-        self.running.len()
+        self.running.count()
     }
 
     /// How often its process has ended by itself.
@@ -231,7 +230,7 @@ impl Generation {
     /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
     /// Dropping the future gives the job up without telling the plugin.
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
-        let Some(_running) = self.enter() else { return Outcome::NotStarted };
+        let Some(_running) = self.running.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
         if let Runner::Executable(executable) = &self.runner {
             let limit = limit.unwrap_or(executable::TIMEOUT);
@@ -257,7 +256,7 @@ impl Generation {
     /// Runs one job as [`Generation::run`] does, in a process of its own where that can be.
     pub async fn run_alone(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         let Some(alone) = &self.alone else { return self.run(task, job, cancel).await };
-        let Some(running) = self.enter() else { return Outcome::NotStarted };
+        let Some(running) = self.running.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
         let execution = |call, line| self.execution(task, job, limit, cancel, call, line);
         alone.run((task, job, limit), execution, [&self.killed, &cancel.force, &cancel.ask], running).await
@@ -306,7 +305,7 @@ impl Generation {
         if self.in_flight() > 0 {
             self.events.emit(Event::Draining { build: self.build.clone(), in_flight: self.in_flight() });
         }
-        self.running.wait().await;
+        self.running.ended().await;
         let limit = if self.killed.is_cancelled() { KILL_LIMIT } else { SHUTDOWN_LIMIT };
         match &self.runner {
             Runner::Child(child) => child.shutdown(limit).await,
@@ -317,13 +316,6 @@ impl Generation {
         }
         self.availability.send_replace(Availability::Stopped);
         self.events.emit(Event::Retired { build: self.build.clone() });
-    }
-
-    /// Counts a job in, unless the end has begun. The token comes before the look, so that the end either sees it and waits,
-    /// or was seen.
-    fn enter(&self) -> Option<TaskTrackerToken> {
-        let token = self.running.token();
-        (!self.running.is_closed()).then_some(token)
     }
 }
 

@@ -1,20 +1,12 @@
 //! The host's end of the socket to a plugin's process: what is sent together goes out in one piece.
 
-use std::{
-    io::{self, Read, Write},
-    mem,
-    os::unix::net::UnixStream,
-    pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{io, mem, pin::pin};
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::Notify,
-    task::yield_now,
+use super::{
+    frames::{TooLong, push},
+    host_socket::HostSocket,
 };
-
-use super::frames::{TooLong, push};
+use crate::sync::{Mutex, MutexGuard, Notify, PoisonError, yield_now};
 
 /// While more than this is unwritten, no job is sent: a process that does not read must not fill the host's memory.
 const FULL: usize = 8 << 20;
@@ -26,8 +18,7 @@ pub(super) struct HostOutbox {
     filled: Notify,
     /// There is room again, or will never be.
     room: Notify,
-    /// Heard of only when there is something to read: else each piece that the process takes would wake this one.
-    socket: AsyncFd<UnixStream>,
+    socket: HostSocket,
 }
 
 #[derive(Debug, Default)]
@@ -42,10 +33,8 @@ struct Unwritten {
 }
 
 impl HostOutbox {
-    /// The socket must not block.
-    pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
-        let socket = heard_of(socket, Interest::READABLE)?;
-        Ok(Self { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), socket })
+    pub(super) fn new(socket: HostSocket) -> Self {
+        Self { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), socket }
     }
 
     /// Sends a frame, unless the line is closed. With `alone`, nothing else is to be expected that could go with it.
@@ -64,7 +53,7 @@ impl HostOutbox {
         if unwritten.claimed {
             return Ok(());
         }
-        if alone && let Ok(count) = self.socket.get_ref().write(&unwritten.bytes) {
+        if alone && let Ok(count) = self.socket.write_some(&unwritten.bytes) {
             unwritten.bytes.drain(..count);
         }
         if !unwritten.bytes.is_empty() {
@@ -120,21 +109,7 @@ impl HostOutbox {
 
     /// Reads what there is, but at least a byte; nothing means the end.
     pub(super) async fn read(&self, space: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| socket.get_ref().read(space)) {
-                Ok(Ok(count)) => {
-                    if count < space.len() {
-                        // There is no more, which need not be asked for.
-                        ready.clear_ready();
-                    }
-                    return Ok(count);
-                }
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
-            }
-        }
+        self.socket.read(space).await
     }
 
     /// Swaps what has gathered for what is written; `false` if there is nothing, and then the next to send has to say so.
@@ -156,21 +131,11 @@ impl HostOutbox {
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.socket.get_ref().write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.writable().await?,
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
+            match self.socket.write_some(bytes)? {
+                0 => self.socket.writable().await?,
+                count => bytes = &bytes[count..],
             }
         }
-        Ok(())
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        let socket = heard_of(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
-        socket.writable().await?.retain_ready();
         Ok(())
     }
 
@@ -185,14 +150,14 @@ impl Unwritten {
     }
 }
 
-#[allow(deprecated, reason = "a socket keeps its one descriptor open, which is all that the unsafe successor asks for")]
-fn heard_of(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    AsyncFd::with_interest(socket, interest)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixStream,
+        sync::Arc,
+        time::Duration,
+    };
 
     use tokio::{task::JoinHandle, time::timeout};
 
@@ -204,7 +169,7 @@ mod tests {
         for socket in [&ours, &theirs] {
             socket.set_nonblocking(true).unwrap();
         }
-        (Arc::new(HostOutbox::new(ours).unwrap()), theirs)
+        (Arc::new(HostOutbox::new(ours.try_into().unwrap())), theirs)
     }
 
     fn writing(outbox: &Arc<HostOutbox>) -> JoinHandle<()> {

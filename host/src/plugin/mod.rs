@@ -15,6 +15,7 @@ mod stop_signal;
 mod bounds;
 mod execution;
 mod generation;
+mod running_jobs;
 // The runner in a process of its own: the host's side, then the child's.
 mod alone;
 mod child;
@@ -24,10 +25,10 @@ mod child_socket;
 mod connection;
 mod frames;
 mod host_outbox;
+mod host_socket;
 mod output;
 mod process;
 mod restarts;
-mod sync;
 // The runner of executable files.
 mod executable;
 mod executable_run;

@@ -5,14 +5,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::calls::Calls;
+use crate::sync::{AtomicBool, CancellationToken, Mutex, PoisonError};
 
 /// Given once, heard for ever. Clones are the same signal.
 #[derive(Clone)]

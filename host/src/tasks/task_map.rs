@@ -2,15 +2,13 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
-
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
 use crate::{
     events::{Event, PluginBuild},
     plugin::{Availability, Generation, TaskSpec},
+    sync::{ArcSwap, Mutex, PoisonError, watch},
 };
 
 /// A task and the build that runs it.
@@ -124,9 +122,20 @@ impl LiveTaskMap {
         self.current.load_full()
     }
 
+    /// The task that a job of this identifier runs on now, or why there is none. Where its build has refused the job before,
+    /// since it was replaced at that very moment, that is the next build's.
+    pub fn find(&self, identifier: &str, refused: Option<&Task>) -> Result<Task, &'static str> {
+        let map = self.current.load();
+        let task = map.get(identifier).ok_or("no plugin has this task any more")?;
+        if refused.is_some_and(|refused| Arc::ptr_eq(&refused.generation, &task.generation)) {
+            return Err("its plugin is not taking jobs");
+        }
+        Ok(task.clone())
+    }
+
     /// Replaces the map. From here on, [`LiveTaskMap::load`] gives the new one.
     pub fn publish(&self, tasks: BTreeMap<String, Task>) -> Arc<TaskMap> {
-        let _one_at_a_time = self.publishing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let map = Arc::new(TaskMap { epoch: self.current.load().epoch + 1, tasks });
         self.current.store(Arc::clone(&map));
         self.epoch.send_replace(map.epoch);

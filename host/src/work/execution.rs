@@ -64,14 +64,12 @@ impl Execution<'_> {
     /// then the next one does.
     async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
         let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
-        let mut tried: Option<Task> = None;
+        let mut refused = None;
         loop {
-            let Some(task) = self.pool.tasks.load().get(&self.held.task).cloned() else {
-                return returned("no plugin has this task any more");
+            let task = match self.pool.tasks.find(&self.held.task, refused.as_ref()) {
+                Ok(task) => task,
+                Err(reason) => return returned(reason),
             };
-            if tried.as_ref().is_some_and(|last| Arc::ptr_eq(&last.generation, &task.generation)) {
-                return returned("its plugin is not taking jobs");
-            }
             if self.pool.stop.graceful.is_cancelled() {
                 return returned("the host is stopping");
             }
@@ -114,7 +112,7 @@ impl Execution<'_> {
                     let run = run();
                     return (self.partly_failed(&items, message, self.is_last_attempt(&task), &run), Some(run));
                 }
-                Outcome::NotStarted => tried = Some(task),
+                Outcome::NotStarted => refused = Some(task),
             }
         }
     }
