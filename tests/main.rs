@@ -17,6 +17,8 @@ mod worker;
 mod express;
 // The same, with the connection lost at each message.
 mod cut_off;
+// And with harm done at each await point.
+mod await_points;
 // What a pool leaves to others, and how it looks after locks.
 mod pool;
 // The way to the database.
