@@ -1,6 +1,6 @@
 //! The express lane's transaction, statement by statement: what it locks, what others see of it, and what it leaves behind.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use taskbay::queue::{ClaimedJob, Conditions, FailedJob, Job, NewJob, Session, Settlement};
 use tokio::time::timeout;
@@ -48,6 +48,11 @@ impl Bench {
         let rows = self.test.client().await.query(sql, &[&id]).await.unwrap();
         rows.first().map(|row| row.get(0)).unwrap_or_default()
     }
+
+    async fn locked_at(&self, id: i64) -> SystemTime {
+        let sql = "select locked_at from graphile_worker._private_jobs where id = $1";
+        self.test.client().await.query_one(sql, &[&id]).await.unwrap().get(0)
+    }
 }
 
 fn ids(jobs: &[Job]) -> Vec<i64> {
@@ -90,7 +95,8 @@ async fn what_is_done_is_gone_with_the_commit_and_the_rest_is_as_it_was() {
         marked: vec![added[2]],
         in_ascii: false,
     };
-    bench.session.settle("me", &settlement).await.unwrap();
+    let times = bench.session.settle("me", &settlement).await.unwrap();
+    assert_eq!(times, [(added[2], bench.locked_at(added[2]).await)].into());
     assert_eq!(bench.row(added[0]).await, "");
     assert_eq!(bench.row(added[3]).await, before);
     let left = bench.another_session().await.get_jobs("w", &[bench.task], 10, NOTHING).await.unwrap();
@@ -226,5 +232,6 @@ async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again()
     bench.test.wait_until_blocked().await;
     client.batch_execute("commit").await.unwrap();
     let again = again.await.unwrap();
-    assert_eq!((again.available, again.marked), (vec![untouched], vec![marked]));
+    let when = bench.locked_at(marked).await;
+    assert_eq!((again.available, again.marked), (vec![untouched], [(marked, when)].into()));
 }

@@ -7,9 +7,16 @@
 //! Until the commit, others see the jobs as they were before, and pass over them because their rows are locked. Whatever ends
 //! the connection before that leaves them as they were: available.
 
-use std::{sync::LazyLock, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::LazyLock,
+    time::{Instant, SystemTime},
+};
 
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session,
@@ -80,7 +87,8 @@ const DELETE: &str = "delete from @schema@._private_jobs where id = any ($1)";
 const MARK: &str = "
 update @schema@._private_jobs as job
 set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
-where job.id = any ($2)";
+where job.id = any ($2)
+returning job.id, job.locked_at";
 
 /// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 payloads, null where it stays.
 const FAIL: &str = "
@@ -99,7 +107,7 @@ where job.id = failure.id";
 /// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
 /// marked already; what somebody else has taken differs when that transaction has ended, which is waited for.
 const LOCK_AGAIN: &str = "
-select job.id, job.locked_by is not null
+select job.id, job.locked_at
 from @schema@._private_jobs as job
 join unnest($2, $3) as mine (id, attempts) on mine.id = job.id
 where (job.is_available = true and job.attempts + 1 = mine.attempts)
@@ -124,8 +132,8 @@ pub struct Settlement {
 pub struct LockedAgain {
     /// As they were before the transaction.
     pub available: Vec<i64>,
-    /// Marked by that transaction, which was committed after all.
-    pub marked: Vec<i64>,
+    /// Marked by that transaction, which was committed after all, and when they were.
+    pub marked: HashMap<i64, SystemTime>,
 }
 
 impl Session {
@@ -189,11 +197,12 @@ impl Session {
         Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
     }
 
-    /// Stores what became of the jobs, and commits. All statements are sent at the first poll.
+    /// Stores what became of the jobs, and commits. Tells when those are marked that are marked now. All statements are sent at
+    /// the first poll.
     ///
     /// On an error it is not known whether that was committed: the session has to be dropped, and [`Session::lock_again`]
     /// tells on another one.
-    pub async fn settle(&self, owner: &str, settlement: &Settlement) -> Result<(), QueueError> {
+    pub async fn settle(&self, owner: &str, settlement: &Settlement) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let Settlement { done, failed, marked, in_ascii } = settlement;
         let failures = Failures::of(failed, *in_ascii);
         let deleting: [(&(dyn ToSql + Sync), Type); 1] = [(done, Type::INT8_ARRAY)];
@@ -207,7 +216,10 @@ impl Session {
             self.unless(marked.is_empty(), MARK, &marking),
             self.command(SETTLE, "commit"),
         );
-        deleted.and(failed).and(marked).and(committed)
+        let rows = deleted.and(failed).and(marked);
+        committed?;
+        let times = rows?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>();
+        times.map_err(|error| QueueError::statement(SETTLE, &error))
     }
 
     /// Begins a transaction and locks those of the jobs once more that are still as [`Session::lock_jobs`] left them, or
@@ -220,9 +232,11 @@ impl Session {
         let mut again = LockedAgain::default();
         for row in rows {
             let read = |error: tokio_postgres::Error| QueueError::statement(LOCK, &error);
-            let marked: bool = row.try_get(1).map_err(read)?;
-            let ids = if marked { &mut again.marked } else { &mut again.available };
-            ids.push(row.try_get(0).map_err(read)?);
+            let id = row.try_get(0).map_err(read)?;
+            match row.try_get(1).map_err(read)? {
+                Some(marked) => drop(again.marked.insert(id, marked)),
+                None => again.available.push(id),
+            }
         }
         Ok(again)
     }
@@ -232,7 +246,7 @@ impl Session {
         nothing_to_do: bool,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<(), QueueError> {
-        if nothing_to_do { Ok(()) } else { self.query_as_part(SETTLE, sql, parameters).await.map(drop) }
+    ) -> Result<Vec<Row>, QueueError> {
+        if nothing_to_do { Ok(Vec::new()) } else { self.query_as_part(SETTLE, sql, parameters).await }
     }
 }

@@ -42,6 +42,8 @@ struct State {
     /// Those that another claim of this pool has marked, because the connection was lost, and that were refused to it; and when
     /// it has.
     refused: HashMap<i64, SystemTime>,
+    /// When the transaction has marked those that ran beyond it.
+    marked: HashMap<i64, SystemTime>,
     /// Those that turned out to be somebody else's while they ran, because the connection was lost.
     disowned: HashSet<i64>,
 }
@@ -73,6 +75,7 @@ impl ExpressBatch {
                 left,
                 withdrawn: HashSet::new(),
                 refused: HashMap::new(),
+                marked: HashMap::new(),
                 disowned: HashSet::new(),
             }),
             ended: Notify::new(),
@@ -138,7 +141,7 @@ impl ExpressBatch {
     pub(super) fn report(&self, verdict: Verdict) -> Option<Verdict> {
         let mut state = self.state();
         if state.phase == Phase::Ended {
-            return Some(state.as_owned(verdict));
+            return Some(state.of_marked(verdict));
         }
         state.verdicts.push(verdict);
         state.left -= 1;
@@ -166,12 +169,13 @@ impl ExpressBatch {
         mem::take(&mut state.verdicts)
     }
 
-    /// The transaction is committed: what still runs is marked. Gives the verdicts that came in the meantime.
-    pub(super) fn committed(&self) -> Vec<Verdict> {
+    /// The transaction is committed: what still runs is `marked`. Gives the verdicts that came in the meantime.
+    pub(super) fn committed(&self, marked: HashMap<i64, SystemTime>) -> Vec<Verdict> {
         let mut state = self.state();
         state.phase = Phase::Ended;
+        state.marked = marked;
         let verdicts = mem::take(&mut state.verdicts);
-        verdicts.into_iter().map(|verdict| state.as_owned(verdict)).collect()
+        verdicts.into_iter().map(|verdict| state.of_marked(verdict)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,10 +184,12 @@ impl ExpressBatch {
 }
 
 impl State {
-    /// What is stored of a job that is somebody else's changes nothing.
-    fn as_owned(&self, mut verdict: Verdict) -> Verdict {
-        if self.disowned.contains(&verdict.claim.id) {
-            verdict.claim = verdict.claim.of_nobody();
+    /// What is stored of a job that is marked names the time of that. Of one that is somebody else's, it changes nothing.
+    fn of_marked(&self, mut verdict: Verdict) -> Verdict {
+        let claim = &mut verdict.claim;
+        claim.locked_at = self.marked.get(&claim.id).copied();
+        if self.disowned.contains(&claim.id) {
+            verdict.claim = claim.of_nobody();
         }
         verdict
     }
@@ -217,8 +223,11 @@ mod tests {
         assert!(batch.report(verdict(1)).is_none());
         assert_eq!(ids(&batch.take_verdicts()), [1]);
         assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
-        assert_eq!(ids(&batch.committed()), [2]);
-        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.claim.id), Some(3));
+        let times = [2, 3].map(|id: i64| (id, SystemTime::UNIX_EPOCH + Duration::from_secs(id.unsigned_abs())));
+        let claim = |verdict: Verdict| (verdict.claim.id, verdict.claim.locked_at);
+        let late: Vec<_> = batch.committed(times.into()).into_iter().map(claim).collect();
+        assert_eq!(late, [(2, Some(times[0].1))]);
+        assert_eq!(batch.report(verdict(3)).map(claim), Some((3, Some(times[1].1))));
     }
 
     #[tokio::test]
@@ -238,7 +247,7 @@ mod tests {
         batch.take_verdicts();
         assert!(batch.report(verdict(1)).is_none() && batch.report(verdict(2)).is_none());
         batch.disown([1, 3].into_iter());
-        let attempts: Vec<i16> = batch.committed().iter().map(|verdict| verdict.claim.attempt).collect();
+        let attempts: Vec<i16> = batch.committed(HashMap::new()).iter().map(|verdict| verdict.claim.attempt).collect();
         assert_eq!(attempts, [-1, 1]);
         assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.claim.attempt), Some(-1));
     }

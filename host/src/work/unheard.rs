@@ -45,9 +45,9 @@ impl Known {
         self.jobs().extend(jobs.iter().map(|job| (job.id, (job.attempts, job.locked_at))));
     }
 
-    /// Those of a transaction, by ids and attempts.
-    pub(super) fn add_express(&self, jobs: impl IntoIterator<Item = (i64, i16)>) {
-        self.jobs().extend(jobs.into_iter().map(|(id, attempt)| (id, (attempt, None))));
+    /// Those that a transaction of the express lane has marked: their ids and attempts, and when they are.
+    pub(super) fn add_express(&self, jobs: impl IntoIterator<Item = (i64, i16, SystemTime)>) {
+        self.jobs().extend(jobs.into_iter().map(|(id, attempt, marked)| (id, (attempt, Some(marked)))));
     }
 
     /// What became of them is settled. Of a job that was claimed again, only the later claim counts.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
+    time::SystemTime,
 };
 
 use super::{Lane, Line, claim::fits_express};
@@ -60,10 +61,11 @@ impl Account {
 
 impl Pool {
     /// These jobs of a transaction are marked now.
-    fn keep_in_mind(&self, open: &Open, marked: &[i64]) {
+    fn keep_in_mind(&self, open: &Open, marked: &HashMap<i64, SystemTime>) {
         if !marked.is_empty() {
             let (ids, attempts) = open.batch.kept();
-            self.known.add_express(ids.into_iter().zip(attempts).filter(|(id, _)| marked.contains(id)));
+            let claims = ids.into_iter().zip(attempts);
+            self.known.add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
         }
     }
 }
@@ -107,9 +109,9 @@ impl Line {
         } else {
             session.discard();
         }
-        if settled.is_ok() {
+        if let Ok(marked) = &settled {
             // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
-            pool.keep_in_mind(&open, &settlement.marked);
+            pool.keep_in_mind(&open, marked);
             pool.ended(&open.batch);
         }
         let claim_error = match claimed {
@@ -125,9 +127,9 @@ impl Line {
             Err(error) => Some(error),
         };
         match settled {
-            Ok(()) => {
+            Ok(marked) => {
                 self.store_backoff.succeeded();
-                self.committed(open, account);
+                self.committed(open, account, marked);
                 self.after_store(stored, verdicts).await;
             }
             Err(error) => {
@@ -172,10 +174,11 @@ impl Line {
         account.verdicts.append(&mut verdicts);
     }
 
-    fn committed(&self, open: Open, account: Account) {
+    fn committed(&self, mut open: Open, account: Account, marked: HashMap<i64, SystemTime>) {
         let pool = &self.pool;
         pool.ended(&open.batch);
-        let late = open.batch.committed();
+        open.aside.iter_mut().for_each(|held| held.job.locked_at = marked.get(&held.job.id).copied());
+        let late = open.batch.committed(marked);
         if !late.is_empty() {
             pool.verdicts.add_all(late);
             pool.wake();
@@ -203,9 +206,9 @@ impl Line {
             self.bring_up_to_date(&open, &mut account);
             let in_ascii = error.as_ref().is_some_and(beyond_encoding);
             match self.end_once_more(&mut open, &mut account, in_ascii).await {
-                Ok(()) => {
+                Ok(marked) => {
                     self.store_backoff.succeeded();
-                    return self.committed(open, account);
+                    return self.committed(open, account, marked);
                 }
                 Err(again) => error = Some(again),
             }
@@ -217,7 +220,7 @@ impl Line {
         open: &mut Open,
         account: &mut Account,
         in_ascii: bool,
-    ) -> Result<(), QueueError> {
+    ) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let session = self.connected(Lane::Express).await?;
         let (ids, attempts) = open.batch.kept();
         let again = match session.lock_again(self.pool.owner(), &ids, &attempts).await {
@@ -234,25 +237,28 @@ impl Line {
         settlement.failed.retain(|failed| available.contains(&failed.claim.id));
         settlement.marked.retain(|id| available.contains(id));
         settlement.in_ascii = in_ascii;
-        if let Err(error) = session.settle(self.pool.owner(), &settlement).await {
-            session.discard();
-            return Err(error);
-        }
+        let mut marked = match session.settle(self.pool.owner(), &settlement).await {
+            Ok(marked) => marked,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
         // Those that are marked already, by the lost commit or by the other line, may have ended since.
-        let before: HashSet<i64> = again.marked.into_iter().collect();
-        let (of_marked, rest): (Vec<_>, Vec<_>) =
-            account.verdicts.drain(..).partition(|verdict| before.contains(&verdict.claim.id));
+        let (mut of_marked, rest): (Vec<_>, Vec<_>) =
+            account.verdicts.drain(..).partition(|verdict| again.marked.contains_key(&verdict.claim.id));
         account.verdicts = rest;
+        of_marked.iter_mut().for_each(|verdict| verdict.claim.locked_at = again.marked.get(&verdict.claim.id).copied());
         self.pool.verdicts.add_all(of_marked);
         // What is neither marked now nor was before belongs to somebody else.
-        let marked: HashSet<i64> = settlement.marked.into_iter().chain(before).collect();
-        let owned = |id: &i64| available.contains(id) || marked.contains(id);
+        marked.extend(again.marked);
+        let owned = |id: &i64| available.contains(id) || marked.contains_key(id);
         open.batch.disown(ids.into_iter().filter(|id| !owned(id)));
         let lost = open.aside.len();
-        self.pool.keep_in_mind(open, &marked.iter().copied().collect::<Vec<_>>());
-        open.aside.retain(|held| marked.contains(&held.job.id));
+        self.pool.keep_in_mind(open, &marked);
+        open.aside.retain(|held| marked.contains_key(&held.job.id));
         self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
         self.session = Some(session);
-        Ok(())
+        Ok(marked)
     }
 }
