@@ -59,6 +59,36 @@ async fn locks_of_more_than_four_hours_are_released_and_younger_ones_stay() {
     assert_eq!(database.job(old).await.last_error, None);
 }
 
+/// If such a lock looks old, then the clock of Postgres was set: its owner would have renewed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_that_it_lives_keeps_its_locks_however_old_they_look() {
+    let database = TestDatabase::installed().await;
+    let (living, silent) = ("taskbay-live-a", "taskbay-live-b");
+    let life = database.database().show_life(living).await.unwrap().expect("nobody takes it for dead");
+    let mut jobs = Vec::new();
+    for (owner, queue) in [(living, "a"), (silent, "b"), ("worker-of-node", "c")] {
+        let id = locked(&database, "theirs", queue, "5 hours").await;
+        for (table, of) in
+            [("_private_jobs", format!("id = {id}")), ("_private_job_queues", format!("queue_name = '{queue}'"))]
+        {
+            database.execute(&format!("update graphile_worker.{table} set locked_by = '{owner}' where {of}")).await;
+        }
+        jobs.push(id);
+    }
+    let session = database.database().session().await.unwrap();
+    assert_eq!(session.reset_locked().await.unwrap(), Unlocked { jobs: 2, queues: 2 });
+    let owners: Vec<_> = database.jobs().await.into_iter().map(|job| job.locked_by).collect();
+    assert_eq!(owners, [Some(living.to_owned()), None, None]);
+    drop(life);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while session.reset_locked().await.unwrap() != (Unlocked { jobs: 1, queues: 1 }) {
+        assert!(std::time::Instant::now() < deadline, "it has ended");
+        // Postgres tells nobody that a connection has ended.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(database.job(jobs[0]).await.locked_by, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_released_job_is_run_without_a_poll() {
     let database = TestDatabase::installed().await;

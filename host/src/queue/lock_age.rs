@@ -8,34 +8,58 @@ use tokio_postgres::types::Type;
 
 use super::{QueueError, Session};
 
-/// A lock of this age is taken for one whose owner is gone. It is graphile-worker's number, and must be: two programs that
+/// A lock of this age is taken for one whose owner is gone, unless that shows that it lives. It is graphile-worker's number, and must be: two programs that
 /// disagree would take jobs from each other.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// What was found locked for longer than [`LOCK_LIMIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unlocked {
-    pub jobs: u64,
-    pub queues: u64,
+    pub jobs: i64,
+    pub queues: i64,
 }
 
-/// The attempt stays counted. A job that had no other left would end without a word of why, so it gets one.
-const RESET_JOBS: &str = "
-update @schema@._private_jobs
-set
-  last_error = case
-    when attempts < max_attempts then last_error
-    else format('the worker %s, which ran the last attempt, did not come back within 4 hours', locked_by)
-  end,
-  run_at = greatest(run_at, now()),
-  locked_by = null,
-  locked_at = null
-where locked_at < now() - interval '4 hours'";
-
-const RESET_QUEUES: &str = "
-update @schema@._private_job_queues
-set locked_by = null, locked_at = null
-where locked_at < now() - interval '4 hours'";
+/// Owners that show that they live keep theirs: if one of those looks so old, then the clock was set. The attempt stays counted. A
+/// job that had no other left would end without a word of why, so it gets one.
+const RESET: &str = "
+with
+  living as materialized (
+    select held.objid as key
+    from pg_catalog.pg_locks as held
+    where held.locktype = 'advisory'
+      and held.classid = 1952543595
+      and held.objsubid = 2
+      and held.granted
+      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  ),
+  jobs as (
+    update @schema@._private_jobs
+    set
+      last_error = case
+        when attempts < max_attempts then last_error
+        else format('the worker %s, which ran the last attempt, did not come back within 4 hours', locked_by)
+      end,
+      run_at = greatest(run_at, now()),
+      locked_by = null,
+      locked_at = null
+    where locked_at < now() - interval '4 hours'
+      and (
+        locked_by like 'taskbay-live-%'
+        and (pg_catalog.hashtext(locked_by)::int8 & 4294967295)::oid in (select key from living)
+      ) is not true
+    returning id
+  ),
+  queues as (
+    update @schema@._private_job_queues
+    set locked_by = null, locked_at = null
+    where locked_at < now() - interval '4 hours'
+      and (
+        locked_by like 'taskbay-live-%'
+        and (pg_catalog.hashtext(locked_by)::int8 & 4294967295)::oid in (select key from living)
+      ) is not true
+    returning id
+  )
+select (select count(*) from jobs), (select count(*) from queues)";
 
 /// $1 owner, $2 the age in seconds from which a lock is renewed.
 const REFRESH: &str = "
@@ -51,13 +75,13 @@ where locked_by = $1
   and locked_at < now() - $2 * interval '1 second'";
 
 impl Session {
-    /// Takes the locks away that are older than [`LOCK_LIMIT`], whoever holds them.
+    /// Takes the locks away that are older than [`LOCK_LIMIT`], except of those who show that they live.
     pub async fn reset_locked(&self) -> Result<Unlocked, QueueError> {
         const WHAT: &str = "release the locks of workers that are gone";
-        // The jobs first: a queue that is free while its job is not would let the next one of it run.
-        let jobs = self.execute(WHAT, RESET_JOBS, &[]).await?;
-        let queues = self.execute(WHAT, RESET_QUEUES, &[]).await?;
-        Ok(Unlocked { jobs, queues })
+        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let rows = self.query(WHAT, RESET, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(Unlocked::default()) };
+        Ok(Unlocked { jobs: row.try_get(0).map_err(failed)?, queues: row.try_get(1).map_err(failed)? })
     }
 
     /// Renews the locks of `owner` that are at least `age` old, and says how many jobs that were.
