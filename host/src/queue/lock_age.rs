@@ -8,8 +8,8 @@ use tokio_postgres::types::Type;
 
 use super::{QueueError, Session};
 
-/// A lock of this age is taken for one whose owner is gone, unless that shows that it lives. It is graphile-worker's number, and must be: two programs that
-/// disagree would take jobs from each other.
+/// A lock of this age is taken for one whose owner is gone, unless that shows that it lives. It is graphile-worker's number, and
+/// must be: two programs that disagree would take jobs from each other.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// What was found locked for longer than [`LOCK_LIMIT`].
