@@ -13,10 +13,18 @@ const WHAT: &str = "give jobs back";
 
 /// $1 owner, $2 to $4 the claims, $5 when they locked the jobs. `run_at` stays, so that the jobs stand where they stood.
 ///
-/// After a return, the next claim begins the same attempt once more: only the time tells the two apart.
+/// After a return, the next claim begins the same attempt once more: only the time tells the two apart. Whose key was taken
+/// meanwhile is not tried again, and is told why; graphile-worker would run it beside the one that it was replaced by.
 const WITHOUT_QUEUES: &str = "
 update @schema@._private_jobs as job
-set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
+set
+  attempts = case when claimed.keyed and job.key is null then job.max_attempts else greatest(0, job.attempts - 1) end,
+  last_error = case
+    when claimed.keyed and job.key is null then 'it was removed or replaced by its key before it was done'
+    else job.last_error
+  end,
+  locked_by = null,
+  locked_at = null
 from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
 where @still_claimed@
   and coalesce(job.locked_at = claimed.locked_at, true)
@@ -27,7 +35,14 @@ const WITH_QUEUES: &str = "
 with
   given_back as (
     update @schema@._private_jobs as job
-    set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
+    set
+      attempts = case when claimed.keyed and job.key is null then job.max_attempts else greatest(0, job.attempts - 1) end,
+      last_error = case
+        when claimed.keyed and job.key is null then 'it was removed or replaced by its key before it was done'
+        else job.last_error
+      end,
+      locked_by = null,
+      locked_at = null
     from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
     where @still_claimed@
       and coalesce(job.locked_at = claimed.locked_at, true)
