@@ -123,6 +123,40 @@ async fn a_host_takes_over_from_the_one_that_died_before_it_started() {
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
 }
 
+/// Somebody has a row of a dead host's job locked, as a long transaction may: what the dead had waits for that, and nothing else
+/// does. Who releases it still sees that its own lock is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
+    let place = Place::new().await;
+    let mut first = place.host().await;
+    let id = place.begin(600_000).await;
+    let client = place.database.client().await;
+    client
+        .batch_execute("begin; select from graphile_worker._private_jobs for update")
+        .await
+        .expect("lock the row of the job");
+    let second = place.host().await;
+    first.signal(Signal::KILL);
+    first.ended().await;
+    place.database.wait_until_blocked().await;
+    // The one that waits has a lock as well: that of the dead one.
+    let living = "from pg_locks as held join pg_stat_activity as of on of.pid = held.pid
+                  where held.locktype = 'advisory' and held.classid = 1952543595 and of.datname = current_database()
+                    and of.wait_event_type is distinct from 'Lock'";
+    let ended = place.database.id_of(&format!("select count(pg_terminate_backend(held.pid)) {living}"), &[]).await;
+    assert_eq!(ended, 1, "the second one shows life");
+    let deadline = Instant::now() + DEADLINE;
+    while place.database.id_of(&format!("select count(*) {living}"), &[]).await == 0 {
+        assert!(Instant::now() < deadline, "it does not see that its lock is gone");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(place.attempts_of(id), [1], "the row is locked");
+    client.batch_execute("commit").await.expect("let the row go");
+    wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
+    second.signal(Signal::TERM);
+    drop(second);
+}
+
 /// Longer than anybody waits before taking a host for dead.
 const LONGER: u64 = 6_000;
 

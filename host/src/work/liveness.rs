@@ -9,8 +9,8 @@ use std::{
 };
 
 use rand::Rng;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     backoff::Backoff,
@@ -53,6 +53,8 @@ struct Watch<'a> {
     was_alive: bool,
     /// How often somebody else had it.
     taken: u32,
+    /// What the dead have is being released. Whoever has one of those rows locked holds that up, and nothing else.
+    releasing: Option<AbortOnDropHandle<Result<Released, QueueError>>>,
 }
 
 /// Why the lock is not known to be held.
@@ -66,7 +68,7 @@ enum Lost {
 impl<'a> Watch<'a> {
     fn new(pool: &'a Arc<Pool>) -> Self {
         let backoff = Backoff::new("show that this host lives", pool.database.clone(), pool.events.clone());
-        Self { pool, backoff, due: Vec::new(), not_before: Instant::now(), was_alive: false, taken: 0 }
+        Self { pool, backoff, due: Vec::new(), not_before: Instant::now(), was_alive: false, taken: 0, releasing: None }
     }
 
     async fn keep_on(&mut self) {
@@ -107,7 +109,7 @@ impl<'a> Watch<'a> {
         self.look_for_dead(now);
         self.pool.live(self.pool.guarded_owner().to_owned());
         loop {
-            sleep(LOOK).await;
+            self.pause().await;
             let now = Instant::now();
             let known = match sign.look().await {
                 Ok(look) if look.with_ours => std::mem::replace(&mut living, look),
@@ -117,7 +119,7 @@ impl<'a> Watch<'a> {
             if !known.owners.is_subset(&living.owners) {
                 self.look_for_dead(now);
             }
-            self.release(now).await;
+            self.release(now);
         }
     }
 
@@ -144,33 +146,39 @@ impl<'a> Watch<'a> {
         self.due.extend([CONFIRM, LOOK_AGAIN].map(|wait| self.not_before.max(now + wait)));
     }
 
-    /// Releases what the dead have, if it is time for that.
-    async fn release(&mut self, now: Instant) {
+    /// Begins to release what the dead have, if it is time for that.
+    fn release(&mut self, now: Instant) {
         let pool = self.pool;
-        if pool.mode == Mode::Once || pool.closing.is_cancelled() || !self.due.iter().any(|due| *due <= now) {
+        let is_due = self.releasing.is_none() && self.due.iter().any(|due| *due <= now);
+        if !is_due || pool.mode == Mode::Once || pool.closing.is_cancelled() {
             return;
         }
         self.due.retain(|due| *due > now);
         if self.due.is_empty() {
             self.due.push(now + NOW_AND_THEN.mul_f64(rand::rng().random_range(0.75..1.25)));
         }
-        let released = async { pool.database.session().await?.release_dead().await };
-        match released.await {
-            Ok(released) => take_over(pool, released),
+        let database = pool.database.clone();
+        let released = async move { database.session().await?.release_dead().await };
+        self.releasing = Some(AbortOnDropHandle::new(tokio::spawn(released)));
+    }
+
+    /// Lets the time until the next look pass, which comes sooner if something was released.
+    async fn pause(&mut self) {
+        let Some(releasing) = &mut self.releasing else { return sleep(LOOK).await };
+        let Ok(released) = timeout(LOOK, releasing).await else { return };
+        self.releasing = None;
+        match released {
+            Ok(Ok(released)) if released.owners.is_empty() => {}
+            Ok(Ok(released)) => {
+                // They are where they were, which may be behind what is known to be worked.
+                self.pool.database.look_everywhere();
+                self.pool.nudge();
+                self.pool.events.emit(Event::TakenOver(released));
+            }
             // The next look tells of the connection, and this is tried again.
-            Err(_) => self.due.push(now + CONFIRM),
+            Ok(Err(_)) | Err(_) => self.due.push(Instant::now() + CONFIRM),
         }
     }
-}
-
-fn take_over(pool: &Arc<Pool>, released: Released) {
-    if released.owners.is_empty() {
-        return;
-    }
-    // They are where they were, which may be behind what is known to be worked.
-    pool.database.look_everywhere();
-    pool.nudge();
-    pool.events.emit(Event::TakenOver(released));
 }
 
 impl Pool {
