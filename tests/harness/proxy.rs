@@ -32,6 +32,7 @@ pub struct Proxy {
     way: watch::Sender<Way>,
     target: watch::Sender<u16>,
     cuts: watch::Sender<u64>,
+    forgotten: watch::Sender<u64>,
     listens: watch::Receiver<bool>,
     _running: AbortOnDropHandle<()>,
 }
@@ -43,9 +44,10 @@ impl Proxy {
         let (way, ways) = watch::channel(Way::Pass);
         let (target, to) = watch::channel(to);
         let (cuts, cut) = watch::channel(0);
+        let (forgotten, forget) = watch::channel(0);
         let (say, listens) = watch::channel(true);
-        let running = tokio::spawn(serve(listener, port, to, ways, cut, say));
-        Self { port, way, target, cuts, listens, _running: AbortOnDropHandle::new(running) }
+        let running = tokio::spawn(serve(listener, (port, to), ways, (cut, forget), say));
+        Self { port, way, target, cuts, forgotten, listens, _running: AbortOnDropHandle::new(running) }
     }
 
     pub fn port(&self) -> u16 {
@@ -64,6 +66,11 @@ impl Proxy {
         self.target.send_replace(to);
     }
 
+    /// Lets nothing through any more on the connections that are there, without ending them. New ones work.
+    pub fn forget(&self) {
+        self.forgotten.send_modify(|forgotten| *forgotten += 1);
+    }
+
     /// Ends all connections that are there.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
@@ -72,10 +79,9 @@ impl Proxy {
 
 async fn serve(
     first: TcpListener,
-    port: u16,
-    to: watch::Receiver<u16>,
+    (port, to): (u16, watch::Receiver<u16>),
     mut ways: watch::Receiver<Way>,
-    cut: watch::Receiver<u64>,
+    (cut, forget): (watch::Receiver<u64>, watch::Receiver<u64>),
     say: watch::Sender<bool>,
 ) {
     let mut listener = Some(first);
@@ -97,14 +103,21 @@ async fn serve(
         tokio::select! {
             changed = ways.changed() => if changed.is_err() { return },
             Ok((client, _)) = accepted => {
-                connections.spawn(connect(client, *to.borrow(), ways.clone(), cut.clone()));
+                connections.spawn(connect(client, *to.borrow(), ways.clone(), cut.clone(), forget.clone()));
             }
         }
     }
 }
 
-async fn connect(client: TcpStream, to: u16, ways: watch::Receiver<Way>, mut cut: watch::Receiver<u64>) {
+async fn connect(
+    client: TcpStream,
+    to: u16,
+    ways: watch::Receiver<Way>,
+    mut cut: watch::Receiver<u64>,
+    mut forget: watch::Receiver<u64>,
+) {
     cut.mark_unchanged();
+    forget.mark_unchanged();
     let lost = Arc::new(watch::Sender::new(false));
     let both = async {
         if *ways.borrow() == Way::Swallow {
@@ -119,8 +132,14 @@ async fn connect(client: TcpStream, to: u16, ways: watch::Receiver<Way>, mut cut
             () = pass(from_server, to_client, ways.clone(), &lost) => {}
         }
     };
+    let forgotten = async {
+        let _ = forget.changed().await;
+        lost.send_replace(true);
+        std::future::pending().await
+    };
     tokio::select! {
         () = both => {}
+        () = forgotten => {}
         _ = cut.changed() => {}
     }
 }

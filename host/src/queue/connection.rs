@@ -191,9 +191,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether the connection has ended.
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+    /// Whether the connection has ended, or was made before the server was found not to answer: then it may lead nowhere.
+    pub fn is_lost(&self) -> bool {
+        let made = managed::Object::metrics(&self.client).created;
+        self.client.is_closed() || !self.health().trusts(made)
     }
 
     pub(super) fn prepares_statements(&self) -> bool {

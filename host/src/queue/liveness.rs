@@ -178,16 +178,10 @@ impl Database {
 impl LifeSign {
     /// Sees who lives. An error means that nobody knows whether this owner does.
     pub async fn look(&self) -> Result<Living, QueueError> {
-        let lost = || QueueError::Statement {
-            what: WHAT,
-            reason: format!("the server has not answered for {} s", (STEP * ANSWER_WITHIN).as_secs()),
-            code: None,
-            lost: true,
-        };
         let asked = while_this_runs(self.client.query_typed(LOOK, &[])).await;
         let rows = asked.ok_or_else(|| {
             self.database.found_silent();
-            lost()
+            no_answer()
         })?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut living = Living { owners: HashSet::new(), with_ours: false };
@@ -197,6 +191,11 @@ impl LifeSign {
         }
         Ok(living)
     }
+}
+
+fn no_answer() -> QueueError {
+    let reason = format!("the server has not answered for {} s", (STEP * ANSWER_WITHIN).as_secs());
+    QueueError::Statement { what: WHAT, reason, code: None, lost: true }
 }
 
 /// `None`: there was no answer in time. Time in which this process stood still does not count: what came meanwhile has not been
@@ -218,7 +217,12 @@ impl Session {
     /// Whether this connection has the lock of `owner`, which was taken on another one.
     pub async fn holds_life_of(&self, owner: &str) -> Result<bool, QueueError> {
         // Asked once, so that it is not worth preparing.
-        let asked = self.client().query_typed(HOLDS, &[(&owner, Type::TEXT)]).await;
+        let owner: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
+        let asked = while_this_runs(self.client().query_typed(HOLDS, &owner)).await;
+        let Some(asked) = asked else {
+            self.database().found_silent();
+            return Err(no_answer());
+        };
         let rows = asked.map_err(|error| QueueError::statement(WHAT, &error))?;
         rows[0].try_get(0).map_err(|error| QueueError::statement(WHAT, &error))
     }

@@ -279,7 +279,7 @@ impl Line {
     /// A session, and on it what the lane needs.
     async fn connected(&mut self, lane: Lane) -> Result<Session, QueueError> {
         let session = match self.session.take() {
-            Some(session) if !session.is_closed() => session,
+            Some(session) if !session.is_lost() => session,
             _ => {
                 self.prepared = false;
                 let session = self.pool.database.session().await?;
