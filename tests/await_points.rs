@@ -35,6 +35,8 @@ enum Harm {
     Killed,
     /// All of its connections to Postgres are lost.
     CutOff,
+    /// The same, and at that moment it is told to stop.
+    CutOffAndStopped,
     /// It is told to stop.
     Stopped,
     /// It is told to stop, and to leave what runs.
@@ -225,6 +227,11 @@ fn at_each_await_point(lane: Claim, harm: Harm) {
                 host.until(|| place.is_settled());
                 survivor = Some(host);
             }
+            Harm::CutOffAndStopped => {
+                place.cut_all_off();
+                host.runner.pool().graceful_shutdown();
+                host.end();
+            }
             Harm::Stopped => {
                 host.runner.pool().graceful_shutdown();
                 host.end();
@@ -282,6 +289,13 @@ fn a_host_that_is_killed_loses_nothing_and_repeats_only_what_it_had_not_stored()
 fn a_host_that_is_cut_off_loses_and_repeats_nothing() {
     for lane in [Claim::Express, Claim::Marked] {
         at_each_await_point(lane, Harm::CutOff);
+    }
+}
+
+#[test]
+fn a_host_that_is_stopped_while_it_is_cut_off_loses_and_repeats_nothing() {
+    for lane in [Claim::Express, Claim::Marked] {
+        at_each_await_point(lane, Harm::CutOffAndStopped);
     }
 }
 

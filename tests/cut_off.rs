@@ -176,6 +176,41 @@ async fn at_every_message_about_a_return(way: Way, harm: Harm) {
     assert_eq!(place.runs().len(), added, "none was lost");
 }
 
+/// Which jobs a claim has locked whose answer was lost, the host does not know. It looks before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_stopped_leaves_nothing_locked_whichever_answer_was_lost() {
+    let place = Place::new().await;
+    let (mut added, mut messages) = (0, 0);
+    loop {
+        let host = place.host(&["--claim", "marked", "--poll-interval", "1h"], &[]).await;
+        place.settled().await;
+        place.proxy.quiet().await;
+        place.proxy.plan(Way::ToHost, messages, Harm::Cut);
+        place.add(3, "{}", 25).await;
+        added += 3;
+        let deadline = Instant::now() + DEADLINE;
+        while !place.proxy.is_done() && !place.database.jobs().await.is_empty() {
+            assert!(Instant::now() < deadline, "at message {messages}: {:?}", place.database.jobs().await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        host.stop().await;
+        for job in place.database.jobs().await {
+            assert_eq!((job.locked_by.as_deref(), job.attempts), (None, 0), "at message {messages}: {job:?}");
+        }
+        messages += 1;
+        if !place.proxy.was_done() {
+            break;
+        }
+        assert!(messages < TOO_MANY, "it never ends");
+    }
+    println!("{messages} messages");
+    assert!(messages > 4, "it claimed and stored something");
+    let host = place.host(&[], &[]).await;
+    place.settled().await;
+    host.stop().await;
+    assert_eq!(place.runs().values().filter(|runs| **runs == 1).count(), added, "each is done once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_went_back_are_done_once_whichever_answer_is_the_last() {
     at_every_message_about_a_return(Way::ToHost, Harm::Cut).await;

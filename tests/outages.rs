@@ -204,6 +204,44 @@ async fn connections_swallow_what_is_sent() {
         .await;
 }
 
+/// Somebody in between, such as a firewall, has forgotten all connections of a host that had nothing to do, so that none of them
+/// would have told it.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_rested_are_forgotten() {
+    let place = Place::new(&[]).await;
+    let host = place.host().await;
+    place.add_stream(50).await;
+    wait_until_drained(&place.cluster).await;
+    let listened = host.events("listening").len();
+    place.proxy.forget();
+    host.nth_event(&["listening"], listened + 1).await;
+    let job = place.add(&place.cluster, 0).await;
+    place.wait_for("ended", job).await;
+    wait_until_drained(&place.cluster).await;
+    assert!(place.runs().values().all(|runs| *runs == 1));
+    host.stop().await;
+}
+
+/// Who is told to stop, and to be done by some time, ends though it cannot store what its jobs have come to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_has_a_limit_ends_though_nothing_can_be_stored() {
+    let place = Place::new(&[]).await;
+    let settings = format!(
+        "[worker]\nstop_timeout = \"1s\"\n[plugins.misbehaving.settings]\necho_file = {:?}",
+        place.ledger.path()
+    );
+    let url = place.cluster.url_by(place.proxy.port());
+    let mut host = ready(Taskbay::run(&url, place.folder.path()).settings(&settings)).await;
+    let job = place.add(&place.cluster, 300).await;
+    place.wait_for("began", job).await;
+    place.proxy.set(Way::Refuse).await;
+    place.proxy.cut();
+    place.wait_for("ended", job).await;
+    host.signal(Signal::TERM);
+    host.event("verdicts_lost", |_| true).await;
+    host.ended().await;
+}
+
 /// Whoever was connected is cut off, and the server has no place for anybody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_has_too_many_clients() {

@@ -104,6 +104,11 @@ impl Proxy {
         self.shared.plan.lock().unwrap().take().is_none()
     }
 
+    /// Whether nothing is planned any more.
+    pub(super) fn is_done(&self) -> bool {
+        self.shared.plan.lock().unwrap().is_none()
+    }
+
     /// Waits until nobody has said anything for a while.
     pub(super) async fn quiet(&self) {
         let mut before = u64::MAX;

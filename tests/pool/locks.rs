@@ -128,4 +128,8 @@ async fn the_locks_of_a_job_that_runs_long_are_renewed_on_job_and_queue() {
     assert!(database.job(id).await.locked_by.is_some());
     bench.stop.now.cancel();
     bench.stop().await;
+    // It goes back by a claim whose time is not that of the row any more.
+    let job = database.job(id).await;
+    assert_eq!((job.attempts, job.locked_by, job.last_error), (0, None, None));
+    assert_eq!(database.locked_queues().await, 1, "that of the other one");
 }

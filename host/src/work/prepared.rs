@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -14,11 +14,11 @@ use super::{
     liveness::show_life,
     locks::look_after_locks,
     pool::{Mode, Pool},
-    unheard::give_back_unheard,
+    unheard::{give_back_the_last, give_back_unheard},
 };
 use crate::events::Event;
 
-/// On the second stop signal, how long verdicts that the database does not take are tried again.
+/// How long verdicts that the database does not take are tried again when the pool has to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// A pool that shows life and gets ready to claim, while its tasks may still be being loaded. Dropping it ends that.
@@ -54,13 +54,15 @@ impl PreparedPool {
     pub async fn run(self) {
         let Self { pool, settled, life, front } = self;
         pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
-        let locks = tokio::spawn(look_after_locks(Arc::clone(&pool), settled.clone()));
-        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&pool), settled.clone()));
+        let stored = CancellationToken::new();
+        let locks = tokio::spawn(look_after_locks(Arc::clone(&pool), stored.clone()));
+        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
         pool.begun.cancel();
         let second = AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&pool), Place::Second).run()));
         pool.closing.cancelled().await;
+        let stopped = Instant::now();
 
         pool.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
         pool.held.close();
@@ -68,10 +70,14 @@ impl PreparedPool {
         if pool.mode == Mode::Continuous {
             pool.events.emit(Event::Stopping { running: pool.held.running(), forceful: false });
         }
-        pool.wait_for_running().await;
-        pool.wait_for_lines(front, second).await;
-        settled.cancel();
+        pool.wait_for_running(stopped).await;
+        let all_stored = pool.wait_for_lines(front, second, stopped).await;
+        stored.cancel();
         let _ = tokio::join!(locks, unheard);
+        if all_stored {
+            let _ = tokio::time::timeout(LAST_TRIES, give_back_the_last(&pool)).await;
+        }
+        settled.cancel();
         if let Some(life) = life {
             let _ = life.await;
         }
@@ -81,21 +87,9 @@ impl PreparedPool {
 
 impl Pool {
     /// Running jobs go on; after a while they are asked to end, and when their time is up or at the second signal made to.
-    async fn wait_for_running(&self) {
-        let out_of_time = async {
-            match self.settings.stop_timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
-        };
-        let at_once = async {
-            tokio::select! {
-                () = self.stop.now.cancelled() => {}
-                () = out_of_time => {}
-            }
-        };
+    async fn wait_for_running(&self, stopped: Instant) {
         let escalate = async {
-            let mut at_once = pin!(at_once);
+            let mut at_once = pin!(self.has_to_end(stopped));
             tokio::select! {
                 biased;
                 () = &mut at_once => {}
@@ -114,9 +108,29 @@ impl Pool {
         }
     }
 
-    async fn wait_for_lines(&self, front: AbortOnDropHandle<()>, second: AbortOnDropHandle<()>) {
+    /// The second signal has come, or the time is up.
+    async fn has_to_end(&self, stopped: Instant) {
+        let out_of_time = async {
+            match self.settings.stop_timeout {
+                Some(timeout) => tokio::time::sleep_until((stopped + timeout).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.stop.now.cancelled() => {}
+            () = out_of_time => {}
+        }
+    }
+
+    /// Tells whether all verdicts are stored.
+    async fn wait_for_lines(
+        &self,
+        front: AbortOnDropHandle<()>,
+        second: AbortOnDropHandle<()>,
+        stopped: Instant,
+    ) -> bool {
         let out_of_patience = async {
-            self.stop.now.cancelled().await;
+            self.has_to_end(stopped).await;
             tokio::time::sleep(LAST_TRIES).await;
         };
         let ended = async {
@@ -126,9 +140,10 @@ impl Pool {
             let _ = front.await;
         };
         tokio::select! {
-            () = ended => {}
+            () = ended => true,
             () = out_of_patience => {
                 self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
+                false
             }
         }
     }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -33,6 +36,9 @@ pub(super) struct Known {
     claiming: RwLock<()>,
     /// An answer was lost.
     lost: Notify,
+    /// How many were, and how many of those have been looked for to the end.
+    losses: AtomicU64,
+    looked_for: AtomicU64,
 }
 
 impl Known {
@@ -82,6 +88,7 @@ impl Known {
 
     /// Something may be locked in the pool's name of which it does not know.
     pub(super) fn look(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
         self.lost.notify_one();
     }
 
@@ -105,20 +112,27 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
     let looking = async {
         loop {
             pool.known.lost.notified().await;
+            let mut losses = pool.known.losses.load(Ordering::Acquire);
             let mut waits = LOOKS.into_iter();
             while let Some(wait) = waits.next() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = pool.known.lost.notified() => {
+                        losses = pool.known.losses.load(Ordering::Acquire);
                         waits = LOOKS.into_iter();
                         continue;
                     }
                 }
-                while let Err(error) = give_back_once(&pool).await {
-                    backoff.wait(&error).await;
+                loop {
+                    match give_back_once(&pool).await {
+                        Ok(Looked::Yes) => break,
+                        Ok(Looked::TooBusy) => tokio::time::sleep(wait).await,
+                        Err(error) => backoff.wait(&error).await,
+                    }
                 }
                 backoff.succeeded();
             }
+            pool.known.looked_for.store(losses, Ordering::Release);
             if !pool.known.doubtful().is_empty() {
                 pool.known.look();
             }
@@ -128,12 +142,31 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
     stop.run_until_cancelled(looking).await;
 }
 
-async fn give_back_once(pool: &Pool) -> Result<(), QueueError> {
+/// For a pool that ends, whose lines have: nothing is under way any more. What is found later is for those who take over.
+pub(super) async fn give_back_the_last(pool: &Pool) {
+    if pool.known.losses.load(Ordering::Acquire) == pool.known.looked_for.load(Ordering::Acquire) {
+        return;
+    }
+    while give_back_once(pool).await.is_err() {
+        tokio::time::sleep(LOOKS[0]).await;
+    }
+}
+
+/// Whether it could be.
+enum Looked {
+    Yes,
+    /// Claims were under way all the time.
+    TooBusy,
+}
+
+async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     // Those that come while it looks may not have come through yet.
     let doubtful = pool.known.doubtful().len();
     let session = pool.database.session().await?;
     // While this is held, whatever is locked in the pool's name is known, or was never heard of.
-    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known.claiming.write()).await else { return Ok(()) };
+    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known.claiming.write()).await else {
+        return Ok(Looked::TooBusy);
+    };
     let mut unheard = session.locked_by(pool.owner()).await?;
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
     unheard.retain(|job| !pool.is_in_open(job.id));
@@ -141,10 +174,10 @@ async fn give_back_once(pool: &Pool) -> Result<(), QueueError> {
     session.return_jobs(pool.owner(), &unheard).await?;
     let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
     if unheard.is_empty() && settled.is_empty() {
-        return Ok(());
+        return Ok(Looked::Yes);
     }
     pool.unsettled.fetch_sub(settled.len(), Ordering::AcqRel);
     pool.nudge();
     settled.into_iter().for_each(|verdict| verdict.announce(&pool.events));
-    Ok(())
+    Ok(Looked::Yes)
 }
