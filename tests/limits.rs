@@ -160,16 +160,26 @@ async fn a_plugins_process_that_does_not_read_fills_no_memory_and_loses_no_job()
     let deadline = Instant::now() + DEADLINE;
     let claimed = loop {
         let claimed = database.id_of(sql, &[]).await;
-        if claimed >= AT_ONCE as i64 {
+        if claimed == 2 * AT_ONCE as i64 {
             break claimed;
         }
         assert!(Instant::now() < deadline, "{claimed} are claimed");
         // The database tells nobody.
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let (used, payloads) = (resident_kib(host.id()), claimed as u64 * (PAYLOAD as u64 >> 10));
-    println!("{claimed} claimed jobs have {payloads} KiB of payload, and the host uses {used} KiB");
-    assert!(used < payloads + (96 << 10), "{used} KiB for {payloads} KiB of payload");
+    let payloads = claimed as u64 * (PAYLOAD as u64 >> 10);
+    // While an answer of the database is taken apart, it is there twice; then it is not, and nothing grows.
+    let (mut most, mut calm) = (0, None);
+    while calm.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(1)) {
+        let used = resident_kib(host.id());
+        if used < payloads + (96 << 10) {
+            (most, calm) = (most.max(used), calm.or(Some(Instant::now())));
+        } else {
+            assert!(calm.is_none() && Instant::now() < deadline, "{used} KiB for {payloads} KiB of payload");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("{claimed} claimed jobs have {payloads} KiB of payload, and the host uses up to {most} KiB");
 
     send(plugin, Signal::CONT);
     host.nth_event(&["job_done"], 2 * AT_ONCE).await;

@@ -141,12 +141,14 @@ impl Adversary {
             self.due.retain(|(_, relief)| *relief != Relief::Continue(slot));
             self.ends(slot);
             self.later(0..4_000, Relief::Start(slot));
+            self.harm.kills(slot);
             self.did("hosts killed");
         }
     }
 
     fn kill_child(&mut self, arena: &Arena, slot: usize) {
         let Some(host) = &arena.hosts[slot] else { return };
+        self.harm.kills(slot);
         if let Some((child, _)) = children_of(host.id()).first()
             && let Some(child) = i32::try_from(*child).ok().and_then(Pid::from_raw)
         {

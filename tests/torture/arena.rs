@@ -1,6 +1,6 @@
 //! All that works, and what lies between it and the server.
 
-use std::{process::Stdio, time::Duration};
+use std::{collections::HashMap, process::Stdio, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{
@@ -79,6 +79,8 @@ pub(super) struct Arena {
     builds: u32,
     /// Of hosts that have been killed since.
     takeovers: usize,
+    /// By which names they have locked jobs, and which they are.
+    owners: HashMap<String, usize>,
     _clock_folders: Vec<TempDir>,
 }
 
@@ -103,6 +105,7 @@ impl Arena {
             node_ledger: Ledger::new(),
             builds: 0,
             takeovers: 0,
+            owners: HashMap::new(),
             _clock_folders: folders,
         };
         arena.install_good();
@@ -139,7 +142,15 @@ impl Arena {
         // Dropping it kills it.
         let killed = self.hosts[slot].take();
         self.takeovers += killed.iter().map(takeovers_of).sum::<usize>();
+        self.owners.extend(killed.iter().flat_map(owners_of).map(|owner| (owner, slot)));
         killed.is_some()
+    }
+
+    /// Which host has locked jobs by which name, as far as it could say so.
+    pub(super) fn owners(&self) -> HashMap<String, usize> {
+        let living = self.hosts.iter().enumerate().flat_map(|(slot, host)| host.iter().map(move |host| (slot, host)));
+        let named = living.flat_map(|(slot, host)| owners_of(host).map(move |owner| (owner, slot)));
+        self.owners.clone().into_iter().chain(named).collect()
     }
 
     /// How often a host took another one for dead.
@@ -217,6 +228,10 @@ impl Arena {
             sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+fn owners_of(host: &Running) -> impl Iterator<Item = String> + use<> {
+    host.events("worker_ready").into_iter().filter_map(|line| line["owner"].as_str().map(str::to_owned))
 }
 
 fn takeovers_of(host: &Running) -> usize {

@@ -20,31 +20,51 @@ const MOMENT: Duration = Duration::from_secs(1);
 const AFTERMATH: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
-pub(super) struct Harms(Vec<Harm>);
+pub(super) struct Harms {
+    seen: Vec<Harm>,
+    /// When a process was killed, and what had ended in it may not have been stored. Nobody is mistaken about its life.
+    killed: Vec<Harm>,
+}
 
 impl Harms {
     /// Something is over in a moment.
     pub(super) fn note(&mut self, slot: Option<usize>) {
         let from_us = now_us();
-        self.0.push(Harm { slot, from_us, to_us: from_us + micros(MOMENT) });
+        self.seen.push(Harm { slot, from_us, to_us: from_us + micros(MOMENT) });
+    }
+
+    /// A process of a host was killed.
+    pub(super) fn kills(&mut self, slot: usize) {
+        let now = now_us();
+        self.killed.push(Harm { slot: Some(slot), from_us: now, to_us: now });
     }
 
     /// A host cannot do as it should, until [`Harms::ends`].
     pub(super) fn begins(&mut self, slot: usize) {
-        self.0.push(Harm { slot: Some(slot), from_us: now_us(), to_us: u64::MAX });
+        self.seen.push(Harm { slot: Some(slot), from_us: now_us(), to_us: u64::MAX });
     }
 
     pub(super) fn ends(&mut self, slot: usize) {
         let to_us = now_us() + micros(AFTERMATH);
-        for harm in self.0.iter_mut().filter(|harm| harm.slot == Some(slot) && harm.to_us == u64::MAX) {
+        for harm in self.seen.iter_mut().filter(|harm| harm.slot == Some(slot) && harm.to_us == u64::MAX) {
             harm.to_us = to_us;
         }
     }
 
     /// Whether something was done to a host, or to the worker that is none, at some time between these two.
     pub(super) fn was_done_to(&self, slot: Option<usize>, from_us: u64, to_us: u64) -> bool {
-        let to_it = |harm: &&Harm| harm.slot.is_none_or(|harmed| slot == Some(harmed));
-        self.0.iter().filter(to_it).any(|harm| harm.from_us <= to_us && harm.to_us >= from_us)
+        self.seen.iter().any(|harm| harm.met(slot, from_us, to_us))
+    }
+
+    /// Whether what had ended between these two may be unknown to the database.
+    pub(super) fn may_have_lost(&self, slot: Option<usize>, from_us: u64, to_us: u64) -> bool {
+        self.seen.iter().chain(&self.killed).any(|harm| harm.met(slot, from_us, to_us))
+    }
+}
+
+impl Harm {
+    fn met(&self, slot: Option<usize>, from_us: u64, to_us: u64) -> bool {
+        self.slot.is_none_or(|harmed| slot == Some(harmed)) && self.from_us <= to_us && self.to_us >= from_us
     }
 }
 

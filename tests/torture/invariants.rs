@@ -14,6 +14,8 @@ use super::{
 
 /// A job may have been taken from a host that much before its run began, which waited for a slot or a connection.
 const BEFORE_US: u64 = 5_000_000;
+/// So long after its end, what a job came to is stored, unless something is in the way.
+const STORED_US: u64 = 3_000_000;
 
 pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
     let runs = all_runs(arena).await;
@@ -22,6 +24,7 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
         assert!(added.certain.contains(n) || added.perhaps.contains(n), "nobody has added job {n}");
     }
     let none = Vec::new();
+    let crashes: Vec<&Run> = runs.values().flatten().filter(|run| kind(run.n) == Kind::Crashes).collect();
     let (mut again, mut killed) = (0, 0);
     for n in &added.certain {
         let runs = runs.get(n).unwrap_or(&none);
@@ -29,7 +32,7 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
             Some(error) => assert!(may_fail(kind(*n), error), "job {n} ({:?}) failed for good: {error}", kind(*n)),
             None => assert!(runs.iter().any(Run::succeeds), "job {n} ({:?}) is lost: {runs:?}", kind(*n)),
         }
-        again += runs.iter().filter(|run| run.succeeds()).count().saturating_sub(1);
+        again += done_again(runs, &crashes, &adversary.harm);
         killed += runs.iter().filter(|run| run.ended_us.is_none()).count();
         attempts_rise(runs, &adversary.harm);
         assert!(runs.iter().all(|run| run.stored.is_some() == writes_rows(*n)), "the wrong task ran job {n}: {runs:?}");
@@ -46,7 +49,8 @@ pub(super) async fn check(arena: &Arena, adversary: &Adversary, added: &Added) {
         runs.sort_by_key(|run| run.began_us);
         of_a_queue += one_at_a_time(runs, &adversary.harm, "queue");
     }
-    let taken = runs.values().flatten().filter(|run| !belongs_to_its_owner(run, &adversary.harm)).count();
+    let owners = arena.owners();
+    let taken = runs.values().flatten().filter(|run| !belongs_to_its_owner(run, &owners, &adversary.harm)).count();
     let rows = || runs.values().flatten().filter_map(|run| run.stored.as_ref());
     println!(
         "runs in the database: {}; that ended before they began, by its clock: {}; whose job was taken from them before they \
@@ -79,6 +83,21 @@ fn may_fail(kind: Kind, error: &str) -> bool {
     kind == Kind::Hopeless || crashes.is_some_and(|crashes| crashes >= 3)
 }
 
+/// Counts the runs that were repeated although they did well. What they came to must have been lost: something was done to their
+/// host about then, or another job took their process down.
+fn done_again(runs: &[Run], crashes: &[&Run], harm: &Harms) -> usize {
+    let mut again = 0;
+    for (place, run) in runs.iter().enumerate().filter(|(place, run)| run.succeeds() && place + 1 < runs.len()) {
+        let Some(ended) = run.ended_us else { continue };
+        let (from, to) = (run.began_us.saturating_sub(BEFORE_US), ended + STORED_US);
+        let crashed = || crashes.iter().any(|crash| crash.slot == run.slot && (from..to).contains(&crash.began_us));
+        let lost = harm.may_have_lost(run.slot, from, to) || crashed();
+        assert!(lost, "it was done, and nothing was done to its host: {run:?}, then {:?}, {harm:?}", runs[place + 1]);
+        again += 1;
+    }
+    again
+}
+
 /// The same number comes again only where the attempt did not count: it was given back, or its claim never became known. A smaller
 /// one comes later only inside the window: a host that was taken for dead and does not know yet begins what it had claimed.
 fn attempts_rise(runs: &[Run], harm: &Harms) {
@@ -96,8 +115,8 @@ fn attempts_rise(runs: &[Run], harm: &Harms) {
 
 /// A run that began although its job was somebody else's, by the job's row, must be inside the window. One that did not end may
 /// have been given up before its row was written.
-fn belongs_to_its_owner(run: &Run, harm: &Harms) -> bool {
-    let its_own = run.ended_us.is_none() || run.was_its_owners();
+fn belongs_to_its_owner(run: &Run, owners: &HashMap<String, usize>, harm: &Harms) -> bool {
+    let its_own = run.ended_us.is_none() || run.was_its_owners(owners);
     let inside = || harm.was_done_to(run.slot, run.began_us.saturating_sub(BEFORE_US), run.began_us);
     assert!(
         its_own || inside(),

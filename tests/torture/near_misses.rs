@@ -138,18 +138,18 @@ async fn who_is_late_is_not_taken_for_dead_measured() {
     for entry in place.ledger.entries().iter().filter(|entry| entry.event == "began") {
         *runs.entry(entry.job).or_default() += 1;
     }
+    let again = runs.values().filter(|runs| **runs > 1).count();
     let takeovers: usize = hosts.iter().map(|host| host.events("taken_over").len()).sum();
     println!(
         "{time:?}: {stops} stops of up to {LONGEST_STOP} ms, together {stopped_for:?}; {delays} times packets were late by up to \
-         {LONGEST_DELAY} ms; {jobs} jobs, {} of them run more than once; locks held by {} connections, the longest time without \
+         {LONGEST_DELAY} ms; {jobs} jobs, {again} of them run more than once; locks held by {} connections, the longest time without \
          both {:?}; the longest pause of this program {:?}; takeovers: {takeovers}",
-        runs.values().filter(|runs| **runs > 1).count(),
         locks.seen.len(),
         locks.longest_without,
         locks.longest_pause,
     );
     assert_eq!(runs.len(), jobs, "a job was lost");
-    assert_eq!(takeovers, 0, "a host that lives was taken for dead");
+    assert_eq!((takeovers, again), (0, 0), "a host that lives was taken for dead, or could not store what it had done");
     for host in hosts {
         host.stop().await;
     }

@@ -39,10 +39,14 @@ impl Run {
         self.ended_us.is_some() && !fails
     }
 
-    /// Whether the job was this run's by its row: marked with its attempt, or left as it was by an express transaction.
-    pub(super) fn was_its_owners(&self) -> bool {
-        self.stored.as_ref().is_none_or(|stored| match stored.owner {
-            Some(_) => stored.attempts == Some(self.attempt),
+    /// Whether the job was this run's by its row: marked with its attempt by its host, which is one of the `owners` unless it is
+    /// the Node worker, or left as it was by an express transaction.
+    pub(super) fn was_its_owners(&self, owners: &HashMap<String, usize>) -> bool {
+        self.stored.as_ref().is_none_or(|stored| match &stored.owner {
+            Some(owner) => {
+                let its_host = owners.get(owner).is_none_or(|slot| Some(*slot) == self.slot);
+                stored.attempts == Some(self.attempt) && its_host
+            }
             None => stored.attempts == Some(self.attempt - 1),
         })
     }
@@ -62,18 +66,19 @@ fn in_files(arena: &Arena) -> Vec<Run> {
     let mut runs = Vec::new();
     let ledgers = arena.ledgers.iter().enumerate().map(|(slot, ledger)| (Some(slot), ledger));
     for (slot, ledger) in ledgers.chain([(None, &arena.node_ledger)]) {
-        let mut open: HashMap<(i64, i16, u32), Run> = HashMap::new();
+        // A process may run an attempt twice, after one that was given back. Which of the two has ended first does not show.
+        let mut open: HashMap<(i64, i16, u32), Vec<Run>> = HashMap::new();
         for entry in ledger.entries() {
-            let key = (entry.job, entry.attempt, entry.pid);
+            let running = open.entry((entry.job, entry.attempt, entry.pid)).or_default();
             if entry.event == "began" {
-                runs.extend(open.insert(key, begin(slot, &entry)));
+                running.push(begin(slot, &entry));
             } else {
-                let mut run = open.remove(&key).unwrap_or_else(|| panic!("{entry:?} ended without a begin"));
+                let mut run = running.pop().unwrap_or_else(|| panic!("{entry:?} ended without a begin"));
                 run.ended_us = Some(entry.now_us);
                 runs.push(run);
             }
         }
-        runs.extend(open.into_values());
+        runs.extend(open.into_values().flatten());
     }
     runs
 }
