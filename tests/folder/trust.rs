@@ -199,3 +199,31 @@ fn the_commands_that_look_at_files_go_by_list_and_signatures_too() {
     let signed = said(check().args(["--trusted-key", &key().pk.to_base64()]).output());
     assert!(signed.contains("has no signature"), "{signed}");
 }
+
+/// A file that is broken is refused for that, and what is no task is passed over, so neither of them speaks of the list.
+#[test]
+fn the_command_that_looks_at_a_folder_says_once_that_its_list_cannot_be_used() {
+    let home = tasks_folder();
+    let folder = home.path().join("tasks");
+    fs::create_dir(&folder).expect("a tasks folder");
+    let list = list_of(&folder);
+    let look = || Taskbay::command("plugins").arg(&folder).arg("--manifest").arg(&list).arg("--json").output();
+    let says = |found: &str, files: usize| {
+        let output = look();
+        let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let reports: Vec<serde_json::Value> = serde_json::from_str(&out).expect("JSON on stdout");
+        assert_eq!((output.status.code(), reports.len()), (Some(1), files), "{out}{said}");
+        assert_eq!(said.matches(&format!("the allow-list {} {found}", list.display())).count(), 1, "{said}");
+        assert!(said.contains("sha256sum") && said.contains("--manifest"), "{said}");
+    };
+    says("does not exist", 0);
+    fs::write(folder.join("unmarked.sh"), SCRIPT).expect("a script that is not executable");
+    says("does not exist", 1);
+    write_list(&folder, "nonsense\n");
+    install(&folder, "libempty.so", b"");
+    says("is damaged in line 1", 2);
+    fs::remove_file(folder.join("libempty.so")).expect("remove the broken file");
+    write_list(&folder, "");
+    let output = look();
+    assert!(output.status.success() && output.stderr.is_empty(), "a list that can be used: {output:?}");
+}

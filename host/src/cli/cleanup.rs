@@ -113,8 +113,8 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
-    let (reports, _lax) = inspect_folder(&folder, &plugins, super::plugins::program()).await?;
-    for report in reports {
+    let found = inspect_folder(&folder, &plugins, super::plugins::program()).await?;
+    for report in found.files {
         match report.verdict {
             Verdict::Loads(manifest) => names.extend(manifest.tasks.into_iter().map(|task| task.name)),
             Verdict::Skipped(_) => {}

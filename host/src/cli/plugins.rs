@@ -12,14 +12,14 @@ use super::{CliError, Ending, options::FolderOptions, print};
 use crate::{
     config::{Layer, Purpose},
     plugin::{ManifestInfo, TaskSpec},
-    tasks::{FileReport, Kind, Verdict, inspect_folder},
+    tasks::{FileReport, FolderReport, Kind, Verdict, inspect_folder},
 };
 
 /// Say what each file in the tasks folder would do: its tasks and build, or why it would be refused
 ///
 /// Looks at the files as `taskbay run` would, without running any task: at plugins each in a process of its own. Names what
 /// two files both have, too, and files that are neither plugins nor executables. The exit status is 1 if any of the files
-/// would be refused.
+/// would be refused, or if the allow-list cannot be used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,12 +45,20 @@ impl Plugins {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let plugins = settings.plugins();
         let folder = settings.folder(Purpose::Production);
-        let (reports, lax) = inspect_folder(&folder, &plugins, program()).await?;
+        let FolderReport { files, lax, unusable_list } = inspect_folder(&folder, &plugins, program()).await?;
+        // Both beside the results, which may be read by a machine.
         if let Some(reason) = lax {
-            // Beside the results, which may be read by a machine.
             eprintln!("warning: the tasks folder {} is not safe: {reason}", folder.path.display());
         }
-        show(&reports, self.json)
+        if let Some(list) = &unusable_list {
+            eprintln!(
+                "error: nothing in the tasks folder {} would be loaded, because the allow-list {list}\n\
+                 Write the list with `sha256sum` in that folder, or name another one with --manifest.",
+                folder.path.display()
+            );
+        }
+        let ending = show(&files, self.json)?;
+        Ok(if unusable_list.is_some() { Ending::Refusals } else { ending })
     }
 }
 

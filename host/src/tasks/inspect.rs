@@ -39,6 +39,17 @@ pub enum Verdict {
     Skipped(String),
 }
 
+/// What is known of a folder.
+#[derive(Debug)]
+pub struct FolderReport {
+    /// In the order in which they would be loaded; what is no task comes last.
+    pub files: Vec<FileReport>,
+    /// What is lax about the permissions of the folder itself.
+    pub lax: Option<String>,
+    /// Which allow-list cannot be used, and why. Nothing would be loaded, whatever else is said of the files.
+    pub unusable_list: Option<String>,
+}
+
 impl FileReport {
     fn refuse(&mut self, reason: String) {
         self.verdict = Verdict::Refused(reason);
@@ -53,13 +64,12 @@ impl FileReport {
     }
 }
 
-/// Looks at each file of a folder, in the order in which they would be loaded; what is no task comes last. The second value
-/// says what is lax about the folder itself.
+/// Looks at each file of a folder.
 pub async fn inspect_folder(
     settings: &FolderSettings,
     plugins: &PluginLookup,
     program: &Path,
-) -> Result<(Vec<FileReport>, Option<String>), FolderError> {
+) -> Result<FolderReport, FolderError> {
     let (folder, lax) = Folder::open(&settings.path, settings.strict_permissions)?;
     let listing = folder.list()?;
     let with = Inspection::new(settings, plugins, program);
@@ -85,7 +95,7 @@ pub async fn inspect_folder(
         warnings: Vec::new(),
         file,
     }));
-    Ok((reports, lax))
+    Ok(FolderReport { files: reports, lax, unusable_list: with.unusable_list() })
 }
 
 /// Looks at one file, wherever it is. An allow-list has to have it under the name that it would have in the folder: that
@@ -130,6 +140,11 @@ impl<'a> Inspection<'a> {
         let mut trust = Trust::of(settings);
         trust.refresh();
         Self { trust, plugins, program }
+    }
+
+    fn unusable_list(&self) -> Option<String> {
+        let (path, problem, _lax) = self.trust.list()?;
+        problem.map(|problem| format!("{} {problem}", path.display()))
     }
 
     async fn inspect(&self, path: &Path, name: &str, kind: Kind, bytes: Result<Vec<u8>, String>) -> FileReport {

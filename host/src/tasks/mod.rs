@@ -23,7 +23,7 @@ mod trust;
 mod watcher;
 
 pub use folder::FolderError;
-pub use inspect::{FileReport, Verdict, inspect_file, inspect_folder};
+pub use inspect::{FileReport, FolderReport, Verdict, inspect_file, inspect_folder};
 pub use listing::Kind;
 pub use reload::{Rejection, TasksFolder};
 pub use task_map::{DeclaredSchedule, LiveTaskMap, Task, TaskMap};
