@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
@@ -37,8 +38,12 @@ where task.identifier <> 'nobodys'";
 
 /// A host that never polls, so that only what it hears or remembers brings it jobs.
 fn host(place: &Place) -> Taskbay {
+    host_that_polls(place, "1h")
+}
+
+fn host_that_polls(place: &Place, interval: &str) -> Taskbay {
     Taskbay::run(&place.cluster.url(), place.folder.path())
-        .args(["--poll-interval", "1h", "-j", "8"])
+        .args(["--poll-interval", interval, "-j", "8"])
         .ledger(&place.ledger)
 }
 
@@ -79,18 +84,20 @@ async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     let client = place.cluster.client().await;
     let folder = tasks_folder();
     let clock = JumpingClock::new(folder.path());
-    let limited = host(&place).settings("[plugins.misbehaving]\ntimeout = \"50s\"");
-    let hosts = [ready(limited.by_clock(&clock)).await, ready(host(&place)).await];
-    let mut before = hosts[0].event("plugin_loaded", |_| true).await["timestamp"].clone();
+    let limited = host_that_polls(&place, "500ms").settings("[plugins.misbehaving]\ntimeout = \"50s\"");
+    let (limited, mut other) = (ready(limited.by_clock(&clock)).await, ready(host(&place)).await);
+    let mut before = limited.event("plugin_loaded", |_| true).await["timestamp"].clone();
     for (label, ahead) in [(1, 24 * HOUR), (2, -24 * HOUR), (3, 0)] {
         let runs = place.ledger.entries().len();
         // More than one of them has slots for, so that some run on each.
         add(&client, 12, 1_500, "").await;
         place.ledger.wait_for(runs + 8).await;
+        // Nobody is told when they are due.
+        add(&client, 5, 0, ", run_at := now() + interval '1 second'").await;
         clock.set(ahead);
         // It was written at a time that has not come yet, or long ago, by the host's clock.
         install(place.folder.path(), "libmisbehaving.so", &build_labelled(label));
-        let loaded = hosts[0].nth_event(&["plugin_loaded"], 1 + label as usize).await["timestamp"].clone();
+        let loaded = limited.nth_event(&["plugin_loaded"], 1 + label as usize).await["timestamp"].clone();
         let day = |time: &Value| time.as_str().expect("a time").split('T').next().map(str::to_owned);
         assert_ne!(day(&loaded), day(&before), "the host does not go by the clock that the test sets");
         before = loaded;
@@ -99,11 +106,26 @@ async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     }
     let entries = place.ledger.entries();
     assert!(entries.iter().all(|entry| entry.attempt == 1), "nothing was run again");
-    assert_eq!(entries.iter().filter(|entry| entry.event == "ended").count(), 3 * 62);
-    for host in hosts {
-        assert_eq!(host.events("taken_over").len(), 0);
-        host.stop().await;
+    assert_eq!(entries.iter().filter(|entry| entry.event == "ended").count(), 3 * 67);
+    assert_eq!((limited.events("taken_over").len(), other.events("taken_over").len()), (0, 0));
+
+    // It sees that the other one dies, and goes on to count the seconds until that one is dead.
+    add(&client, 16, 2_000, "").await;
+    place.ledger.wait_for(entries.len() + 16).await;
+    other.signal(Signal::KILL);
+    other.ended().await;
+    let back_and_back = async {
+        for hours in 1.. {
+            clock.set(-hours * HOUR);
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = back_and_back => {}
+        _ = limited.event("taken_over", |_| true) => {}
     }
+    drained(&client, "with the host's clock set back all the time").await;
+    limited.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
