@@ -7,7 +7,10 @@
 use std::{collections::HashSet, pin::pin, time::Duration};
 
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::{
+    Client,
+    types::{ToSql, Type},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Database, QueueError, Session};
@@ -158,7 +161,7 @@ impl Database {
         }));
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         const UP: &str = "select extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8";
-        let owner: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
+        let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let (set, stays, locked, up) = tokio::join!(
             biased;
             client.batch_execute(NOTICE_SOON),
@@ -217,7 +220,7 @@ impl Session {
     /// Whether this connection has the lock of `owner`, which was taken on another one.
     pub async fn holds_life_of(&self, owner: &str) -> Result<bool, QueueError> {
         // Asked once, so that it is not worth preparing.
-        let owner: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
+        let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let asked = while_this_runs(self.client().query_typed(HOLDS, &owner)).await;
         let Some(asked) = asked else {
             self.database().found_silent();

@@ -88,7 +88,7 @@ impl Line {
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
         let settlement = account.settlement(&open);
-        let Some(session) = self.session.take() else {
+        let Some(session) = self.session.take().filter(|session| !session.is_lost()) else {
             pool.verdicts.add_all(verdicts);
             return self.recover(open, account, None).await;
         };
