@@ -7,6 +7,7 @@
 //!
 //! What is broken on purpose, by [`Setup`], is what the checker must find: see `tests`.
 
+mod changes;
 mod checks;
 mod host;
 mod server;
