@@ -2,7 +2,7 @@
 
 use crate::{
     Setup, World,
-    host::{Batch, Claim, End, NOBODYS, Stage},
+    host::{Batch, Claim, End, NOBODYS, Stage, Stop},
     server::{Job, Late, Owner, Settlement, Takeover, Transaction},
     steps::{Place, Step},
 };
@@ -65,7 +65,7 @@ impl World {
     /// runs is marked, or somebody else's, which its verdict will find out.
     fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
         let claims = self.batch_claims(host);
-        let host = &mut self.hosts[usize::from(host)];
+        let (host, server) = (&mut self.hosts[usize::from(host)], &self.server);
         host.batch = None;
         for claim in claims {
             let before = marked.iter().find(|(job, _)| *job == claim.job);
@@ -73,7 +73,9 @@ impl World {
             let is_marked = before.is_some() || settlement.marked.iter().any(|(job, _)| *job == claim.job);
             let attempt = if is_marked || !setup.disowns { claim.attempt } else { NOBODYS };
             if claim.stage == Stage::Runs || before.is_some() {
-                host.claims.push(Claim { number, attempt, ..claim });
+                // `again.marked` has the times as they are now.
+                let renewed = before.is_some() && server.row(claim.job).is_some_and(|row| row.renewed);
+                host.claims.push(Claim { number, attempt, renewed, ..claim });
             }
         }
     }
@@ -86,7 +88,31 @@ impl World {
         self.server.shows_life[usize::from(host)] = false;
         let host = &mut self.hosts[usize::from(host)];
         (host.is_up, host.believes, host.batch) = (false, false, None);
+        (host.suspects, host.stop) = (false, Stop::No);
         host.claims.clear();
+    }
+
+    /// `Known::looked_for`: a host looks several times, and by the last time, what was under way has come or gone.
+    ///
+    /// A look passes over what an older claim hides that the host still has of the same job, or a batch that is to be recovered.
+    /// That these are over by the last look is taken for granted.
+    pub(crate) fn may_be_last_look(&self, host: u8, setup: &Setup) -> bool {
+        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
+        let is_hidden = |(job, row): (u8, &Job)| matches!(row, Job::Row(row) if row.locked_by == Some(owner) && !knows.names(job, row.number));
+        let hidden = setup.looks_outlast_runs && (0..).zip(&self.server.jobs).any(is_hidden);
+        !self.server.may_mark(owner) && !hidden
+    }
+
+    /// `give_back_once`.
+    fn look(&mut self, host: u8, setup: &Setup) {
+        let owner = self.owner(host);
+        for (job, number) in self.unheard(host) {
+            let row = self.server.row(job).copied().unwrap_or_default();
+            let (attempt, renewed) = (row.attempts, row.renewed);
+            let claim = Claim { job, attempt, number, renewed, stage: Stage::Waits };
+            self.server.store(owner, &claim, End::Returned, setup);
+        }
+        self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host, setup);
     }
 
     /// The world after a step that can be taken.
@@ -107,7 +133,7 @@ impl World {
                 let (owner, number) = (self.owner(host), self.fresh_number(job));
                 self.server.mark(job, owner, number);
                 let attempt = self.server.row(job).map_or(0, |row| row.attempts);
-                let claim = Claim { job, attempt, number, stage: Stage::Waits };
+                let claim = Claim { job, attempt, number, renewed: false, stage: Stage::Waits };
                 let host = &mut self.hosts[usize::from(host)];
                 if !host.refuses(&claim, setup) {
                     host.claims.push(claim);
@@ -116,12 +142,14 @@ impl World {
             Step::LoseClaim(host, job) => {
                 let owner = self.owner(host);
                 self.server.late.push(Late::Claim { owner, job });
+                self.hosts[usize::from(host)].suspects = true;
             }
             Step::Lock(host, mask) => {
                 let jobs: Vec<u8> = (0..setup.jobs).filter(|job| mask & (1 << job) != 0).collect();
                 let claim = |job: &u8| {
                     let attempt = self.server.row(*job).map_or(0, |row| row.attempts + 1);
-                    Claim { job: *job, attempt, number: self.fresh_number(*job), stage: Stage::Waits }
+                    let number = self.fresh_number(*job);
+                    Claim { job: *job, attempt, number, renewed: false, stage: Stage::Waits }
                 };
                 let claims = jobs.iter().map(claim).collect();
                 self.hosts[usize::from(host)].batch = Some(Batch { claims, refused: Vec::new(), recovers: false });
@@ -139,7 +167,10 @@ impl World {
                 let (owner, claim) =
                     (self.owner(host), self.hosts[usize::from(host)].claims.remove(usize::from(index)));
                 let Stage::Ended(end) = claim.stage else { return };
-                self.server.store(owner, &claim, end, setup);
+                if !self.server.store(owner, &claim, end, setup) && end == End::Returned {
+                    // Perhaps only because the lock was renewed. Where none is, there is nothing to be found.
+                    self.hosts[usize::from(host)].suspects |= setup.renewals;
+                }
             }
             Step::LoseStore(host, index) => {
                 let (owner, claim) = (self.owner(host), self.hosts[usize::from(host)].claims[usize::from(index)]);
@@ -147,7 +178,9 @@ impl World {
                 self.server.late.push(Late::Result { owner, claim, end });
                 // That one is not sent again.
                 if end == End::Returned && setup.looks_for_unheard {
-                    self.hosts[usize::from(host)].claims.remove(usize::from(index));
+                    let host = &mut self.hosts[usize::from(host)];
+                    host.claims.remove(usize::from(index));
+                    host.suspects = true;
                 }
             }
             Step::GiveBack(host, index) => {
@@ -200,7 +233,7 @@ impl World {
                     let number = self.fresh_number(job);
                     self.server.mark(job, owner, number);
                 }
-                Late::Result { owner, claim, end } => self.server.store(owner, &claim, end, setup),
+                Late::Result { owner, claim, end } => drop(self.server.store(owner, &claim, end, setup)),
             },
             Step::Drop(index) => drop(self.server.late.remove(usize::from(index))),
             Step::LoseLife(host) => self.server.shows_life[usize::from(host)] = false,
@@ -218,12 +251,17 @@ impl World {
                 let before = self.clone();
                 self.server.release(&takeover, |owner| before.shows_life(owner));
             }
-            Step::Look(host) => {
-                let owner = self.owner(host);
-                for (job, number) in self.unheard(host) {
-                    let attempt = self.server.row(job).map_or(0, |row| row.attempts);
-                    let claim = Claim { job, attempt, number, stage: Stage::Waits };
-                    self.server.store(owner, &claim, End::Returned, setup);
+            Step::Look(host) => self.look(host, setup),
+            Step::Renew(job) => self.server.renew(job),
+            Step::Stop(host) => self.hosts[usize::from(host)].stop(),
+            Step::End(host) => {
+                if setup.looks_before_it_ends && self.hosts[usize::from(host)].suspects {
+                    self.look(host, setup);
+                }
+                let may_mark = self.server.may_mark(self.owner(host));
+                self.kill(host);
+                if !may_mark {
+                    self.hosts[usize::from(host)].stop = Stop::Ended;
                 }
             }
             Step::Kill(host) => self.kill(host),
@@ -234,17 +272,18 @@ impl World {
             }
             Step::Start(host) => {
                 let host = &mut self.hosts[usize::from(host)];
-                (host.is_up, host.start) = (true, host.start + 1);
+                (host.is_up, host.start, host.stop) = (true, host.start + 1, Stop::No);
             }
         }
     }
 
     /// What is locked in a host's name and unknown to it: jobs, and the numbers of the claims that did it. What a transaction that
-    /// is open has, it knows.
+    /// is open has, it knows. A run that was disowned is none of its jobs.
     pub(crate) fn unheard(&self, host: u8) -> Vec<(u8, u8)> {
         let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
         let in_open = |job: u8| knows.batch.iter().flat_map(|batch| &batch.claims).any(|claim| claim.job == job);
-        let known = |job: u8| in_open(job) || knows.claims.iter().any(|claim| claim.job == job);
+        let known =
+            |job: u8| in_open(job) || knows.claims.iter().any(|claim| claim.job == job && claim.attempt != NOBODYS);
         let rows = (0..).zip(&self.server.jobs).filter_map(|(job, row)| match row {
             Job::Row(row) if row.locked_by == Some(owner) => Some((job, row.number)),
             _ => None,

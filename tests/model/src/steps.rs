@@ -4,7 +4,7 @@ use stateright::{Model, Property};
 
 use crate::{
     Setup, World, checks,
-    host::{End, Stage},
+    host::{End, Stage, Stop},
     server::{Late, Transaction},
 };
 
@@ -57,6 +57,13 @@ pub enum Step {
     Release,
     /// `give_back_once`.
     Look(u8),
+    /// `refresh_locked` renews the lock of this job.
+    Renew(u8),
+    /// The host is told to stop: it claims no more, and gives back what waits.
+    Stop(u8),
+    /// The end of `PreparedPool::run`, with `give_back_the_last`, while the database answers: in an outage, what is locked is
+    /// left to those who take over.
+    End(u8),
     /// The process ends at once.
     Kill(u8),
     /// The same while a claim is under way.
@@ -83,6 +90,8 @@ impl Step {
                 | Self::LoseSettle(_)
                 | Self::LoseRecover(_)
                 | Self::LoseLife(_)
+                | Self::Renew(_)
+                | Self::Stop(_)
                 | Self::Kill(_)
                 | Self::KillClaiming(..)
         )
@@ -131,7 +140,8 @@ impl World {
         let state = &self.hosts[usize::from(host)];
         let owner = self.owner(host);
         let free: Vec<u8> = (0..setup.jobs).filter(|job| self.server.can_be_claimed(*job, setup)).collect();
-        if state.believes {
+        let stops = state.stop != Stop::No;
+        if state.believes && !stops {
             for job in &free {
                 steps.push(Step::Claim(host, *job));
                 steps.push(Step::KillClaiming(host, *job));
@@ -146,7 +156,7 @@ impl World {
             let place = Place::Marked(index);
             match claim.stage {
                 Stage::Waits => steps.extend([Step::Begin(host, place), Step::GiveBack(host, index)]),
-                Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                Stage::Runs => steps.extend(ends(stops).iter().map(|end| Step::Finish(host, place, *end))),
                 Stage::Ended(end) => {
                     let waits = self.server.is_held(claim.job);
                     steps.extend((!waits).then_some(Step::Store(host, index)));
@@ -159,8 +169,8 @@ impl World {
             for (index, claim) in (0..).zip(&batch.claims) {
                 let place = Place::Batch(index);
                 match claim.stage {
-                    Stage::Waits => steps.push(Step::Begin(host, place)),
-                    Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                    Stage::Waits => steps.extend((!stops).then_some(Step::Begin(host, place))),
+                    Stage::Runs => steps.extend(ends(stops).iter().map(|end| Step::Finish(host, place, *end))),
                     Stage::Ended(_) => {}
                 }
             }
@@ -173,8 +183,21 @@ impl World {
                 steps.extend([Step::Recover(host), Step::LoseRecover(host)]);
             }
         }
-        if setup.looks_for_unheard && !self.unheard(host).is_empty() {
+        let finds = || !self.unheard(host).is_empty() || self.may_be_last_look(host, setup);
+        if setup.looks_for_unheard && state.suspects && finds() {
             steps.push(Step::Look(host));
+        }
+        if setup.renewals {
+            let renewable = |job: &u8| {
+                let row = self.server.row(*job);
+                row.is_some_and(|row| row.locked_by == Some(owner) && !row.renewed) && !self.server.is_held(*job)
+            };
+            steps.extend((0..setup.jobs).filter(renewable).map(Step::Renew));
+        }
+        if stops && state.claims.is_empty() && state.batch.is_none() {
+            steps.push(Step::End(host));
+        } else if !stops && setup.stops {
+            steps.push(Step::Stop(host));
         }
         let shows = self.shows_life(owner);
         match (shows, state.believes) {
@@ -191,6 +214,11 @@ impl World {
         }
         steps.push(Step::Kill(host));
     }
+}
+
+/// How a running job can end. One that is asked to end may be given back.
+fn ends(stops: bool) -> &'static [End] {
+    if stops { &[End::Done, End::Failed, End::Returned] } else { &[End::Done, End::Failed] }
 }
 
 impl Model for Setup {

@@ -54,7 +54,7 @@ fn it_holds_for_one_job_among_three_hosts() {
 
 #[test]
 fn it_holds_without_the_express_lane() {
-    holds(Setup { express: false, faults: 2, ..Setup::of_the_code() });
+    holds(Setup { attempts: 1, express: false, faults: 2, ..Setup::of_the_code() });
 }
 
 #[test]
@@ -110,4 +110,27 @@ fn a_claim_that_nobody_looked_for_would_keep_its_jobs_until_the_host_ends() {
 fn a_return_that_was_repeated_would_give_back_what_was_claimed_since() {
     let setup = Setup { jobs: 1, returns_get_lost: true, returns_fenced_by_time: false, ..Setup::of_the_code() };
     breaks(setup, checks::OWN_RETURNS);
+}
+
+/// A lock is renewed while its job waits, so that its return finds nothing; and any answer may be lost as well.
+#[test]
+fn a_host_that_stops_leaves_nothing_locked() {
+    let stops = Setup { jobs: 1, faults: 2, renewals: true, stops: true, ..Setup::of_the_code() };
+    holds(stops.clone());
+    holds(Setup { faults: 3, express: false, claims_get_lost: true, returns_get_lost: true, ..stops });
+}
+
+#[test]
+fn a_host_that_did_not_look_before_it_ends_would_leave_jobs_locked() {
+    let setup = Setup { jobs: 1, faults: 2, stops: true, looks_before_it_ends: false, ..Setup::of_the_code() };
+    breaks(Setup { renewals: true, ..setup.clone() }, checks::LEFT);
+    breaks(Setup { claims_get_lost: true, ..setup }, checks::LEFT);
+}
+
+/// A job was taken away from a host and claimed again by it unheard. For as long as the first run goes on, a look takes the job
+/// for a known one.
+#[test]
+fn a_look_that_came_while_an_older_run_went_on_would_leave_a_job_locked() {
+    let lost = Setup { jobs: 1, faults: 2, claims_get_lost: true, ..Setup::of_the_code() };
+    breaks(Setup { looks_outlast_runs: false, ..lost }, checks::ENDS);
 }
