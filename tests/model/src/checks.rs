@@ -4,7 +4,7 @@ use stateright::{Model, Property};
 
 use crate::{
     Setup, World,
-    host::{End, Stage},
+    host::{End, Stage, Stop},
     server::{Job, Transaction, Wrong},
     steps::Step,
 };
@@ -21,6 +21,11 @@ pub(crate) const ONE_RUN: &str = "no two runs of a job would be believed";
 pub(crate) const LIVING: &str = "the jobs of an owner that holds its lock are not released";
 /// Attempts are within bounds.
 pub(crate) const ATTEMPTS: &str = "no job has more attempts than it may have";
+/// An orderly stop leaves nothing behind.
+///
+/// Any answers may have been lost before. One loss alone is allowed to leave something: a claim that was sent, went unheard, and
+/// has not come through when the host looks for the last time. It can lock a job afterwards, for those who take over.
+pub(crate) const LEFT: &str = "nothing is locked in the name of a host that has ended in an orderly way";
 /// No job is lost.
 pub(crate) const ENDS: &str = "once nothing bad happens any more, every job comes to an end";
 
@@ -37,6 +42,11 @@ pub(crate) fn properties() -> Vec<Property<Setup>> {
         }),
         Property::always(ATTEMPTS, |setup: &Setup, world: &World| {
             (0..setup.jobs).all(|job| world.server.row(job).is_none_or(|row| row.attempts <= setup.attempts))
+        }),
+        Property::always(LEFT, |_, world: &World| {
+            (0..).zip(&world.hosts).all(|(number, host)| {
+                host.stop != Stop::Ended || !world.server.jobs.iter().any(|job| job.is_locked_by(world.owner(number)))
+            })
         }),
         // With faults left, more can be done than without, so that it is enough to look at worlds that have none left.
         Property::always(ENDS, |setup: &Setup, world: &World| {
@@ -103,7 +113,7 @@ fn urgency(step: Step) -> u8 {
         Step::Look(_) | Step::Notice(_) | Step::ShowLife(_) | Step::Start(_) | Step::TakeOver(_) => 1,
         Step::Begin(..) => 2,
         Step::Finish(..) => 3,
-        Step::Store(..) | Step::Settle(_) | Step::Recover(_) => 4,
+        Step::Store(..) | Step::End(_) | Step::Settle(_) | Step::Recover(_) => 4,
         _ => 5,
     }
 }

@@ -27,6 +27,8 @@ pub struct Claim {
     pub job: u8,
     pub attempt: u8,
     pub number: u8,
+    /// The host knows the time of the renewed lock instead of that of the claim.
+    pub renewed: bool,
     pub stage: Stage,
 }
 
@@ -50,6 +52,15 @@ pub struct Batch {
     pub recovers: bool,
 }
 
+/// How far an orderly stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stop {
+    No,
+    Told,
+    /// The host has ended, and nothing was under way any more that locks jobs in its name.
+    Ended,
+}
+
 /// One host. It has two lines to the database; one at a time works by the express lane.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Host {
@@ -61,11 +72,14 @@ pub struct Host {
     /// Marked jobs.
     pub claims: Vec<Claim>,
     pub batch: Option<Batch>,
+    /// There may be something to look for: `Known::losses` and `Known::looked_for` differ.
+    pub suspects: bool,
+    pub stop: Stop,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self { start: 0, is_up: true, believes: true, claims: Vec::new(), batch: None }
+        Self { start: 0, is_up: true, believes: true, claims: Vec::new(), batch: None, suspects: false, stop: Stop::No }
     }
 
     pub(crate) fn names(&self, job: u8, number: u8) -> bool {
@@ -100,6 +114,16 @@ impl Host {
     /// `Pool::lose_life`.
     pub(crate) fn lose_life(&mut self) {
         self.believes = false;
+        self.give_back_what_waits();
+    }
+
+    /// `HeldJobs::close`: no slot takes a job any more.
+    pub(crate) fn stop(&mut self) {
+        self.stop = Stop::Told;
+        self.give_back_what_waits();
+    }
+
+    fn give_back_what_waits(&mut self) {
         for claim in self.claims.iter_mut().filter(|claim| claim.stage == Stage::Waits) {
             claim.stage = Stage::Ended(End::Returned);
         }

@@ -7,6 +7,7 @@
 //!
 //! What is broken on purpose, by [`Setup`], is what the checker must find: see `tests`.
 
+mod changes;
 mod checks;
 mod host;
 mod server;
@@ -15,7 +16,7 @@ mod steps;
 mod tests;
 
 pub use self::{
-    host::{Batch, Claim, End, Host, Stage},
+    host::{Batch, Claim, End, Host, Stage, Stop},
     server::{Job, Late, Owner, Row, Server, Settlement, Takeover, Transaction, Wrong},
     steps::Step,
 };
@@ -41,6 +42,14 @@ pub struct Setup {
     pub returns_fenced_by_time: bool,
     /// What is locked in a host's name and unknown to it goes back.
     pub looks_for_unheard: bool,
+    /// No run, and no recovery of a batch, takes longer than a host goes on looking after a loss.
+    pub looks_outlast_runs: bool,
+    /// Locks are renewed, after which the time in the row is no longer that of the claim.
+    pub renewals: bool,
+    /// Hosts are told to stop.
+    pub stops: bool,
+    /// A host that stops looks for what is unheard once more before it ends.
+    pub looks_before_it_ends: bool,
     /// A result names the attempt that it belongs to, and not only the owner.
     pub fenced_by_attempt: bool,
     /// Whoever takes over holds the dead owner's lock meanwhile.
@@ -67,6 +76,10 @@ impl Setup {
             returns_get_lost: false,
             returns_fenced_by_time: true,
             looks_for_unheard: true,
+            looks_outlast_runs: true,
+            renewals: false,
+            stops: false,
+            looks_before_it_ends: true,
             fenced_by_attempt: true,
             takeover_holds_lock: true,
             disowns: true,

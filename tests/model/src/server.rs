@@ -20,12 +20,20 @@ pub enum Job {
     Gone,
 }
 
+impl Job {
+    pub(crate) fn is_locked_by(&self, owner: Owner) -> bool {
+        matches!(self, Self::Row(row) if row.locked_by == Some(owner))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Row {
     pub attempts: u8,
     pub locked_by: Option<Owner>,
     /// Which claim locked it; nobody but the checker knows.
     pub number: u8,
+    /// `locked_at` is no longer the time of that claim. How often it was renewed makes no difference.
+    pub renewed: bool,
 }
 
 impl Row {
@@ -35,7 +43,7 @@ impl Row {
     }
 
     fn unlocked(self) -> Self {
-        Self { locked_by: None, number: 0, ..self }
+        Self { locked_by: None, number: 0, renewed: false, ..self }
     }
 }
 
@@ -147,8 +155,20 @@ impl Server {
     /// `get_jobs`.
     pub(crate) fn mark(&mut self, job: u8, owner: Owner, number: u8) {
         if let Some(row) = self.row(job).copied() {
-            self.set(job, Row { attempts: row.attempts + 1, locked_by: Some(owner), number });
+            self.set(job, Row { attempts: row.attempts + 1, locked_by: Some(owner), number, renewed: false });
         }
+    }
+
+    /// `refresh_locked`, of one job.
+    pub(crate) fn renew(&mut self, job: u8) {
+        if let Some(row) = self.row(job).copied() {
+            self.set(job, Row { renewed: true, ..row });
+        }
+    }
+
+    /// Whether a claim of this owner is under way that may still come through.
+    pub(crate) fn may_mark(&self, owner: Owner) -> bool {
+        self.late.iter().any(|late| matches!(late, Late::Claim { owner: of, .. } if *of == owner))
     }
 
     /// `STILL_CLAIMED`.
@@ -158,15 +178,16 @@ impl Server {
         })
     }
 
-    /// `complete_jobs`, `fail_jobs`, `return_jobs`.
-    pub(crate) fn store(&mut self, owner: Owner, claim: &Claim, end: End, setup: &Setup) {
+    /// `complete_jobs`, `fail_jobs`, `return_jobs`. Says whether there was a row for it.
+    pub(crate) fn store(&mut self, owner: Owner, claim: &Claim, end: End, setup: &Setup) -> bool {
         if !self.still_claimed(owner, claim, setup) {
-            return;
+            return false;
         }
         let row = self.row(claim.job).copied().expect("it is still claimed");
         // No two claims of a job lock it at the same time.
-        if end == End::Returned && setup.returns_fenced_by_time && row.number != claim.number {
-            return;
+        let same_time = (row.number, row.renewed) == (claim.number, claim.renewed);
+        if end == End::Returned && setup.returns_fenced_by_time && !same_time {
+            return false;
         }
         if row.number != claim.number {
             self.wrong = Some(Wrong::Foreign(end));
@@ -178,6 +199,7 @@ impl Server {
                 self.set(claim.job, Row { attempts: row.attempts.saturating_sub(1), ..row.unlocked() });
             }
         }
+        true
     }
 
     /// `settle`, as far as its commit: `DELETE`, `FAIL`, `MARK`.

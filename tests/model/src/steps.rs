@@ -1,11 +1,11 @@
-//! What can happen, and what it changes.
+//! What can happen, and when.
 
 use stateright::{Model, Property};
 
 use crate::{
     Setup, World, checks,
-    host::{Batch, Claim, End, NOBODYS, Stage},
-    server::{Job, Late, Owner, Settlement, Takeover, Transaction},
+    host::{End, Stage, Stop},
+    server::{Late, Transaction},
 };
 
 /// One step. The first field is the host, if there is one.
@@ -57,6 +57,13 @@ pub enum Step {
     Release,
     /// `give_back_once`.
     Look(u8),
+    /// `refresh_locked` renews the lock of this job.
+    Renew(u8),
+    /// The host is told to stop: it claims no more, and gives back what waits.
+    Stop(u8),
+    /// The end of `PreparedPool::run`, with `give_back_the_last`, while the database answers: in an outage, what is locked is
+    /// left to those who take over.
+    End(u8),
     /// The process ends at once.
     Kill(u8),
     /// The same while a claim is under way.
@@ -83,6 +90,8 @@ impl Step {
                 | Self::LoseSettle(_)
                 | Self::LoseRecover(_)
                 | Self::LoseLife(_)
+                | Self::Renew(_)
+                | Self::Stop(_)
                 | Self::Kill(_)
                 | Self::KillClaiming(..)
         )
@@ -90,256 +99,6 @@ impl Step {
 }
 
 impl World {
-    pub(crate) fn owner(&self, host: u8) -> Owner {
-        Owner { host, start: self.hosts[usize::from(host)].start }
-    }
-
-    /// Whether this owner holds its lock.
-    pub(crate) fn shows_life(&self, owner: Owner) -> bool {
-        self.owner(owner.host) == owner && self.server.shows_life[usize::from(owner.host)]
-    }
-
-    fn open(&self, host: u8) -> Option<usize> {
-        let of_host = |one: &Transaction| matches!(one, Transaction::Open { host: of, .. } if *of == host);
-        self.server.transactions.iter().position(of_host)
-    }
-
-    fn claim(&mut self, host: u8, place: Place) -> &mut Claim {
-        let host = &mut self.hosts[usize::from(host)];
-        match place {
-            Place::Marked(index) => &mut host.claims[usize::from(index)],
-            Place::Batch(index) => &mut host.batch.as_mut().expect("it has one").claims[usize::from(index)],
-        }
-    }
-
-    /// `Account::settlement`: those that have not ended are marked.
-    fn settlement(&self, host: u8, claims: &[Claim]) -> Settlement {
-        let of = |stage: Stage| claims.iter().filter(move |claim| claim.stage == stage);
-        Settlement {
-            owner: self.owner(host),
-            done: of(Stage::Ended(End::Done)).map(|claim| claim.job).collect(),
-            failed: of(Stage::Ended(End::Failed)).map(|claim| claim.job).collect(),
-            marked: of(Stage::Runs).map(|claim| (claim.job, claim.number)).collect(),
-        }
-    }
-
-    fn batch_claims(&self, host: u8) -> Vec<Claim> {
-        self.hosts[usize::from(host)].batch.as_ref().map(|batch| batch.claims.clone()).unwrap_or_default()
-    }
-
-    /// `lock_again`, and what is to be stored after it: those that are as they were, of these the settlement, and those that
-    /// are marked, with the numbers of the claims that did it.
-    fn lock_again(&self, host: u8, setup: &Setup) -> (Settlement, Vec<(u8, u8)>) {
-        let owner = self.owner(host);
-        let (mut available, mut marked) = (Vec::new(), Vec::new());
-        for claim in self.batch_claims(host) {
-            let Some(row) = self.server.row(claim.job) else { continue };
-            if !setup.locks_again || (row.is_available(setup) && row.attempts + 1 == claim.attempt) {
-                available.push(claim);
-            } else if row.locked_by == Some(owner) && row.attempts == claim.attempt {
-                marked.push((claim.job, row.number));
-            }
-        }
-        (self.settlement(host, &available), marked)
-    }
-
-    /// `Line::committed` after `Line::end_once_more`: verdicts of marked jobs go to those of the marked lane, and what still
-    /// runs is marked, or somebody else's, which its verdict will find out.
-    fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
-        let claims = self.batch_claims(host);
-        let host = &mut self.hosts[usize::from(host)];
-        host.batch = None;
-        for claim in claims {
-            let before = marked.iter().find(|(job, _)| *job == claim.job);
-            let number = before.map_or(claim.number, |(_, number)| *number);
-            let is_marked = before.is_some() || settlement.marked.iter().any(|(job, _)| *job == claim.job);
-            let attempt = if is_marked || !setup.disowns { claim.attempt } else { NOBODYS };
-            if claim.stage == Stage::Runs || before.is_some() {
-                host.claims.push(Claim { number, attempt, ..claim });
-            }
-        }
-    }
-
-    pub(crate) fn kill(&mut self, host: u8) {
-        if let Some(open) = self.open(host) {
-            let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) else { return };
-            self.server.transactions.push(Transaction::Cut { jobs });
-        }
-        self.server.shows_life[usize::from(host)] = false;
-        let host = &mut self.hosts[usize::from(host)];
-        (host.is_up, host.believes, host.batch) = (false, false, None);
-        host.claims.clear();
-    }
-
-    /// The world after a step that can be taken.
-    pub(crate) fn after(&self, step: Step, setup: &Setup) -> World {
-        let mut world = self.clone();
-        world.faults -= u8::from(step.is_fault());
-        world.take(step, setup);
-        // Where the order means nothing, there is to be only one.
-        world.server.transactions.sort_unstable();
-        world.server.late.sort_unstable();
-        world.hosts.iter_mut().for_each(|host| host.claims.sort_unstable());
-        world
-    }
-
-    fn take(&mut self, step: Step, setup: &Setup) {
-        match step {
-            Step::Claim(host, job) => {
-                let (owner, number) = (self.owner(host), self.fresh_number(job));
-                self.server.mark(job, owner, number);
-                let attempt = self.server.row(job).map_or(0, |row| row.attempts);
-                let claim = Claim { job, attempt, number, stage: Stage::Waits };
-                let host = &mut self.hosts[usize::from(host)];
-                if !host.refuses(&claim, setup) {
-                    host.claims.push(claim);
-                }
-            }
-            Step::LoseClaim(host, job) => {
-                let owner = self.owner(host);
-                self.server.late.push(Late::Claim { owner, job });
-            }
-            Step::Lock(host, mask) => {
-                let jobs: Vec<u8> = (0..setup.jobs).filter(|job| mask & (1 << job) != 0).collect();
-                let claim = |job: &u8| {
-                    let attempt = self.server.row(*job).map_or(0, |row| row.attempts + 1);
-                    Claim { job: *job, attempt, number: self.fresh_number(*job), stage: Stage::Waits }
-                };
-                let claims = jobs.iter().map(claim).collect();
-                self.hosts[usize::from(host)].batch = Some(Batch { claims, refused: Vec::new(), recovers: false });
-                self.server.transactions.push(Transaction::Open { host, jobs });
-            }
-            Step::Cut(host) => {
-                let open = self.open(host).expect("it is open");
-                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
-                    self.server.transactions.push(Transaction::Cut { jobs });
-                }
-            }
-            Step::Begin(host, place) => self.claim(host, place).stage = Stage::Runs,
-            Step::Finish(host, place, end) => self.claim(host, place).stage = Stage::Ended(end),
-            Step::Store(host, index) => {
-                let (owner, claim) =
-                    (self.owner(host), self.hosts[usize::from(host)].claims.remove(usize::from(index)));
-                let Stage::Ended(end) = claim.stage else { return };
-                self.server.store(owner, &claim, end, setup);
-            }
-            Step::LoseStore(host, index) => {
-                let (owner, claim) = (self.owner(host), self.hosts[usize::from(host)].claims[usize::from(index)]);
-                let Stage::Ended(end) = claim.stage else { return };
-                self.server.late.push(Late::Result { owner, claim, end });
-                // That one is not sent again.
-                if end == End::Returned && setup.looks_for_unheard {
-                    self.hosts[usize::from(host)].claims.remove(usize::from(index));
-                }
-            }
-            Step::GiveBack(host, index) => {
-                self.claim(host, Place::Marked(index)).stage = Stage::Ended(End::Returned);
-            }
-            Step::Settle(host) => {
-                self.hosts[usize::from(host)].withdraw();
-                let claims = self.batch_claims(host);
-                match self.open(host) {
-                    Some(open) => {
-                        self.server.transactions.swap_remove(open);
-                        let settlement = self.settlement(host, &claims);
-                        self.server.settle(&settlement);
-                        let host = &mut self.hosts[usize::from(host)];
-                        host.batch = None;
-                        host.claims.extend(claims.iter().filter(|claim| claim.stage == Stage::Runs));
-                    }
-                    None => self.recovers(host),
-                }
-            }
-            Step::LoseSettle(host) => {
-                self.hosts[usize::from(host)].withdraw();
-                let settlement = self.settlement(host, &self.batch_claims(host));
-                let open = self.open(host).expect("it is open");
-                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
-                    self.server.transactions.push(Transaction::Ending { jobs, settlement });
-                }
-                self.recovers(host);
-            }
-            Step::Recover(host) => {
-                let (settlement, marked) = self.lock_again(host, setup);
-                self.server.settle(&settlement);
-                self.recovered(host, &settlement, &marked, setup);
-            }
-            Step::LoseRecover(host) => {
-                let (settlement, marked) = self.lock_again(host, setup);
-                let Settlement { done, failed, marked: to_mark, .. } = &settlement;
-                let both = to_mark.iter().chain(&marked).map(|(job, _)| job);
-                let jobs = done.iter().chain(failed).chain(both).copied().collect();
-                self.server.transactions.push(Transaction::Ending { jobs, settlement });
-            }
-            Step::RollBack(index) => drop(self.server.transactions.remove(usize::from(index))),
-            Step::Commit(index) => {
-                if let Transaction::Ending { settlement, .. } = self.server.transactions.remove(usize::from(index)) {
-                    self.server.settle(&settlement);
-                }
-            }
-            Step::Deliver(index) => match self.server.late.remove(usize::from(index)) {
-                Late::Claim { owner, job } => {
-                    let number = self.fresh_number(job);
-                    self.server.mark(job, owner, number);
-                }
-                Late::Result { owner, claim, end } => self.server.store(owner, &claim, end, setup),
-            },
-            Step::Drop(index) => drop(self.server.late.remove(usize::from(index))),
-            Step::LoseLife(host) => self.server.shows_life[usize::from(host)] = false,
-            Step::Notice(host) => self.hosts[usize::from(host)].lose_life(),
-            Step::ShowLife(host) => {
-                self.server.shows_life[usize::from(host)] = true;
-                self.hosts[usize::from(host)].believes = true;
-            }
-            Step::TakeOver(_) => {
-                let dead = self.server.silent(|owner| self.shows_life(owner));
-                self.server.takeover = Some(Takeover { dead });
-            }
-            Step::Release => {
-                let Some(takeover) = self.server.takeover.take() else { return };
-                let before = self.clone();
-                self.server.release(&takeover, |owner| before.shows_life(owner));
-            }
-            Step::Look(host) => {
-                let owner = self.owner(host);
-                for (job, number) in self.unheard(host) {
-                    let attempt = self.server.row(job).map_or(0, |row| row.attempts);
-                    let claim = Claim { job, attempt, number, stage: Stage::Waits };
-                    self.server.store(owner, &claim, End::Returned, setup);
-                }
-            }
-            Step::Kill(host) => self.kill(host),
-            Step::KillClaiming(host, job) => {
-                let owner = self.owner(host);
-                self.server.late.push(Late::Claim { owner, job });
-                self.kill(host);
-            }
-            Step::Start(host) => {
-                let host = &mut self.hosts[usize::from(host)];
-                (host.is_up, host.start) = (true, host.start + 1);
-            }
-        }
-    }
-
-    /// What is locked in a host's name and unknown to it: jobs, and the numbers of the claims that did it. What a transaction that
-    /// is open has, it knows.
-    fn unheard(&self, host: u8) -> Vec<(u8, u8)> {
-        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
-        let in_open = |job: u8| knows.batch.iter().flat_map(|batch| &batch.claims).any(|claim| claim.job == job);
-        let known = |job: u8| in_open(job) || knows.claims.iter().any(|claim| claim.job == job);
-        let rows = (0..).zip(&self.server.jobs).filter_map(|(job, row)| match row {
-            Job::Row(row) if row.locked_by == Some(owner) => Some((job, row.number)),
-            _ => None,
-        });
-        rows.filter(|(job, _)| !known(*job) && !self.server.is_held(*job)).collect()
-    }
-
-    fn recovers(&mut self, host: u8) {
-        if let Some(batch) = self.hosts[usize::from(host)].batch.as_mut() {
-            batch.recovers = true;
-        }
-    }
-
     /// All steps that can be taken.
     pub(crate) fn steps(&self, setup: &Setup) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -381,7 +140,8 @@ impl World {
         let state = &self.hosts[usize::from(host)];
         let owner = self.owner(host);
         let free: Vec<u8> = (0..setup.jobs).filter(|job| self.server.can_be_claimed(*job, setup)).collect();
-        if state.believes {
+        let stops = state.stop != Stop::No;
+        if state.believes && !stops {
             for job in &free {
                 steps.push(Step::Claim(host, *job));
                 steps.push(Step::KillClaiming(host, *job));
@@ -396,7 +156,7 @@ impl World {
             let place = Place::Marked(index);
             match claim.stage {
                 Stage::Waits => steps.extend([Step::Begin(host, place), Step::GiveBack(host, index)]),
-                Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                Stage::Runs => steps.extend(ends(stops).iter().map(|end| Step::Finish(host, place, *end))),
                 Stage::Ended(end) => {
                     let waits = self.server.is_held(claim.job);
                     steps.extend((!waits).then_some(Step::Store(host, index)));
@@ -409,8 +169,8 @@ impl World {
             for (index, claim) in (0..).zip(&batch.claims) {
                 let place = Place::Batch(index);
                 match claim.stage {
-                    Stage::Waits => steps.push(Step::Begin(host, place)),
-                    Stage::Runs => steps.extend([End::Done, End::Failed].map(|end| Step::Finish(host, place, end))),
+                    Stage::Waits => steps.extend((!stops).then_some(Step::Begin(host, place))),
+                    Stage::Runs => steps.extend(ends(stops).iter().map(|end| Step::Finish(host, place, *end))),
                     Stage::Ended(_) => {}
                 }
             }
@@ -423,8 +183,21 @@ impl World {
                 steps.extend([Step::Recover(host), Step::LoseRecover(host)]);
             }
         }
-        if setup.looks_for_unheard && !self.unheard(host).is_empty() {
+        let finds = || !self.unheard(host).is_empty() || self.may_be_last_look(host, setup);
+        if setup.looks_for_unheard && state.suspects && finds() {
             steps.push(Step::Look(host));
+        }
+        if setup.renewals {
+            let renewable = |job: &u8| {
+                let row = self.server.row(*job);
+                row.is_some_and(|row| row.locked_by == Some(owner) && !row.renewed) && !self.server.is_held(*job)
+            };
+            steps.extend((0..setup.jobs).filter(renewable).map(Step::Renew));
+        }
+        if stops && state.claims.is_empty() && state.batch.is_none() {
+            steps.push(Step::End(host));
+        } else if !stops && setup.stops {
+            steps.push(Step::Stop(host));
         }
         let shows = self.shows_life(owner);
         match (shows, state.believes) {
@@ -441,6 +214,11 @@ impl World {
         }
         steps.push(Step::Kill(host));
     }
+}
+
+/// How a running job can end. One that is asked to end may be given back.
+fn ends(stops: bool) -> &'static [End] {
+    if stops { &[End::Done, End::Failed, End::Returned] } else { &[End::Done, End::Failed] }
 }
 
 impl Model for Setup {

@@ -1,13 +1,13 @@
 //! The model as the code is holds what is promised; with any one of the guards taken out, the checker says what goes wrong.
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{Setup, checks};
 
-/// Checks every state, and says which promises were found broken, and by which steps.
-fn broken(setup: Setup, threads: usize) -> Vec<(&'static str, String)> {
+/// Checks every state, or those up to a discovery, and says which promises were found broken, and by which steps.
+fn broken(setup: Setup, threads: usize, until: HasDiscoveries) -> Vec<(&'static str, String)> {
     let about = format!("{setup:?}");
-    let checker = setup.checker().threads(threads).spawn_bfs().join();
+    let checker = setup.checker().threads(threads).finish_when(until).spawn_bfs().join();
     println!("{} states of {about}", checker.unique_state_count());
     let mut broken: Vec<_> = checker
         .discoveries()
@@ -23,14 +23,14 @@ fn broken(setup: Setup, threads: usize) -> Vec<(&'static str, String)> {
 
 #[track_caller]
 fn holds(setup: Setup) {
-    let broken = broken(setup, 2);
+    let broken = broken(setup, 2, HasDiscoveries::All);
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[track_caller]
-fn breaks(setup: Setup, promise: &str) {
+fn breaks(setup: Setup, promise: &'static str) {
     // One thread alone finds the shortest way.
-    let broken = broken(setup, 1);
+    let broken = broken(setup, 1, HasDiscoveries::AllOf([promise].into()));
     let found = broken.iter().find(|(name, _)| *name == promise);
     let (_, steps) =
         found.unwrap_or_else(|| panic!("the checker has not found that {promise:?} is broken: {broken:#?}"));
@@ -110,4 +110,27 @@ fn a_claim_that_nobody_looked_for_would_keep_its_jobs_until_the_host_ends() {
 fn a_return_that_was_repeated_would_give_back_what_was_claimed_since() {
     let setup = Setup { jobs: 1, returns_get_lost: true, returns_fenced_by_time: false, ..Setup::of_the_code() };
     breaks(setup, checks::OWN_RETURNS);
+}
+
+/// A lock is renewed while its job waits, so that its return finds nothing; and any answer may be lost as well.
+#[test]
+fn a_host_that_stops_leaves_nothing_locked() {
+    let stops = Setup { jobs: 1, faults: 2, renewals: true, stops: true, ..Setup::of_the_code() };
+    holds(stops.clone());
+    holds(Setup { faults: 3, express: false, claims_get_lost: true, returns_get_lost: true, ..stops });
+}
+
+#[test]
+fn a_host_that_did_not_look_before_it_ends_would_leave_jobs_locked() {
+    let setup = Setup { jobs: 1, faults: 2, stops: true, looks_before_it_ends: false, ..Setup::of_the_code() };
+    breaks(Setup { renewals: true, ..setup }, checks::LEFT);
+    breaks(Setup { claims_get_lost: true, ..setup }, checks::LEFT);
+}
+
+/// A job was taken away from a host and claimed again by it unheard. For as long as the first run goes on, a look takes the job
+/// for a known one.
+#[test]
+fn a_look_that_came_while_an_older_run_went_on_would_leave_a_job_locked() {
+    let lost = Setup { jobs: 1, faults: 2, claims_get_lost: true, ..Setup::of_the_code() };
+    breaks(Setup { looks_outlast_runs: false, ..lost }, checks::ENDS);
 }

@@ -1,0 +1,299 @@
+//! What each step changes.
+
+use crate::{
+    Setup, World,
+    host::{Batch, Claim, End, NOBODYS, Stage, Stop},
+    server::{Job, Late, Owner, Settlement, Takeover, Transaction},
+    steps::{Place, Step},
+};
+
+impl World {
+    pub(crate) fn owner(&self, host: u8) -> Owner {
+        Owner { host, start: self.hosts[usize::from(host)].start }
+    }
+
+    /// Whether this owner holds its lock.
+    pub(crate) fn shows_life(&self, owner: Owner) -> bool {
+        self.owner(owner.host) == owner && self.server.shows_life[usize::from(owner.host)]
+    }
+
+    pub(crate) fn open(&self, host: u8) -> Option<usize> {
+        let of_host = |one: &Transaction| matches!(one, Transaction::Open { host: of, .. } if *of == host);
+        self.server.transactions.iter().position(of_host)
+    }
+
+    fn claim(&mut self, host: u8, place: Place) -> &mut Claim {
+        let host = &mut self.hosts[usize::from(host)];
+        match place {
+            Place::Marked(index) => &mut host.claims[usize::from(index)],
+            Place::Batch(index) => &mut host.batch.as_mut().expect("it has one").claims[usize::from(index)],
+        }
+    }
+
+    /// `Account::settlement`: those that have not ended are marked.
+    fn settlement(&self, host: u8, claims: &[Claim]) -> Settlement {
+        let of = |stage: Stage| claims.iter().filter(move |claim| claim.stage == stage);
+        Settlement {
+            owner: self.owner(host),
+            done: of(Stage::Ended(End::Done)).map(|claim| claim.job).collect(),
+            failed: of(Stage::Ended(End::Failed)).map(|claim| claim.job).collect(),
+            marked: of(Stage::Runs).map(|claim| (claim.job, claim.number)).collect(),
+        }
+    }
+
+    fn batch_claims(&self, host: u8) -> Vec<Claim> {
+        self.hosts[usize::from(host)].batch.as_ref().map(|batch| batch.claims.clone()).unwrap_or_default()
+    }
+
+    /// `lock_again`, and what is to be stored after it: those that are as they were, of these the settlement, and those that
+    /// are marked, with the numbers of the claims that did it.
+    fn lock_again(&self, host: u8, setup: &Setup) -> (Settlement, Vec<(u8, u8)>) {
+        let owner = self.owner(host);
+        let (mut available, mut marked) = (Vec::new(), Vec::new());
+        for claim in self.batch_claims(host) {
+            let Some(row) = self.server.row(claim.job) else { continue };
+            if !setup.locks_again || (row.is_available(setup) && row.attempts + 1 == claim.attempt) {
+                available.push(claim);
+            } else if row.locked_by == Some(owner) && row.attempts == claim.attempt {
+                marked.push((claim.job, row.number));
+            }
+        }
+        (self.settlement(host, &available), marked)
+    }
+
+    /// `Line::committed` after `Line::end_once_more`: verdicts of marked jobs go to those of the marked lane, and what still
+    /// runs is marked, or somebody else's, which its verdict will find out.
+    fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
+        let claims = self.batch_claims(host);
+        let (host, server) = (&mut self.hosts[usize::from(host)], &self.server);
+        host.batch = None;
+        for claim in claims {
+            let before = marked.iter().find(|(job, _)| *job == claim.job);
+            let number = before.map_or(claim.number, |(_, number)| *number);
+            let is_marked = before.is_some() || settlement.marked.iter().any(|(job, _)| *job == claim.job);
+            let attempt = if is_marked || !setup.disowns { claim.attempt } else { NOBODYS };
+            if claim.stage == Stage::Runs || before.is_some() {
+                // `again.marked` has the times as they are now.
+                let renewed = before.is_some() && server.row(claim.job).is_some_and(|row| row.renewed);
+                host.claims.push(Claim { number, attempt, renewed, ..claim });
+            }
+        }
+    }
+
+    pub(crate) fn kill(&mut self, host: u8) {
+        if let Some(open) = self.open(host) {
+            let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) else { return };
+            self.server.transactions.push(Transaction::Cut { jobs });
+        }
+        self.server.shows_life[usize::from(host)] = false;
+        let host = &mut self.hosts[usize::from(host)];
+        (host.is_up, host.believes, host.batch) = (false, false, None);
+        (host.suspects, host.stop) = (false, Stop::No);
+        host.claims.clear();
+    }
+
+    /// `Known::looked_for`: a host looks several times, and by the last time, what was under way has come or gone.
+    ///
+    /// A look passes over what an older claim hides that the host still has of the same job, or a batch that is to be recovered.
+    /// That these are over by the last look is taken for granted.
+    pub(crate) fn may_be_last_look(&self, host: u8, setup: &Setup) -> bool {
+        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
+        let is_hidden = |(job, row): (u8, &Job)| matches!(row, Job::Row(row) if row.locked_by == Some(owner) && !knows.names(job, row.number));
+        let hidden = setup.looks_outlast_runs && (0..).zip(&self.server.jobs).any(is_hidden);
+        !self.server.may_mark(owner) && !hidden
+    }
+
+    /// `give_back_once`.
+    fn look(&mut self, host: u8, setup: &Setup) {
+        let owner = self.owner(host);
+        for (job, number) in self.unheard(host) {
+            let row = self.server.row(job).copied().unwrap_or_default();
+            let (attempt, renewed) = (row.attempts, row.renewed);
+            let claim = Claim { job, attempt, number, renewed, stage: Stage::Waits };
+            self.server.store(owner, &claim, End::Returned, setup);
+        }
+        self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host, setup);
+    }
+
+    /// The world after a step that can be taken.
+    pub(crate) fn after(&self, step: Step, setup: &Setup) -> World {
+        let mut world = self.clone();
+        world.faults -= u8::from(step.is_fault());
+        world.take(step, setup);
+        // Where the order means nothing, there is to be only one.
+        world.server.transactions.sort_unstable();
+        world.server.late.sort_unstable();
+        world.hosts.iter_mut().for_each(|host| host.claims.sort_unstable());
+        world
+    }
+
+    fn take(&mut self, step: Step, setup: &Setup) {
+        match step {
+            Step::Claim(host, job) => {
+                let (owner, number) = (self.owner(host), self.fresh_number(job));
+                self.server.mark(job, owner, number);
+                let attempt = self.server.row(job).map_or(0, |row| row.attempts);
+                let claim = Claim { job, attempt, number, renewed: false, stage: Stage::Waits };
+                let host = &mut self.hosts[usize::from(host)];
+                if !host.refuses(&claim, setup) {
+                    host.claims.push(claim);
+                }
+            }
+            Step::LoseClaim(host, job) => {
+                let owner = self.owner(host);
+                self.server.late.push(Late::Claim { owner, job });
+                self.hosts[usize::from(host)].suspects = true;
+            }
+            Step::Lock(host, mask) => {
+                let jobs: Vec<u8> = (0..setup.jobs).filter(|job| mask & (1 << job) != 0).collect();
+                let claim = |job: &u8| {
+                    let attempt = self.server.row(*job).map_or(0, |row| row.attempts + 1);
+                    let number = self.fresh_number(*job);
+                    Claim { job: *job, attempt, number, renewed: false, stage: Stage::Waits }
+                };
+                let claims = jobs.iter().map(claim).collect();
+                self.hosts[usize::from(host)].batch = Some(Batch { claims, refused: Vec::new(), recovers: false });
+                self.server.transactions.push(Transaction::Open { host, jobs });
+            }
+            Step::Cut(host) => {
+                let open = self.open(host).expect("it is open");
+                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
+                    self.server.transactions.push(Transaction::Cut { jobs });
+                }
+            }
+            Step::Begin(host, place) => self.claim(host, place).stage = Stage::Runs,
+            Step::Finish(host, place, end) => self.claim(host, place).stage = Stage::Ended(end),
+            Step::Store(host, index) => {
+                let (owner, claim) =
+                    (self.owner(host), self.hosts[usize::from(host)].claims.remove(usize::from(index)));
+                let Stage::Ended(end) = claim.stage else { return };
+                if !self.server.store(owner, &claim, end, setup) && end == End::Returned {
+                    // Perhaps only because the lock was renewed. Where none is, there is nothing to be found.
+                    self.hosts[usize::from(host)].suspects |= setup.renewals;
+                }
+            }
+            Step::LoseStore(host, index) => {
+                let (owner, claim) = (self.owner(host), self.hosts[usize::from(host)].claims[usize::from(index)]);
+                let Stage::Ended(end) = claim.stage else { return };
+                self.server.late.push(Late::Result { owner, claim, end });
+                // That one is not sent again.
+                if end == End::Returned && setup.looks_for_unheard {
+                    let host = &mut self.hosts[usize::from(host)];
+                    host.claims.remove(usize::from(index));
+                    host.suspects = true;
+                }
+            }
+            Step::GiveBack(host, index) => {
+                self.claim(host, Place::Marked(index)).stage = Stage::Ended(End::Returned);
+            }
+            Step::Settle(host) => {
+                self.hosts[usize::from(host)].withdraw();
+                let claims = self.batch_claims(host);
+                match self.open(host) {
+                    Some(open) => {
+                        self.server.transactions.swap_remove(open);
+                        let settlement = self.settlement(host, &claims);
+                        self.server.settle(&settlement);
+                        let host = &mut self.hosts[usize::from(host)];
+                        host.batch = None;
+                        host.claims.extend(claims.iter().filter(|claim| claim.stage == Stage::Runs));
+                    }
+                    None => self.recovers(host),
+                }
+            }
+            Step::LoseSettle(host) => {
+                self.hosts[usize::from(host)].withdraw();
+                let settlement = self.settlement(host, &self.batch_claims(host));
+                let open = self.open(host).expect("it is open");
+                if let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) {
+                    self.server.transactions.push(Transaction::Ending { jobs, settlement });
+                }
+                self.recovers(host);
+            }
+            Step::Recover(host) => {
+                let (settlement, marked) = self.lock_again(host, setup);
+                self.server.settle(&settlement);
+                self.recovered(host, &settlement, &marked, setup);
+            }
+            Step::LoseRecover(host) => {
+                let (settlement, marked) = self.lock_again(host, setup);
+                let Settlement { done, failed, marked: to_mark, .. } = &settlement;
+                let both = to_mark.iter().chain(&marked).map(|(job, _)| job);
+                let jobs = done.iter().chain(failed).chain(both).copied().collect();
+                self.server.transactions.push(Transaction::Ending { jobs, settlement });
+            }
+            Step::RollBack(index) => drop(self.server.transactions.remove(usize::from(index))),
+            Step::Commit(index) => {
+                if let Transaction::Ending { settlement, .. } = self.server.transactions.remove(usize::from(index)) {
+                    self.server.settle(&settlement);
+                }
+            }
+            Step::Deliver(index) => match self.server.late.remove(usize::from(index)) {
+                Late::Claim { owner, job } => {
+                    let number = self.fresh_number(job);
+                    self.server.mark(job, owner, number);
+                }
+                Late::Result { owner, claim, end } => drop(self.server.store(owner, &claim, end, setup)),
+            },
+            Step::Drop(index) => drop(self.server.late.remove(usize::from(index))),
+            Step::LoseLife(host) => self.server.shows_life[usize::from(host)] = false,
+            Step::Notice(host) => self.hosts[usize::from(host)].lose_life(),
+            Step::ShowLife(host) => {
+                self.server.shows_life[usize::from(host)] = true;
+                self.hosts[usize::from(host)].believes = true;
+            }
+            Step::TakeOver(_) => {
+                let dead = self.server.silent(|owner| self.shows_life(owner));
+                self.server.takeover = Some(Takeover { dead });
+            }
+            Step::Release => {
+                let Some(takeover) = self.server.takeover.take() else { return };
+                let before = self.clone();
+                self.server.release(&takeover, |owner| before.shows_life(owner));
+            }
+            Step::Look(host) => self.look(host, setup),
+            Step::Renew(job) => self.server.renew(job),
+            Step::Stop(host) => self.hosts[usize::from(host)].stop(),
+            Step::End(host) => {
+                if setup.looks_before_it_ends && self.hosts[usize::from(host)].suspects {
+                    self.look(host, setup);
+                }
+                let may_mark = self.server.may_mark(self.owner(host));
+                self.kill(host);
+                if !may_mark {
+                    self.hosts[usize::from(host)].stop = Stop::Ended;
+                }
+            }
+            Step::Kill(host) => self.kill(host),
+            Step::KillClaiming(host, job) => {
+                let owner = self.owner(host);
+                self.server.late.push(Late::Claim { owner, job });
+                self.kill(host);
+            }
+            Step::Start(host) => {
+                let host = &mut self.hosts[usize::from(host)];
+                (host.is_up, host.start, host.stop) = (true, host.start + 1, Stop::No);
+            }
+        }
+    }
+
+    /// What is locked in a host's name and unknown to it: jobs, and the numbers of the claims that did it. What a transaction that
+    /// is open has, it knows. A run that was disowned is none of its jobs.
+    pub(crate) fn unheard(&self, host: u8) -> Vec<(u8, u8)> {
+        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
+        let in_open = |job: u8| knows.batch.iter().flat_map(|batch| &batch.claims).any(|claim| claim.job == job);
+        let known =
+            |job: u8| in_open(job) || knows.claims.iter().any(|claim| claim.job == job && claim.attempt != NOBODYS);
+        let rows = (0..).zip(&self.server.jobs).filter_map(|(job, row)| match row {
+            Job::Row(row) if row.locked_by == Some(owner) => Some((job, row.number)),
+            _ => None,
+        });
+        rows.filter(|(job, _)| !known(*job) && !self.server.is_held(*job)).collect()
+    }
+
+    fn recovers(&mut self, host: u8) {
+        if let Some(batch) = self.hosts[usize::from(host)].batch.as_mut() {
+            batch.recovers = true;
+        }
+    }
+}
