@@ -65,6 +65,7 @@ impl World {
     /// runs is marked, or somebody else's, which its verdict will find out.
     fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
         let claims = self.batch_claims(host);
+        self.suspects_what_was_hidden(host, setup);
         let (host, server) = (&mut self.hosts[usize::from(host)], &self.server);
         host.batch = None;
         for claim in claims {
@@ -94,13 +95,10 @@ impl World {
 
     /// `Known::looked_for`: a host looks several times, and by the last time, what was under way has come or gone.
     ///
-    /// A look passes over what an older claim hides that the host still has of the same job, or a batch that is to be recovered.
-    /// That these are over by the last look is taken for granted.
-    pub(crate) fn may_be_last_look(&self, host: u8, setup: &Setup) -> bool {
-        let (owner, knows) = (self.owner(host), &self.hosts[usize::from(host)]);
-        let is_hidden = |(job, row): (u8, &Job)| matches!(row, Job::Row(row) if row.locked_by == Some(owner) && !knows.names(job, row.number));
-        let hidden = setup.looks_outlast_runs && (0..).zip(&self.server.jobs).any(is_hidden);
-        !self.server.may_mark(owner) && !hidden
+    /// A look passes over what an older claim hides that the host still has of the same job, or a batch that is to be recovered. It
+    /// looks again when that has come to its end, which is too late.
+    pub(crate) fn may_be_last_look(&self, host: u8) -> bool {
+        !self.server.may_mark(self.owner(host))
     }
 
     /// `give_back_once`.
@@ -112,7 +110,13 @@ impl World {
             let claim = Claim { job, attempt, number, renewed, stage: Stage::Waits };
             self.server.store(owner, &claim, End::Returned, setup);
         }
-        self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host, setup);
+        self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host);
+    }
+
+    /// Where neither locks are renewed nor claims go unheard, there is nothing to be found.
+    fn suspects_what_was_hidden(&mut self, host: u8, setup: &Setup) {
+        let may_find = setup.renewals || (setup.claims_get_lost && setup.looks_after_late_words);
+        self.hosts[usize::from(host)].suspects |= may_find;
     }
 
     /// The world after a step that can be taken.
@@ -167,9 +171,8 @@ impl World {
                 let (owner, claim) =
                     (self.owner(host), self.hosts[usize::from(host)].claims.remove(usize::from(index)));
                 let Stage::Ended(end) = claim.stage else { return };
-                if !self.server.store(owner, &claim, end, setup) && end == End::Returned {
-                    // Perhaps only because the lock was renewed. Where none is, there is nothing to be found.
-                    self.hosts[usize::from(host)].suspects |= setup.renewals;
+                if !self.server.store(owner, &claim, end, setup) {
+                    self.suspects_what_was_hidden(host, setup);
                 }
             }
             Step::LoseStore(host, index) => {

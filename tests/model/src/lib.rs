@@ -42,8 +42,8 @@ pub struct Setup {
     pub returns_fenced_by_time: bool,
     /// What is locked in a host's name and unknown to it goes back.
     pub looks_for_unheard: bool,
-    /// No run, and no recovery of a batch, takes longer than a host goes on looking after a loss.
-    pub looks_outlast_runs: bool,
+    /// A host whose word comes too late, or that has recovered a batch, looks for what had been hidden behind those.
+    pub looks_after_late_words: bool,
     /// Locks are renewed, after which the time in the row is no longer that of the claim.
     pub renewals: bool,
     /// Hosts are told to stop.
@@ -76,7 +76,7 @@ impl Setup {
             returns_get_lost: false,
             returns_fenced_by_time: true,
             looks_for_unheard: true,
-            looks_outlast_runs: true,
+            looks_after_late_words: true,
             renewals: false,
             stops: false,
             looks_before_it_ends: true,

@@ -183,7 +183,7 @@ impl World {
                 steps.extend([Step::Recover(host), Step::LoseRecover(host)]);
             }
         }
-        let finds = || !self.unheard(host).is_empty() || self.may_be_last_look(host, setup);
+        let finds = || !self.unheard(host).is_empty() || self.may_be_last_look(host);
         if setup.looks_for_unheard && state.suspects && finds() {
             steps.push(Step::Look(host));
         }

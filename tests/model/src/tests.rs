@@ -130,7 +130,7 @@ fn a_host_that_did_not_look_before_it_ends_would_leave_jobs_locked() {
 /// A job was taken away from a host and claimed again by it unheard. For as long as the first run goes on, a look takes the job
 /// for a known one.
 #[test]
-fn a_look_that_came_while_an_older_run_went_on_would_leave_a_job_locked() {
+fn a_host_that_did_not_look_after_a_late_word_would_leave_a_job_locked() {
     let lost = Setup { jobs: 1, faults: 2, claims_get_lost: true, ..Setup::of_the_code() };
-    breaks(Setup { looks_outlast_runs: false, ..lost }, checks::ENDS);
+    breaks(Setup { looks_after_late_words: false, ..lost }, checks::ENDS);
 }

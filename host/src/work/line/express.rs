@@ -208,7 +208,9 @@ impl Line {
             match self.end_once_more(&mut open, &mut account, in_ascii).await {
                 Ok(marked) => {
                     self.store_backoff.succeeded();
-                    return self.committed(open, account, marked);
+                    self.committed(open, account, marked);
+                    // For as long as the batch had its jobs, looks passed them over, whoever had locked them.
+                    return self.pool.known.look();
                 }
                 Err(again) => error = Some(again),
             }

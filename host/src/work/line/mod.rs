@@ -344,8 +344,9 @@ impl Line {
         if self.place == Place::Second {
             pool.work.notify_one();
         }
-        if verdicts.iter().any(|verdict| verdict.is_return() && late.contains(&verdict.claim.id)) {
-            // Perhaps only because the lock was renewed while it waited.
+        if !late.is_empty() {
+            // A return, perhaps only because the lock was renewed meanwhile. And while an old run went on, a look took its job for
+            // known, even if an unheard claim had locked that since.
             pool.known.look();
         }
         for verdict in verdicts {
