@@ -110,7 +110,7 @@ async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     assert_eq!((limited.events("taken_over").len(), other.events("taken_over").len()), (0, 0));
 
     // It sees that the other one dies, and goes on to count the seconds until that one is dead.
-    add(&client, 16, 2_000, "").await;
+    add(&client, 16, 10_000, "").await;
     place.ledger.wait_for(entries.len() + 16).await;
     other.signal(Signal::KILL);
     other.ended().await;

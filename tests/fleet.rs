@@ -247,8 +247,10 @@ async fn each_minute_is_added_once(ledger: &Ledger) {
 }
 
 async fn what_is_left_is_what_should_be(database: &TestDatabase, revision: i64) {
-    let left = database.jobs().await;
-    assert_eq!(left.len(), HOPELESS);
+    let mut left = database.jobs().await;
+    // A minute may have come while the workers were being stopped.
+    left.retain(|job| !job.payload.contains("_cron"));
+    assert_eq!(left.len(), HOPELESS, "{left:?}");
     assert!(left.iter().all(|job| job.last_error.as_deref() == Some("failed as asked") && job.locked_by.is_none()));
     assert_eq!(database.locked_queues().await, 0);
     assert_eq!(database.id_of("select max(id)::int8 from graphile_worker.migrations", &[]).await, revision);

@@ -168,18 +168,14 @@ async fn a_plugins_process_that_does_not_read_fills_no_memory_and_loses_no_job()
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     let payloads = claimed as u64 * (PAYLOAD as u64 >> 10);
-    // While an answer of the database is taken apart, it is there twice; then it is not, and nothing grows.
-    let (mut most, mut calm) = (0, None);
-    while calm.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(1)) {
-        let used = resident_kib(host.id());
-        if used < payloads + (96 << 10) {
-            (most, calm) = (most.max(used), calm.or(Some(Instant::now())));
-        } else {
-            assert!(calm.is_none() && Instant::now() < deadline, "{used} KiB for {payloads} KiB of payload");
-        }
+    let (mut most, began) = (0, Instant::now());
+    while began.elapsed() < Duration::from_secs(1) {
+        most = most.max(resident_kib(host.id()));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     println!("{claimed} claimed jobs have {payloads} KiB of payload, and the host uses up to {most} KiB");
+    // The database's answer is there beside what is read from it, and its place is kept for the next one.
+    assert!(most < 2 * payloads + (96 << 10), "{most} KiB for {payloads} KiB of payload");
 
     send(plugin, Signal::CONT);
     host.nth_event(&["job_done"], 2 * AT_ONCE).await;

@@ -95,7 +95,8 @@ fn done_again(runs: &[Run], crashes: &[&Run], harm: &Harms) -> usize {
         let Some(ended) = run.ended_us else { continue };
         let (from, to) = (run.began_us, ended + STORED_US);
         let crashed = || crashes.iter().any(|crash| crash.slot == run.slot && (from..to).contains(&crash.began_us));
-        let lost = harm.may_have_lost(run.slot, from, to) || crashed();
+        // The npm package's worker goes by its own rules when it is stopped.
+        let lost = run.slot.is_none() || harm.may_have_lost(run.slot, from, to) || crashed();
         assert!(lost, "it was done, and nothing was done to its host: {run:?}, then {:?}, {harm:?}", runs[place + 1]);
         again += 1;
     }
