@@ -15,7 +15,7 @@ use super::{
 /// A job may have been taken from a host that much before its run began, which waited for a slot or a connection.
 const BEFORE_US: u64 = 5_000_000;
 /// So long after its end, what a job came to is stored, unless something is in the way.
-const STORED_US: u64 = 1_500_000;
+const STORED_US: u64 = 5_000_000;
 /// Of so many jobs that were done, at most one is done again. In bad times, nearly everything comes soon after some harm.
 const DONE_AGAIN_OF: usize = 250;
 
@@ -93,7 +93,7 @@ fn done_again(runs: &[Run], crashes: &[&Run], harm: &Harms) -> usize {
     let mut again = 0;
     for (place, run) in runs.iter().enumerate().filter(|(place, run)| run.succeeds() && place + 1 < runs.len()) {
         let Some(ended) = run.ended_us else { continue };
-        let (from, to) = (run.began_us, ended + STORED_US);
+        let (from, to) = (run.began_us.saturating_sub(BEFORE_US), ended + STORED_US);
         let crashed = || crashes.iter().any(|crash| crash.slot == run.slot && (from..to).contains(&crash.began_us));
         // The npm package's worker goes by its own rules when it is stopped.
         let lost = run.slot.is_none() || harm.may_have_lost(run.slot, from, to) || crashed();

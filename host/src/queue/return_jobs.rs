@@ -14,48 +14,54 @@ const WHAT: &str = "give jobs back";
 /// $1 owner, $2 to $4 the claims, $5 when they locked the jobs. `run_at` stays, so that the jobs stand where they stood.
 ///
 /// After a return, the next claim begins the same attempt once more: only the time tells the two apart. Whose key was taken
-/// meanwhile is not tried again, and is told why; graphile-worker would run it beside the one that it was replaced by.
-const WITHOUT_QUEUES: &str = "
-update @schema@._private_jobs as job
-set
-  attempts = case when claimed.keyed and job.key is null then job.max_attempts else greatest(0, job.attempts - 1) end,
-  last_error = case
-    when claimed.keyed and job.key is null then 'it was removed or replaced by its key before it was done'
-    else job.last_error
-  end,
-  locked_by = null,
-  locked_at = null
-from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
-where @still_claimed@
-  and coalesce(job.locked_at = claimed.locked_at, true)
-returning job.id, job.job_queue_id, job.priority, job.run_at";
-
-/// As above, and the queues.
-const WITH_QUEUES: &str = "
+/// meanwhile goes as it would have gone had nobody had it: graphile-worker would run it, beside the one that it was replaced by.
+macro_rules! given_back {
+    () => {
+        "
 with
-  given_back as (
-    update @schema@._private_jobs as job
-    set
-      attempts = case when claimed.keyed and job.key is null then job.max_attempts else greatest(0, job.attempts - 1) end,
-      last_error = case
-        when claimed.keyed and job.key is null then 'it was removed or replaced by its key before it was done'
-        else job.last_error
-      end,
-      locked_by = null,
-      locked_at = null
-    from unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
+  claimed as (
+    select * from unnest($2, $3, $4, $5) as claim (id, attempt, keyed, locked_at)
+  ),
+  gone as (
+    delete from @schema@._private_jobs as job
+    using claimed
     where @still_claimed@
       and coalesce(job.locked_at = claimed.locked_at, true)
+      and claimed.keyed and job.key is null
     returning job.id, job.job_queue_id, job.priority, job.run_at
   ),
+  given_back as (
+    update @schema@._private_jobs as job
+    set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
+    from claimed
+    where @still_claimed@
+      and coalesce(job.locked_at = claimed.locked_at, true)
+      and not (claimed.keyed and job.key is null)
+    returning job.id, job.job_queue_id, job.priority, job.run_at
+  ),
+  settled as (
+    select * from gone
+    union all
+    select * from given_back
+  )"
+    };
+}
+
+const WITHOUT_QUEUES: &str = concat!(given_back!(), "\nselect * from settled");
+
+/// As above, and the queues.
+const WITH_QUEUES: &str = concat!(
+    given_back!(),
+    ",
   freed as (
     update @schema@._private_job_queues as queue
     set locked_by = null, locked_at = null
-    from given_back
-    where queue.id = given_back.job_queue_id
+    from settled
+    where queue.id = settled.job_queue_id
       and queue.locked_by = $1
   )
-select id, job_queue_id, priority, run_at from given_back";
+select * from settled"
+);
 
 /// $1 owner.
 const LOCKED_BY: &str = "
