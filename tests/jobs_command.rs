@@ -123,7 +123,7 @@ async fn show_tells_everything_of_a_job() {
     let id = retrying.to_string();
     let text = said(&jobs(&database, &["show", &id]), 0);
     for part in
-        ["send_email", "retrying", "2 of 25 times", "bulk", "smtp: refused\nsecond line", "{\n  \"to\": \"bob\"\n}"]
+        ["send_email", "retrying", "2 of 25 times", "bulk", "  smtp: refused\n  second line", "{\n  \"to\": \"bob\"\n}"]
     {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }

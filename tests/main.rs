@@ -72,6 +72,7 @@ mod swap;
 mod outside;
 // What users type and read.
 mod commands;
+mod terminal;
 // Jobs that the lines of a file are.
 mod add_file;
 // Where settings come from, and which of them counts.

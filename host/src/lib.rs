@@ -80,6 +80,8 @@ pub mod migrate;
 pub mod worker_utils;
 // Locks and their like, which a checker puts its own in the place of.
 mod sync;
+// What people read of text from outside.
+mod escape;
 
 pub use library::{
     FolderTasks, JobContext, Options, PoolHandle, Runner, TaskDefinition, TaskError, TaskList, TaskResult, get_tasks,

@@ -23,8 +23,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::from(cli::report_usage_error(error));
         }
     };
     match cli::execute(cli) {
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
         Ok(Ending::Refusals) => ExitCode::FAILURE,
         Ok(Ending::Signal(signal)) => end_by(signal),
         Err(error) => {
-            eprintln!("taskbay: {error}");
+            error.report();
             ExitCode::from(error.exit_code())
         }
     }

@@ -9,7 +9,7 @@ use super::{
     CliError, Ending,
     database::{Connected, explain},
     options::DatabaseOptions,
-    print,
+    print, print_json,
 };
 use crate::{
     config::{FolderSettings, Layer, Purpose},
@@ -81,7 +81,7 @@ pub(super) async fn clean_up(
     if as_json {
         let list: Vec<_> =
             done.iter().map(|done| json!({ "cleanup": done.task.as_str(), "deleted": done.deleted })).collect();
-        print(&format!("{:#}\n", json!(list)))?;
+        print_json(&list)?;
     } else {
         for done in done {
             let plural = if done.deleted == 1 { "" } else { "s" };

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, CliError, Ending, print};
+use super::{Cli, CliError, Ending, output::print_file};
 
 /// Print a shell's completion script
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ impl Completions {
     pub(super) fn execute(self) -> Result<Ending, CliError> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "taskbay", &mut script);
-        print(&String::from_utf8_lossy(&script))?;
+        print_file(&script)?;
         Ok(Ending::Success)
     }
 }

@@ -1,6 +1,6 @@
 //! `taskbay config`: which settings are in force, and where each comes from.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -8,7 +8,8 @@ use serde_json::{Value as Json, json};
 use super::{
     CliError, Ending, database,
     options::{DatabaseOptions, WorkerOptions, variable},
-    print,
+    output::{Text, print_file},
+    print, print_json,
 };
 use crate::config::{self, EffectiveSetting, Layer, Origin, Purpose};
 
@@ -50,7 +51,7 @@ impl Config {
 
     pub(super) async fn execute(self, layer: Layer) -> Result<Ending, CliError> {
         if self.example {
-            print(&config::example_file())?;
+            print_file(config::example_file().as_bytes())?;
             return Ok(Ending::Success);
         }
         let configured = config::is_configured(&layer, variable);
@@ -64,7 +65,7 @@ impl Config {
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let settings = layer.clone().into_settings(database, purpose);
         let list = config::effective_settings(&layer, &settings, configured, variable);
-        print(&if self.json { to_json(&list) } else { to_toml(&list) })?;
+        if self.json { print_json(&to_json(&list)) } else { print(to_toml(&list)) }?;
         config::check(&layer, &settings)?;
         Ok(Ending::Success)
     }
@@ -78,8 +79,8 @@ pub(super) fn set_folder(layer: &mut Layer, folder: Option<&PathBuf>) {
     }
 }
 
-fn to_toml(list: &[EffectiveSetting]) -> String {
-    let mut text = String::new();
+fn to_toml(list: &[EffectiveSetting]) -> Text {
+    let mut text = Text::default();
     let mut section = "";
     let line = |setting: &EffectiveSetting| match &setting.value {
         Some(value) => format!("{} = {value}", setting.key),
@@ -89,15 +90,18 @@ fn to_toml(list: &[EffectiveSetting]) -> String {
         list.iter().map(|setting| line(setting).chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
     for setting in list {
         if setting.section != section {
-            let _ = writeln!(text, "{}[{}]", if section.is_empty() { "" } else { "\n" }, setting.section);
+            if !section.is_empty() {
+                text.line("");
+            }
+            text.line(format_args!("[{}]", setting.section));
             section = &setting.section;
         }
-        let _ = writeln!(text, "{:width$}  # {}", line(setting), setting.origin);
+        text.line(format_args!("{:width$}  # {}", line(setting), setting.origin));
     }
     text
 }
 
-fn to_json(list: &[EffectiveSetting]) -> String {
+fn to_json(list: &[EffectiveSetting]) -> Vec<Json> {
     let object = |setting: &EffectiveSetting| {
         let (source, place, line) = match &setting.origin {
             Origin::Flag(name) => ("flag", Some(name.clone()), None),
@@ -110,5 +114,5 @@ fn to_json(list: &[EffectiveSetting]) -> String {
             "section": setting.section, "key": setting.key, "value": value, "source": source, "place": place, "line": line,
         })
     };
-    format!("{:#}\n", Json::Array(list.iter().map(object).collect()))
+    list.iter().map(object).collect()
 }

@@ -1,8 +1,9 @@
 //! The log: lines for people, or JSON for machines; to standard error, which leaves standard output to results.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
-    io::{IsTerminal, stderr},
+    io::{self, IsTerminal, stderr},
 };
 
 use jiff::{Timestamp, Zoned};
@@ -19,7 +20,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::config::{LogFormat, LogSettings};
+use crate::{
+    config::{LogFormat, LogSettings},
+    escape,
+};
 
 /// A log level or directive that cannot be understood.
 #[derive(Debug, Error)]
@@ -54,9 +58,24 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
             .with_current_span(false)
             .with_span_list(false)
             .with_target(false)
+            .with_writer(|| VisibleJson(stderr()))
             .try_init(),
     };
     Ok(())
+}
+
+/// Passes JSON on, with everything in it escaped that a terminal would obey or hide.
+struct VisibleJson<W>(W);
+
+impl<W: io::Write> io::Write for VisibleJson<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(escape::json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The target of the line about a job that is done, which can be had less of.
@@ -143,7 +162,7 @@ struct Parts {
 impl Parts {
     fn add(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => self.message.push_str(&one_line(value)),
+            "message" => self.message.push_str(&escape::line(value)),
             // For machines; the message says the same.
             "event" => {}
             // What a plugin's line has beside its message comes as one JSON object.
@@ -159,32 +178,11 @@ impl Parts {
     }
 
     fn add_field(&mut self, name: &str, value: &str) {
-        let value = one_line(value);
+        let value = escape::line(value);
         let quoted = value.is_empty() || value.contains([' ', '=', '"']);
-        let value = if quoted { format!("{value:?}") } else { value };
-        let _ = write!(self.fields, " {}{value}", self.style.paint("2", &format!("{}=", one_line(name))));
+        let value = if quoted { Cow::Owned(format!("{value:?}")) } else { value };
+        let _ = write!(self.fields, " {}{value}", self.style.paint("2", &format!("{}=", escape::line(name))));
     }
-}
-
-/// Keeps one event on one line, and a plugin's output from steering the terminal.
-pub(super) fn one_line(text: &str) -> String {
-    escape(text, |c| c == '\t')
-}
-
-/// Keeps a text that may have several lines from steering the terminal.
-pub(super) fn printable(text: &str) -> String {
-    escape(text, |c| matches!(c, '\t' | '\n'))
-}
-
-fn escape(text: &str, harmless: impl Fn(char) -> bool) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        if c.is_control() && !harmless(c) {
-            line.extend(c.escape_default())
-        } else {
-            line.push(c)
-        }
-        line
-    })
 }
 
 impl Visit for Parts {
@@ -206,13 +204,13 @@ mod tests {
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl std::io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }

@@ -1,10 +1,8 @@
 //! `taskbay migrate`: installs the schema, or brings it to a later revision.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 
-use super::{CliError, Ending, database::Connected, options::DatabaseOptions, print};
+use super::{CliError, Ending, database::Connected, options::DatabaseOptions, output::Text, print};
 use crate::{
     config::Layer,
     migrate::{self, NEWEST, OLDEST, Plan, Upgrade},
@@ -50,7 +48,7 @@ impl Migrate {
         let work_to_do = !plan.steps.is_empty();
         if self.dry_run {
             if work_to_do {
-                print(&describe(&plan, &database))?;
+                print(describe(&plan, &database))?;
             } else {
                 say_nothing_to_do(&database, plan.from.unwrap_or_default())?;
             }
@@ -58,7 +56,7 @@ impl Migrate {
         }
         // A database without a schema has no workers either, and nothing that could become of them.
         if work_to_do && plan.from.is_some() {
-            print(&describe(&plan, &database))?;
+            print(describe(&plan, &database))?;
         }
         let Upgrade { from, revision } = migrate::upgrade(&database, self.to).await?;
         let (schema, name) = (database.schema(), database.name());
@@ -97,28 +95,27 @@ fn say_nothing_to_do(database: &Database, number: i32) -> Result<(), CliError> {
 }
 
 /// What is going to be done, and to whom.
-fn describe(plan: &Plan, database: &Database) -> String {
+fn describe(plan: &Plan, database: &Database) -> Text {
     let (schema, name) = (database.schema(), database.name());
-    let mut text = match plan.from {
-        Some(from) => format!("schema {schema} in {name} is at revision {from}; the way is\n"),
-        None => format!("{name} has no schema {schema}; the way is\n"),
-    };
+    let mut text = Text::default();
+    match plan.from {
+        Some(from) => text.line(format_args!("schema {schema} in {name} is at revision {from}; the way is")),
+        None => text.line(format_args!("{name} has no schema {schema}; the way is")),
+    }
     for step in &plan.steps {
         let mark = if step.breaking { "breaking" } else { "" };
-        let _ = writeln!(text, "  {:>2} {mark:8}  {}", step.number, step.what);
+        text.line(format_args!("  {:>2} {mark:8}  {}", step.number, step.what));
     }
     if let Some(consequence) = plan.consequence {
-        let _ = writeln!(text, "{consequence}");
+        text.line(consequence);
     }
     if plan.workers.locks.jobs() > 0 {
-        let _ = writeln!(text, "at this moment {}", plan.workers.locks.sentence());
+        text.line(format_args!("at this moment {}", plan.workers.locks.sentence()));
     }
     match plan.workers.listeners {
         0 => {}
-        1 => text.push_str("at this moment 1 other worker waits for jobs in this database\n"),
-        count => {
-            let _ = writeln!(text, "at this moment {count} other workers wait for jobs in this database");
-        }
+        1 => text.line("at this moment 1 other worker waits for jobs in this database"),
+        count => text.line(format_args!("at this moment {count} other workers wait for jobs in this database")),
     }
     text
 }

@@ -12,17 +12,21 @@ mod logging;
 mod migrate;
 mod moment;
 mod options;
+mod output;
 mod plugins;
 mod run;
 mod service_manager;
 mod setting_flags;
 mod signals;
+mod usage_error;
 
 use std::io;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+use self::output::{Text, note, print, print_json};
+pub use self::usage_error::report as report_usage_error;
 use crate::{
     config::{ConnectionError, Contradiction, FileError, Layer, WrongVariable},
     embedded_postgres::EmbeddedPostgresError,
@@ -135,6 +139,18 @@ impl CliError {
         }
     }
 
+    /// Says it on standard error.
+    pub fn report(&self) {
+        let mut text = Text::default();
+        let sentence = format!("taskbay: {self}");
+        match self {
+            // What initdb, the server or cargo wrote is in it.
+            Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => text.paragraph(&sentence),
+            _ => text.line(sentence),
+        }
+        note(text);
+    }
+
     fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::System { what, error }
     }
@@ -194,17 +210,6 @@ impl Command {
             Self::Run(_) => "info",
             _ => "warn",
         }
-    }
-}
-
-/// Writes a result to standard output. Whoever reads it may stop reading.
-fn print(text: &str) -> Result<(), CliError> {
-    use std::io::Write as _;
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::System { what: "write to standard output", error })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -1,19 +1,24 @@
 //! `taskbay plugins`: what each file of the tasks folder would do.
 
 use std::{
-    fmt::Write as _,
+    borrow::Cow,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, Ending, options::FolderOptions, print};
+use super::{CliError, Ending, note, options::FolderOptions, output::Text, print, print_json};
 use crate::{
     config::{Layer, Purpose},
+    escape,
     plugin::{ManifestInfo, TaskSpec},
     tasks::{FileReport, FolderReport, Kind, Verdict, inspect_folder},
 };
+
+/// How much is shown of what a plugin says of itself, in characters.
+const LONGEST_DESCRIPTION: usize = 400;
+const LONGEST_VERSION: usize = 60;
 
 /// Say what each file in the tasks folder would do: its tasks and build, or why it would be refused
 ///
@@ -48,14 +53,14 @@ impl Plugins {
         let FolderReport { files, lax, unusable_list } = inspect_folder(&folder, &plugins, program()).await?;
         // Both beside the results, which may be read by a machine.
         if let Some(reason) = lax {
-            eprintln!("warning: the tasks folder {} is not safe: {reason}", folder.path.display());
+            note(format_args!("warning: the tasks folder {} is not safe: {reason}", folder.path.display()));
         }
         if let Some(list) = &unusable_list {
-            eprintln!(
-                "error: nothing in the tasks folder {} would be loaded, because the allow-list {list}\n\
-                 Write the list with `sha256sum` in that folder, or name another one with --manifest.",
+            note(format_args!(
+                "error: nothing in the tasks folder {} would be loaded, because the allow-list {list}",
                 folder.path.display()
-            );
+            ));
+            note("Write the list with `sha256sum` in that folder, or name another one with --manifest.");
         }
         let ending = show(&files, self.json)?;
         Ok(if unusable_list.is_some() { Ending::Refusals } else { ending })
@@ -71,11 +76,11 @@ pub(super) fn program() -> &'static Path {
 pub(super) fn show(reports: &[FileReport], as_json: bool) -> Result<Ending, CliError> {
     if as_json {
         let list: Vec<Value> = reports.iter().map(to_json).collect();
-        print(&format!("{:#}\n", Value::Array(list)))?;
+        print_json(&list)?;
     } else if reports.is_empty() {
         print("no tasks: the folder has neither a plugin (.so) nor an executable file\n")?;
     } else {
-        print(&table(reports))?;
+        print(table(reports))?;
     }
     let refused = reports.iter().any(|report| matches!(report.verdict, Verdict::Refused(_)));
     Ok(if refused { Ending::Refusals } else { Ending::Success })
@@ -126,31 +131,37 @@ fn kind(report: &FileReport) -> &'static str {
 }
 
 /// One line per file, and one below it per task, for the reason of its refusal, and for each warning.
-fn table(reports: &[FileReport]) -> String {
-    let width =
-        |of: fn(&FileReport) -> &str| reports.iter().map(|report| of(report).chars().count()).max().unwrap_or(0);
+fn table(reports: &[FileReport]) -> Text {
+    let width = |of: fn(&FileReport) -> &str| {
+        reports.iter().map(|report| escape::line(of(report)).chars().count()).max().unwrap_or(0)
+    };
     let (file, plugin) = (width(|report| &report.file).max(4), width(|report| &report.plugin).max(6));
-    let mut text = format!("{:file$}  {:plugin$}  {:12}  VERDICT\n", "FILE", "PLUGIN", "BUILD");
+    let mut text = Text::default();
+    text.line(format_args!("{:file$}  {:plugin$}  {:12}  VERDICT", "FILE", "PLUGIN", "BUILD"));
     for report in reports {
         let build = report.build.map_or_else(|| "-".to_owned(), |build| build.to_string());
-        let name = if report.plugin.is_empty() { "-" } else { &report.plugin };
+        let name = if report.plugin.is_empty() { "-".into() } else { escape::line(&report.plugin) };
         let verdict = verdict(report);
-        let _ = writeln!(text, "{:file$}  {name:plugin$}  {build:12}  {verdict}", report.file);
+        text.line(format_args!("{:file$}  {name:plugin$}  {build:12}  {verdict}", escape::line(&report.file)));
         match &report.verdict {
             Verdict::Loads(manifest) => manifest.tasks.iter().for_each(|task| {
                 let gap = if task.description.is_empty() { "" } else { "  " };
-                let _ = writeln!(text, "  {}{gap}{}", task.name, task.description);
-                task.schedules.iter().for_each(|schedule| text.push_str(&format!("    schedule: {schedule}\n")));
+                text.line(format_args!("  {}{gap}{}", task.name, shortened(&task.description, LONGEST_DESCRIPTION)));
+                task.schedules.iter().for_each(|schedule| text.line(format_args!("    schedule: {schedule}")));
             }),
-            Verdict::Refused(reason) | Verdict::Skipped(reason) => {
-                let _ = writeln!(text, "  {reason}");
-            }
+            Verdict::Refused(reason) | Verdict::Skipped(reason) => text.line(format_args!("  {reason}")),
         }
-        for warning in &report.warnings {
-            let _ = writeln!(text, "  warning: {warning}");
-        }
+        report.warnings.iter().for_each(|warning| text.line(format_args!("  warning: {warning}")));
     }
     text
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 fn verdict(report: &FileReport) -> String {
@@ -158,6 +169,7 @@ fn verdict(report: &FileReport) -> String {
         Verdict::Loads(_) if report.kind == Kind::Executable => "ok: executable".to_owned(),
         Verdict::Loads(ManifestInfo { version, profile, tasks, .. }) => {
             let plural = if tasks.len() == 1 { "" } else { "s" };
+            let (version, profile) = (shortened(version, LONGEST_VERSION), shortened(profile, LONGEST_VERSION));
             format!("ok: {} task{plural}, version {version}, {profile}", tasks.len())
         }
         Verdict::Refused(_) => "refused".to_owned(),

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    super::{CliError, Ending, database::explain, print},
+    super::{CliError, Ending, database::explain, note, print},
     lines::{self, Form, Piece, Reading},
     progress::Progress,
 };
@@ -121,7 +121,7 @@ impl Lines {
                 Ok(Ending::Success)
             }
             Some(signal) => {
-                eprintln!("taskbay: stopped. {added}");
+                note(format_args!("taskbay: stopped. {added}"));
                 Ok(Ending::Signal(signal))
             }
         }
@@ -142,7 +142,8 @@ impl Lines {
                 Piece::Bad { line, problem } => {
                     bad += 1;
                     if bad <= SHOWN {
-                        progress.aside(|| eprintln!("taskbay: line {line} of {name} is not a job: {problem}"));
+                        let bad = format!("taskbay: line {line} of {name} is not a job: {problem}");
+                        progress.aside(|| note(&bad));
                     }
                 }
                 Piece::Unreadable { after, error } => {
@@ -157,7 +158,7 @@ impl Lines {
             return Ok(Ending::Success);
         }
         if bad > SHOWN {
-            eprintln!("taskbay: ... and {} lines more", bad - SHOWN);
+            note(format_args!("taskbay: ... and {} lines more", bad - SHOWN));
         }
         let plural = if bad == 1 { "line is not a job" } else { "lines are not jobs" };
         print(&format!("{bad} {plural}, others are: {summary}; none was added\n"))?;
@@ -285,7 +286,7 @@ impl Adding {
                         signal = stops.next() => match stopped {
                             None => {
                                 stopped = Some(signal);
-                                progress.aside(|| eprintln!("taskbay: stopping after the jobs under way"));
+                                progress.aside(|| note("taskbay: stopping after the jobs under way"));
                             }
                             Some(_) => break None,
                         },

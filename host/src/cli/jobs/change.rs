@@ -10,12 +10,12 @@ use super::{
         CliError, Ending,
         database::{Connected, explain},
         moment::{self, age},
+        note,
         options::DatabaseOptions,
-        print,
+        print, print_json,
     },
     filter::Target,
     json::JsonJob,
-    print_json,
 };
 use crate::{
     config::Layer,
@@ -152,7 +152,7 @@ impl Remove {
             print_json(&removed.as_ref().map(JsonJob::of))?;
         } else {
             match &removed {
-                None => eprintln!("there is no job under the key {:?}", self.key),
+                None => note(format_args!("there is no job under the key {:?}", self.key)),
                 Some(job) if job.state == JobState::Running => {
                     let name = name(job);
                     print(&format!("{name} {}; it goes on, without its key, and is not tried again\n", holder(job)))?;
@@ -253,7 +253,7 @@ fn tell(change: &Change, changed: &[StoredJob], left: &[(i64, String)], found: b
         }
     }
     for (id, reason) in left {
-        eprintln!("job {id} {reason}");
+        note(format_args!("job {id} {reason}"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::super::{CliError, moment};
+use super::super::{CliError, moment, output::ask};
 use crate::queue::{JobFilter, JobState};
 
 /// What jobs have in common. Several values of one option: any of them. Several options: all of them.
@@ -102,7 +102,7 @@ impl Target {
         if !(stdin().is_terminal() && stderr().is_terminal()) {
             return Err(CliError::Usage(format!("{jobs} job{plural} would be changed: add --yes to {what} them")));
         }
-        eprint!("{} {jobs} job{plural}? [y/N] ", super::capital(what));
+        ask(&format!("{} {jobs} job{plural}? [y/N]", super::capital(what)));
         let mut answer = String::new();
         stdin().read_line(&mut answer).map_err(CliError::system("read the answer"))?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

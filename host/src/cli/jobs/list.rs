@@ -10,11 +10,10 @@ use super::{
         CliError, Ending,
         database::{Connected, explain},
         options::DatabaseOptions,
-        print,
+        print, print_json,
     },
     filter::FilterOptions,
     json::JsonJob,
-    print_json,
     table::{job_table, table},
 };
 use crate::{
@@ -102,7 +101,7 @@ impl List {
         } else if jobs.is_empty() {
             print(if filter.is_empty() { "there are no jobs\n" } else { "there are no such jobs\n" })?;
         } else {
-            print(&job_table(&jobs))?;
+            print(job_table(&jobs))?;
             if more {
                 print(&format!(
                     "there are more than these {limit}: see --limit, and `taskbay jobs stats` for numbers\n"
@@ -167,5 +166,5 @@ fn print_counts(counts: &[JobCount], as_json: bool) -> Result<(), CliError> {
     if rows.len() > 1 {
         rows.push(row("all", &all));
     }
-    print(&table(&["TASK", "SCHEDULED", "READY", "RUNNING", "RETRYING", "FAILED", "TOTAL"], rows))
+    print(table(&["TASK", "SCHEDULED", "READY", "RUNNING", "RETRYING", "FAILED", "TOTAL"], rows))
 }

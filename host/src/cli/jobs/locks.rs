@@ -8,10 +8,10 @@ use super::{
         CliError, Ending,
         database::{Connected, explain},
         moment::{age, written},
+        note,
         options::DatabaseOptions,
-        print,
+        print, print_json,
     },
-    print_json,
     table::table,
 };
 use crate::config::Layer;
@@ -76,7 +76,7 @@ impl Workers {
                     format!("{} ago", age(holder.since)),
                 ]
             };
-            print(&table(&["WORKER", "JOBS", "QUEUES", "OLDEST LOCK"], holders.iter().map(row).collect()))?;
+            print(table(&["WORKER", "JOBS", "QUEUES", "OLDEST LOCK"], holders.iter().map(row).collect()))?;
         }
         Ok(Ending::Success)
     }
@@ -101,7 +101,8 @@ impl Unlock {
                     let (jobs, queues) = (counted(worker.jobs, "job"), counted(worker.queues, "queue"));
                     print(&format!("unlocked {jobs} and {queues} of {}\n", worker.worker))?;
                 } else {
-                    eprintln!("{} holds nothing: `taskbay jobs workers` lists those that do", worker.worker);
+                    let worker = &worker.worker;
+                    note(format_args!("{worker} holds nothing: `taskbay jobs workers` lists those that do"));
                 }
             }
         }

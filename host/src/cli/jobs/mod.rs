@@ -10,7 +10,7 @@ mod table;
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, Ending, options::DatabaseOptions, print};
+use super::{CliError, Ending, options::DatabaseOptions};
 use crate::config::Layer;
 
 /// List, show, complete, fail, reschedule, remove and unlock jobs
@@ -73,13 +73,6 @@ impl Jobs {
             JobsCommand::Unlock(command) => command.execute(settings).await,
         }
     }
-}
-
-/// Prints one JSON document.
-fn print_json(document: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(document)
-        .map_err(|error| CliError::System { what: "write JSON", error: error.into() })?;
-    print(&format!("{text}\n"))
 }
 
 /// With a capital letter.

@@ -1,20 +1,18 @@
 //! `taskbay jobs show`: everything that is known of a job.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 
 use super::{
     super::{
         CliError, Ending,
         database::{Connected, explain},
-        logging::printable,
         moment::{relative, written},
+        note,
         options::DatabaseOptions,
-        print,
+        output::{Text, print_stored_json},
+        print, print_json,
     },
     json::{JsonJob, indent},
-    print_json,
 };
 use crate::{
     config::Layer,
@@ -60,21 +58,21 @@ impl Show {
                 (Some(id), _) => format!("job {id} does not exist in {}; it may be done already", database.name()),
                 (None, key) => format!("there is no job under the key {:?}", key.as_deref().unwrap_or_default()),
             };
-            eprintln!("{name}");
+            note(&name);
             return Ok(Ending::Refusals);
         };
         if self.json {
             print_json(&JsonJob::of(job))?;
         } else if self.payload {
-            print(&format!("{}\n", job.payload))?;
+            print_stored_json(&job.payload)?;
         } else {
-            print(&describe(job))?;
+            print(describe(job))?;
         }
         Ok(Ending::Success)
     }
 }
 
-fn describe(job: &StoredJob) -> String {
+fn describe(job: &StoredJob) -> Text {
     let when = |time| format!("{} ({})", written(time), relative(time));
     let held = match (&job.locked_by, job.locked_at) {
         (Some(worker), Some(since)) => format!("{worker}, since {}", when(since)),
@@ -102,14 +100,17 @@ fn describe(job: &StoredJob) -> String {
         ("added", when(job.created_at)),
         ("changed", format!("{}, revision {}", when(job.updated_at), job.revision)),
     ];
-    let mut text = String::new();
+    let mut text = Text::default();
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(text, "{name:<9} {}", printable(value));
+        text.line(format_args!("{name:<9} {value}"));
     }
     if let Some(error) = &job.last_error {
-        let _ = writeln!(text, "\nlast error:\n{}", printable(error));
+        text.block("\nlast error:");
+        // So that no line of it passes for one of this list.
+        error.lines().for_each(|line| text.line(format_args!("  {line}")));
     }
-    let _ = writeln!(text, "\npayload:\n{}", printable(&indent(&job.payload)));
+    text.block("\npayload:");
+    text.block(&indent(&job.payload));
     text
 }
 

@@ -5,10 +5,13 @@ use std::io::{IsTerminal, stdout};
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
 use super::super::{
-    logging::one_line,
     moment::{age, relative},
+    output::Text,
 };
-use crate::queue::{JobState, StoredJob};
+use crate::{
+    escape,
+    queue::{JobState, StoredJob},
+};
 
 /// The most of a payload or an error that a line shows where nothing limits its width.
 const LONGEST_CELL: usize = 120;
@@ -40,14 +43,14 @@ const COLUMNS: [Column; 9] = [
 ];
 
 /// One line per job.
-pub(super) fn job_table(jobs: &[StoredJob]) -> String {
+pub(super) fn job_table(jobs: &[StoredJob]) -> Text {
     let columns: Vec<&Column> =
         COLUMNS.iter().filter(|(_, cell)| jobs.iter().any(|job| !cell(job).is_empty())).collect();
     let rows = jobs.iter().map(|job| columns.iter().map(|(_, cell)| cell(job)).collect()).collect();
     let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-    let text = table(&titles, rows);
+    let text = lines_of(&titles, rows);
     if !is_coloured() {
-        return text;
+        return Text::escaped(text);
     }
     let mut lines = text.lines();
     let mut painted = lines.next().map_or_else(String::new, |title| format!("\x1b[1m{title}\x1b[0m\n"));
@@ -57,7 +60,7 @@ pub(super) fn job_table(jobs: &[StoredJob]) -> String {
         painted.push_str(&line.replacen(state, &format!("\x1b[{}m{state}\x1b[0m", colour_of(job.state)), 1));
         painted.push('\n');
     }
-    painted
+    Text::escaped(painted)
 }
 
 /// What is most worth knowing of a job in its state.
@@ -69,8 +72,13 @@ fn details(job: &StoredJob) -> String {
     }
 }
 
-/// Rows below titles. On a terminal the last column is cut to what is left of the width, and says so by three dots.
-pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
+/// Rows below titles.
+pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> Text {
+    Text::escaped(lines_of(titles, rows))
+}
+
+/// Rows below titles, with everything escaped that is not visible. On a terminal the last column is cut to what is left of the width, and says so by three dots.
+fn lines_of(titles: &[&str], rows: Vec<Vec<String>>) -> String {
     let terminal = terminal_size::terminal_size_of(stdout()).map(|(width, _)| width.0);
     let last = titles.len().saturating_sub(1);
     let longest = |column: usize| if column < last && terminal.is_some() { LONGEST_ON_TERMINAL } else { LONGEST_CELL };
@@ -106,9 +114,9 @@ pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 fn cut(text: &str, longest: usize) -> String {
-    let line = one_line(text);
+    let line = escape::line(text);
     if line.chars().count() <= longest {
-        return line;
+        return line.into_owned();
     }
     line.chars().take(longest).chain("...".chars()).collect()
 }

@@ -1,0 +1,50 @@
+//! What is said of a command line that cannot be understood.
+
+use std::borrow::Cow;
+
+use clap::{
+    Error,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue},
+};
+
+use super::output::{self, Text};
+use crate::escape;
+
+/// Says on standard error what is wrong, or on standard output the help that was asked for; and returns the exit status.
+pub fn report(mut error: Error) -> u8 {
+    let status = if error.use_stderr() { 2 } else { 0 };
+    let context: Vec<(ContextKind, ContextValue)> =
+        error.context().map(|(kind, value)| (kind, escaped(value))).collect();
+    for (kind, value) in context {
+        error.insert(kind, value);
+    }
+    let plain = error.render().to_string();
+    if escape::block(&plain) == plain {
+        let _ = error.print();
+    } else {
+        // Only what is told apart in the context keeps its colours.
+        let mut text = Text::default();
+        text.block(plain.trim_end());
+        output::note(text);
+    }
+    status
+}
+
+fn escaped(value: &ContextValue) -> ContextValue {
+    let line = |text: &String| escape::line(text).into_owned();
+    // A tip quotes the argument. It keeps its colours unless there is something to escape.
+    let tip = |tip: &StyledStr| {
+        let plain = tip.to_string();
+        match escape::line(&plain) {
+            Cow::Borrowed(_) => tip.clone(),
+            Cow::Owned(escaped) => StyledStr::from(escaped),
+        }
+    };
+    match value {
+        ContextValue::String(text) => ContextValue::String(line(text)),
+        ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(line).collect()),
+        ContextValue::StyledStrs(tips) => ContextValue::StyledStrs(tips.iter().map(tip).collect()),
+        other => other.clone(),
+    }
+}
