@@ -1,6 +1,6 @@
 -- The tables and the type as they are from revision 11 on, under the names that they have from revision 16 on.
 --
--- The host puts the quoted name of the schema for @schema@. The odd names (jobs_id_seq1, jobs_pkey1, jobs_key_key1 …) are
+-- The host puts the quoted name of the schema for @schema@. The odd names (jobs_id_seq1, jobs_pkey1, jobs_key_key1 ...) are
 -- those that a database has which grew revision by revision: error messages, dumps and later revisions go by them, and the
 -- names without the 1 may still be those of the tables that these take the place of.
 --

@@ -17,6 +17,7 @@ mod behind;
 // What completing, failing and returning change.
 mod outcomes;
 // The transaction of the express lane.
+mod encodings;
 mod express;
 mod view;
 // Jobs that the host adds, and what arrives of them.

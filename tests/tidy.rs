@@ -116,6 +116,18 @@ fn unsafe_code_stays_in_its_rooms() {
     }
 }
 
+/// A database may be in any encoding, and comments are sent to it as well.
+#[test]
+fn migrations_are_in_ascii() {
+    for entry in fs::read_dir(workspace().join("migrations")).expect("list the migrations") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("read a migration");
+        for (number, line) in text.lines().enumerate() {
+            assert!(line.is_ascii(), "{}, line {}: not ASCII: {line}", path.display(), number + 1);
+        }
+    }
+}
+
 /// Files of processes that people do not call, which have a standard error of their own.
 const MAY_PRINT: [&str; 2] = ["host/src/plugin/child_main.rs", "host/src/embedded_postgres/supervisor.rs"];
 

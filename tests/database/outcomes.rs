@@ -256,7 +256,7 @@ async fn messages_that_postgres_cannot_store_are_stored_cleaned() {
     let long = "ü".repeat(LONGEST_MESSAGE);
     let kept = stored(&long).await;
     assert!(kept.starts_with(&"ü".repeat(LONGEST_MESSAGE / 2)));
-    assert!(kept.ends_with(&format!(" … ({LONGEST_MESSAGE} more bytes)")), "{}", &kept[kept.len() - 40..]);
+    assert!(kept.ends_with(&format!(" ... ({LONGEST_MESSAGE} more bytes)")), "{}", &kept[kept.len() - 40..]);
 }
 
 #[tokio::test]

@@ -31,12 +31,21 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     /// An empty database.
     pub(crate) async fn new() -> Self {
+        Self::made_with("").await
+    }
+
+    /// An empty database whose text is in another encoding than UTF-8.
+    pub(crate) async fn in_encoding(encoding: &str) -> Self {
+        Self::made_with(&format!("template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'")).await
+    }
+
+    async fn made_with(options: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let server = server();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("taskbay_test_{}_{number}", std::process::id());
         let admin = connect(server).await;
-        admin.batch_execute(&format!("create database {name}")).await.expect("create a test database");
+        admin.batch_execute(&format!("create database {name} {options}")).await.expect("create a test database");
         let mut config = server.clone();
         config.dbname(&name);
         Self { name, config }

@@ -135,6 +135,9 @@ fn explain(answer: &DbError) -> Option<&'static str> {
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION | SqlState::INVALID_SCHEMA_NAME => {
             Some("the schema is not installed here; `taskbay migrate` installs it")
         }
+        SqlState::UNTRANSLATABLE_CHARACTER => {
+            Some("the database's encoding has no such character; in a payload, JSON can have it as \\uXXXX")
+        }
         SqlState::INSUFFICIENT_PRIVILEGE => {
             Some("this role may not do that; use the role that owns the schema's tables")
         }

@@ -2,12 +2,9 @@
 
 use std::{borrow::Cow, time::SystemTime};
 
-use tokio_postgres::{
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::types::{ToSql, Type};
 
-use super::{ClaimedJob, QueueError, Session, claimed::Claims};
+use super::{ClaimedJob, QueueError, Session, beyond_encoding, claimed::Claims};
 
 const WHAT: &str = "store the failure of jobs";
 
@@ -125,11 +122,6 @@ impl<'a> Failures<'a> {
     }
 }
 
-/// The database has an encoding in which some character of a message does not exist.
-pub(crate) fn beyond_encoding(error: &QueueError) -> bool {
-    error.code() == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
-}
-
 /// The message as Postgres can store it.
 fn storable(message: &str) -> Cow<'_, str> {
     if message.len() <= LONGEST_MESSAGE && !message.contains('\0') {
@@ -139,7 +131,8 @@ fn storable(message: &str) -> Cow<'_, str> {
     let kept = &message[..end];
     let mut stored = kept.replace('\0', "\\0");
     if kept.len() < message.len() {
-        stored.push_str(&format!(" … ({} more bytes)", message.len() - kept.len()));
+        // In ASCII, like the escapes before it where the encoding has nothing else.
+        stored.push_str(&format!(" ... ({} more bytes)", message.len() - kept.len()));
     }
     Cow::Owned(stored)
 }

@@ -5,6 +5,7 @@
 mod certificates;
 mod connect;
 mod connection;
+mod encoding;
 mod error;
 mod passfile;
 mod retry;
@@ -64,5 +65,5 @@ pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
 pub(crate) use add_batch::Batch;
 pub(crate) use connection::quote_identifier;
+pub(crate) use encoding::beyond_encoding;
 pub(crate) use error::reason_of;
-pub(crate) use fail_jobs::beyond_encoding;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::types::Type;
 
-use super::{QueueError, Session};
+use super::{QueueError, Session, beyond_encoding};
 
 const WHAT: &str = "look up the ids of tasks";
 
@@ -19,8 +19,16 @@ where not exists (select from @schema@._private_tasks as task where task.identif
 on conflict do nothing";
 
 impl Session {
-    /// The id of each of the names. Names that the database does not know yet are entered.
+    /// The id of each of the names. Names that the database does not know yet are entered; those that its encoding cannot hold
+    /// are left out.
     pub async fn task_ids(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
+        match self.known_or_entered(names).await {
+            Err(error) if beyond_encoding(&error) => self.known_or_entered(&self.storable_names(names).await?).await,
+            ids => ids,
+        }
+    }
+
+    async fn known_or_entered(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
         let known = self.known_task_ids(names).await?;
         let mut missing: Vec<&str> = names.iter().copied().filter(|name| !known.contains_key(*name)).collect();
         if missing.is_empty() {
