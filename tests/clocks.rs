@@ -78,6 +78,20 @@ fn drained<'a>(client: &'a Client, what: &'a str) -> impl Future<Output = ()> + 
     }
 }
 
+/// Waits until so many jobs are locked in the table, and not only in a transaction.
+async fn locked(client: &Client, count: i64) {
+    let deadline = Instant::now() + DEADLINE;
+    let sql = "select count(*) from graphile_worker._private_jobs where locked_by is not null";
+    loop {
+        let locked: i64 = client.query_one(sql, &[]).await.expect("count the locked jobs").get(0);
+        if locked == count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{locked} jobs are locked, not {count}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     let place = Place::new(&[]).await;
@@ -112,6 +126,8 @@ async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     // It sees that the other one dies, and goes on to count the seconds until that one is dead.
     add(&client, 16, 10_000, "").await;
     place.ledger.wait_for(entries.len() + 16).await;
+    // A host that is killed before its transaction has marked them leaves nothing to take over.
+    locked(&client, 16).await;
     other.signal(Signal::KILL);
     other.ended().await;
     let back_and_back = async {
