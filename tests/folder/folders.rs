@@ -44,23 +44,12 @@ async fn a_folder_made_again_at_once_is_watched_again() {
         let bytes = build_labelled(label);
         let staged = folder.stage(&bytes);
         super::shell(&folder.staging, &format!("rm -rf ../tasks; mkdir ../tasks; cp $1 ../tasks/{FILE}"), &staged);
-        loads_after_missing(&mut folder, &bytes).await;
+        folder.loads_after_a_gap("in the folder that was made again", &bytes).await;
         let bytes = build_labelled(100 + label);
         folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&bytes));
         folder.loads("in the new folder", &bytes).await;
     }
     folder.stop().await;
-}
-
-/// Whether the folder was seen missing depends on the moment.
-async fn loads_after_missing(folder: &mut Watched, bytes: &[u8]) {
-    loop {
-        match folder.next().await {
-            Event::FolderMissing { .. } | Event::FolderBack { .. } => {}
-            Event::PluginLoaded { build, .. } => return assert_eq!(build.build, super::build_of(bytes)),
-            other => panic!("expected the build to be loaded, but: {other:?}"),
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
