@@ -92,7 +92,7 @@ select
   relation.owner,
   relation.owned,
   relation.relname::text,
-  case letter when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' else 'delete' end,
+  case command.letter when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' else 'delete' end,
   coalesce(bool_or(policy.permissive), false)
 from relation
 cross join unnest($3) with ordinality as command (letter, place)
