@@ -1,5 +1,10 @@
 //! `taskbay jobs` and `taskbay cleanup` as administrators meet them.
 
+mod large;
+mod retry;
+mod row_security;
+mod times;
+
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -23,6 +28,17 @@ fn said(output: &Output, status: i32) -> String {
 fn json_of(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+#[track_caller]
+fn ids_of(output: &Output) -> Vec<i64> {
+    json_of(output).as_array().expect("a list").iter().map(|job| job["id"].as_i64().expect("an id")).collect()
+}
+
+/// The ids of the jobs that are listed.
+#[track_caller]
+fn found(database: &TestDatabase, args: &[&str]) -> Vec<i64> {
+    ids_of(&jobs(database, &[&["list", "--json"], args].concat()))
 }
 
 /// One job in each state; their ids in the order scheduled, ready, running, retrying, failed.
@@ -67,10 +83,7 @@ async fn a_list_shows_each_job_on_one_line() {
 #[tokio::test]
 async fn filters_find_jobs_by_what_is_known_of_them() {
     let (database, [scheduled, ready, running, retrying, failed]) = one_of_each().await;
-    let found = |args: &[&str]| {
-        let list = json_of(&jobs(&database, &[&["list", "--json"], args].concat()));
-        list.as_array().expect("a list").iter().map(|job| job["id"].as_i64().expect("an id")).collect::<Vec<_>>()
-    };
+    let found = |args: &[&str]| found(&database, args);
     assert_eq!(found(&[]), [scheduled, ready, running, retrying, failed]);
     assert_eq!(found(&["--state", "scheduled"]), [scheduled]);
     assert_eq!(found(&["--state", "ready,running"]), [ready, running]);
@@ -154,7 +167,7 @@ async fn a_change_says_what_was_done_and_what_was_left_alone() {
     let (database, [scheduled, ready, running, retrying, failed]) = one_of_each().await;
     let [ready_id, running_id, failed_id] = [ready, running, failed].map(|id| id.to_string());
 
-    let text = said(&jobs(&database, &["complete", &ready_id, &running_id, "4711"]), 0);
+    let text = said(&jobs(&database, &["complete", &ready_id, &running_id, "4711"]), 1);
     assert!(text.contains(&format!("completed job {ready} (send_email)\n")), "{text}");
     assert!(text.contains(&format!("job {running} is being run by pool-1 since ")), "{text}");
     assert!(text.contains("and was left alone") && text.contains("job 4711 does not exist"), "{text}");
@@ -226,7 +239,7 @@ async fn locks_are_listed_and_taken_from_workers_that_are_named() {
         (&json!("pool-1"), &json!(1), &json!(1))
     );
     assert!(said(&jobs(&database, &["workers"]), 0).contains("pool-1"));
-    let text = said(&jobs(&database, &["unlock", "pool-1", "pool-2"]), 0);
+    let text = said(&jobs(&database, &["unlock", "pool-1", "pool-2"]), 1);
     assert!(text.contains("unlocked 1 job and 1 queue of pool-1") && text.contains("pool-2 holds nothing"), "{text}");
     assert_eq!(database.job(running).await.locked_by, None);
     said(&jobs(&database, &["unlock", "pool-1"]), 1);

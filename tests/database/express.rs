@@ -61,7 +61,7 @@ fn ids(jobs: &[Job]) -> Vec<i64> {
 
 fn failure(id: i64, attempt: i16, message: &str, permanent: bool) -> FailedJob {
     let claim = ClaimedJob { id, attempt, keyed: false, job_queue_id: None, locked_at: None };
-    FailedJob { claim, message: message.to_owned(), permanent, payload: None }
+    FailedJob { claim, message: message.to_owned(), permanent, max_attempts: None, payload: None }
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn what_is_done_is_gone_with_the_commit_and_the_rest_is_as_it_was() {
 }
 
 /// The same failure in both lanes, and what becomes of the row.
-async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, attempts: i16) {
+async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, attempts: i16, allowed: Option<i16>) {
     let bench = Bench::new().await;
     let client = bench.test.client().await;
     let mut rows = Vec::new();
@@ -113,7 +113,8 @@ async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, atte
         let id = bench.add(1).await[0];
         let sql = "update graphile_worker._private_jobs set attempts = $1, last_error = 'before' where id = $2";
         client.execute(sql, &[&attempts, &id]).await.unwrap();
-        let failed = FailedJob { payload: payload.map(str::to_owned), ..failure(id, attempts + 1, message, permanent) };
+        let failed = failure(id, attempts + 1, message, permanent);
+        let failed = FailedJob { payload: payload.map(str::to_owned), max_attempts: allowed, ..failed };
         if express {
             assert_eq!(ids(&bench.lock(1).await), [id]);
             bench.session.settle("me", &Settlement { failed: vec![failed], ..Settlement::default() }).await.unwrap();
@@ -138,12 +139,16 @@ async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, atte
 
 #[tokio::test]
 async fn a_failed_job_ends_with_the_same_row_as_in_the_marked_lane() {
-    fails_alike("no luck", false, None, 0).await;
-    fails_alike("no luck", true, None, 3).await;
-    fails_alike("again", false, None, 12).await;
-    fails_alike("the last", false, None, 24).await;
-    fails_alike("a \0 and more", false, Some("[1,  2]"), 1).await;
-    fails_alike(&"long ".repeat(20_000), false, None, 0).await;
+    fails_alike("no luck", false, None, 0, None).await;
+    fails_alike("no luck", true, None, 3, None).await;
+    fails_alike("again", false, None, 12, None).await;
+    fails_alike("the last", false, None, 24, None).await;
+    fails_alike("a \0 and more", false, Some("[1,  2]"), 1, None).await;
+    fails_alike(&"long ".repeat(20_000), false, None, 0, None).await;
+    fails_alike("the task allows more", false, None, 1, Some(3)).await;
+    fails_alike("the last that the task allows", false, None, 2, Some(3)).await;
+    fails_alike("more than the task allows by now", false, None, 7, Some(3)).await;
+    fails_alike("never again", true, None, 1, Some(3)).await;
 }
 
 #[tokio::test]

@@ -182,7 +182,8 @@ async fn what_an_administrator_prepared_is_enough_for_a_role_without_rights() {
     let mut settings = database.settings("graphile_worker");
     settings.config.user(&other).password("x");
     let error = migrate::prepare(&Database::new(settings).unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("does not own the tables"), "{error}");
+    assert!(error.to_string().contains(&format!("role {other} does not own the tables")), "{error}");
+    assert!(error.to_string().contains("no policy allows it to select, insert, update and delete all rows"), "{error}");
     admin
         .batch_execute(&format!("drop owned by {other}; drop owned by {role}; drop role {other}; drop role {role}"))
         .await

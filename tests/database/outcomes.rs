@@ -52,7 +52,7 @@ const STORED: &str = "select string_agg(job::text || queue::text, ',')
     from graphile_worker._private_jobs as job, graphile_worker._private_job_queues as queue";
 
 fn failed(job: &Job, message: &str, permanent: bool) -> FailedJob {
-    FailedJob { claim: ClaimedJob::of(job), message: message.to_owned(), permanent, payload: None }
+    FailedJob { claim: ClaimedJob::of(job), message: message.to_owned(), permanent, max_attempts: None, payload: None }
 }
 
 #[tokio::test]
@@ -215,6 +215,19 @@ async fn a_job_fails_for_good_by_request_or_by_its_last_attempt() {
     assert_eq!((stored[0].id, stored[0].retry_at), (job.id, None));
     let row = "select concat_ws(' ', attempts, max_attempts, is_available, locked_by, last_error) from graphile_worker._private_jobs";
     assert_eq!(bench.text(row).await, "25 25 f never again");
+
+    // The task allows fewer attempts than the job: the row says how many hold, and never fewer than there were.
+    let allowed = |job: &Job, attempts| FailedJob { max_attempts: Some(attempts), ..failed(job, "no", false) };
+    for (before, allows, expected) in [(0, 5, "1 5 t no"), (4, 5, "5 5 f no"), (7, 5, "8 8 f no"), (3, 50, "4 25 t no")]
+    {
+        bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
+        bench.session.add_job(&NewJob::new("t")).await.unwrap();
+        let set = format!("update graphile_worker._private_jobs set attempts = {before}");
+        bench.client.batch_execute(&set).await.unwrap();
+        let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+        bench.session.fail_jobs("w", &[allowed(&job, allows)]).await.unwrap();
+        assert_eq!(bench.text(row).await, expected);
+    }
 
     bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
     bench.session.add_job(&NewJob { max_attempts: Some(1), ..NewJob::new("t") }).await.unwrap();

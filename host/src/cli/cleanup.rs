@@ -15,6 +15,7 @@ use crate::{
     config::{FolderSettings, Layer, Purpose},
     queue::{CleanupTask, Database},
     tasks::{Verdict, inspect_folder},
+    worker_utils::WorkerUtils,
 };
 
 /// Delete jobs that failed for good, and the names of tasks and queues without jobs
@@ -77,7 +78,7 @@ pub(super) async fn clean_up(
         keep.extend(tasks_in_folder(settings, keep.is_empty()).await?);
     }
     let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
-    let done = database.session().await?.cleanup(tasks, &keep).await.map_err(explain(database))?;
+    let done = WorkerUtils::new(database.clone()).cleanup(tasks, &keep).await.map_err(explain(database))?;
     if as_json {
         let list: Vec<_> =
             done.iter().map(|done| json!({ "cleanup": done.task.as_str(), "deleted": done.deleted })).collect();

@@ -1,9 +1,11 @@
 //! The database of a command: the configured one, or that of the embedded Postgres which runs in this folder.
 
+use tokio_postgres::error::SqlState;
+
 use crate::{
     config::{self, Layer},
     embedded_postgres::EmbeddedPostgres,
-    queue::{Database, DatabaseSettings, QueueError, Session},
+    queue::{Database, DatabaseSettings, QueueError, RowAccess, Session},
 };
 
 use super::{CliError, options::variable};
@@ -29,10 +31,17 @@ impl Connected {
         Ok(Self { settings, _server: server })
     }
 
-    /// The database, and a session in it.
-    pub(super) async fn open(&self) -> Result<(Database, Session), CliError> {
+    /// The database, and a session in it whose role has this access to the rows. Where row-level security may hide some of them,
+    /// that is said.
+    pub(super) async fn open(&self, access: RowAccess) -> Result<(Database, Session), CliError> {
         let database = Database::new(self.settings.clone())?;
         let session = database.session().await?;
+        if let Some(limits) = session.check_row_security(access).await? {
+            if !limits.is_partial() {
+                return Err(QueueError::from(limits).into());
+            }
+            tracing::warn!(event = "row_security", "some jobs may be missing here: {limits}");
+        }
         Ok((database, session))
     }
 }
@@ -48,6 +57,17 @@ pub(super) fn explain(database: &Database) -> impl Fn(QueueError) -> CliError {
         },
         _ => error.into(),
     }
+}
+
+/// As [`explain`], for a statement that row-level security refuses in words that do not name it.
+pub(super) async fn explain_refusal(database: &Database, error: QueueError) -> CliError {
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+        && let Ok(session) = database.session().await
+        && let Ok(Some(limits)) = session.check_row_security(RowAccess::Work).await
+    {
+        return QueueError::from(limits).into();
+    }
+    explain(database)(error)
 }
 
 /// The settings for the embedded server, or else for the configured database.

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan as _, Zoned, civil::DateTime, tz::TimeZone};
 
 use crate::config;
 
 /// Reads a time, or how long from now it is.
 pub(super) fn parse_future(text: &str) -> Result<SystemTime, String> {
-    match parse(text)? {
+    match parse(text, &Zoned::now())? {
         Moment::At(time) => Ok(time),
         Moment::Distance(wait) => SystemTime::now().checked_add(wait).ok_or_else(|| "that is too far away".to_owned()),
     }
@@ -16,27 +16,50 @@ pub(super) fn parse_future(text: &str) -> Result<SystemTime, String> {
 
 /// Reads a time, or how long ago it was.
 pub(super) fn parse_past(text: &str) -> Result<SystemTime, String> {
-    match parse(text)? {
+    match parse(text.trim().trim_end_matches(" ago"), &Zoned::now())? {
         Moment::At(time) => Ok(time),
         Moment::Distance(age) => SystemTime::now().checked_sub(age).ok_or_else(|| "that is too long ago".to_owned()),
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Moment {
     At(SystemTime),
     Distance(Duration),
 }
 
-fn parse(text: &str) -> Result<Moment, String> {
-    if text == "now" {
-        return Ok(Moment::At(SystemTime::now()));
+/// What names no zone is in that of `now`, and a day begins at midnight there.
+fn parse(text: &str, now: &Zoned) -> Result<Moment, String> {
+    let text = text.trim();
+    let at = |time: Zoned| Ok(Moment::At(time.timestamp().into()));
+    let midnight = |days: i64| {
+        let day = now.checked_add(days.days()).and_then(|day| day.start_of_day());
+        day.map_err(|error| error.to_string())
+    };
+    match text {
+        "now" => return at(now.clone()),
+        "today" => return at(midnight(0)?),
+        "yesterday" => return at(midnight(-1)?),
+        "tomorrow" => return at(midnight(1)?),
+        _ => {}
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(Moment::At(time.into()));
     }
-    config::parse_duration(text)
-        .map(Moment::Distance)
-        .map_err(|_| "write a time such as 2030-01-31T12:00:00Z, or a distance from now, such as 10m".to_owned())
+    if let Ok(time) = text.parse::<Zoned>() {
+        return at(time);
+    }
+    if let Ok(time) = text.parse::<DateTime>() {
+        return at(in_zone(time, now.time_zone())?);
+    }
+    config::parse_duration(text).map(Moment::Distance).map_err(|_| {
+        "write a time such as 2030-01-31T12:00:00Z, a day such as 2030-01-31 or yesterday, or a distance from now, such as 10m"
+            .to_owned()
+    })
+}
+
+fn in_zone(time: DateTime, zone: &TimeZone) -> Result<Zoned, String> {
+    time.to_zoned(zone.clone()).map_err(|error| error.to_string())
 }
 
 /// As RFC 3339 has it, in UTC. Postgres has infinite times, and some that no calendar has.
@@ -83,7 +106,36 @@ mod tests {
         assert_eq!(parse_future("1970-01-01T01:00:00+01:00"), Ok(SystemTime::UNIX_EPOCH));
         assert!(parse_future("10m").unwrap() > SystemTime::now() + Duration::from_secs(590));
         assert!(parse_past("10m").unwrap() < SystemTime::now() - Duration::from_secs(590));
-        assert!(parse_future("tomorrow").is_err());
+        assert!(parse_past("10m ago").unwrap() < SystemTime::now() - Duration::from_secs(590));
+        for nonsense in ["soon", "", "2026-13-01", "2026-02-30", "ago", "-10m"] {
+            let refused = parse_future(nonsense).unwrap_err();
+            assert!(refused.contains("such as 10m") && refused.contains("2030-01-31"), "{nonsense}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_in_the_zone_of_the_machine() {
+        // The day after the clocks were put back: yesterday had 25 hours.
+        let now: Zoned = "2026-10-26T09:30:00+01:00[Europe/Berlin]".parse().unwrap();
+        let read = |text: &str| match parse(text, &now).unwrap() {
+            Moment::At(time) => written(time).replace(".000000", ""),
+            Moment::Distance(distance) => format!("{distance:?}"),
+        };
+        for (text, expected) in [
+            ("now", "2026-10-26T08:30:00Z"),
+            ("today", "2026-10-25T23:00:00Z"),
+            ("yesterday", "2026-10-24T22:00:00Z"),
+            ("tomorrow", "2026-10-26T23:00:00Z"),
+            ("2026-10-25", "2026-10-24T22:00:00Z"),
+            ("2026-10-26 09:00", "2026-10-26T08:00:00Z"),
+            ("2026-10-26T09:00:30", "2026-10-26T08:00:30Z"),
+            ("2026-10-26T09:00:30Z", "2026-10-26T09:00:30Z"),
+            ("2026-10-26T09:00+05:30", "2026-10-26T03:30:00Z"),
+            ("2026-10-26T09:00[America/New_York]", "2026-10-26T13:00:00Z"),
+            (" 1h 30m ", "5400s"),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    io::{self, Write as _},
+    io::{self, BufWriter, Stdout, Write as _},
 };
 
 use super::CliError;
@@ -74,6 +74,11 @@ pub(super) fn print_json(document: &impl serde::Serialize) -> Result<(), CliErro
 /// Writes JSON to standard output that is text already.
 pub(super) fn print_stored_json(json: &str) -> Result<(), CliError> {
     write(format!("{}\n", escape::json(json)).as_bytes())
+}
+
+/// Standard output, for JSON that is written part by part. What is from outside in it goes through [`escape::json`].
+pub(super) fn json_stream() -> BufWriter<Stdout> {
+    BufWriter::new(io::stdout())
 }
 
 /// Writes a file for other programs to standard output, with nothing from outside in it.

@@ -48,11 +48,6 @@ pub enum MigrateError {
     )]
     MayNotInstall { database: String, schema: String, role: String, reason: String },
     #[error(
-        "role {role} does not own the tables of schema {schema} in {database}, whose row-level security hides all jobs \
-         from it; connect as the role that installed the schema"
-    )]
-    RowsHidden { database: String, schema: String, role: String },
-    #[error(
         "could not upgrade schema {schema} in {database} as role {role}: its tables belong to role {owner}, and what an \
          upgrade makes has to belong to the same role, or that one could not work its jobs any more; connect as {owner}"
     )]

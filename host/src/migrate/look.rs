@@ -6,7 +6,7 @@ use super::{
 };
 use tokio_postgres::types::Type;
 
-use crate::queue::{QueueError, Session, quote_identifier};
+use crate::queue::{QueueError, RowAccess, RowSecurityError, Session, quote_identifier};
 
 const OLDEST_SERVER: i32 = 120_000;
 
@@ -21,7 +21,7 @@ pub(super) struct Found {
     pub(super) has_migrations: bool,
     pub(super) has_breaking: bool,
     has_task_identifiers: bool,
-    rows_hidden: bool,
+    row_security: Option<RowSecurityError>,
     /// The role that the table of jobs belongs to.
     owner: Option<String>,
     /// The newest revision and the newest breaking one; `None` before the first.
@@ -57,7 +57,6 @@ select
       'known_crontabs', 'job_spec'
     )
   ),
-  coalesce((select pg_catalog.row_security_active(oid) from relation where relname = '_private_jobs'), false),
   (
     select pg_catalog.pg_get_userbyid(relowner)::text from relation
     where relname in ('_private_jobs', 'jobs') and relkind = 'r'
@@ -81,8 +80,8 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
         has_migrations: row.get(4),
         has_breaking: row.get(5),
         has_task_identifiers: row.get(6),
-        rows_hidden: row.get(8),
-        owner: row.get(9),
+        row_security: None,
+        owner: row.get(8),
         revision: None,
     };
     if !found.has_migrations {
@@ -100,6 +99,7 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
         .query_typed_one(&format!("select max(id), {breaking} from {migrations}"), &[])
         .await
         .map_err(read)?;
+    found.row_security = session.check_row_security(RowAccess::Work).await?;
     found.revision = row.get::<_, Option<i32>>(0).map(|number| (number, row.get::<_, Option<i32>>(1).unwrap_or(0)));
     Ok(found)
 }
@@ -127,7 +127,7 @@ impl Found {
         self.revision.map_or(0, |(number, _)| number)
     }
 
-    /// Whether this program knows what it is, and sees its rows.
+    /// Whether this program knows what it is, and whether its role may see and change all rows.
     pub(super) fn check(&self) -> Result<(), MigrateError> {
         let Some((number, newest_breaking)) = self.revision else { return Ok(()) };
         let (database, schema) = (self.database.clone(), self.schema.clone());
@@ -137,10 +137,10 @@ impl Found {
         if number == 11 && !self.has_breaking && self.has_task_identifiers {
             return Err(MigrateError::Kongtask { database, schema });
         }
-        if self.rows_hidden {
-            return Err(MigrateError::RowsHidden { database, schema, role: self.role.clone() });
+        match &self.row_security {
+            Some(limits) => Err(QueueError::from(limits.clone()).into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether it can be upgraded by this role.

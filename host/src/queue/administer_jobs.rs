@@ -33,6 +33,19 @@ const RESCHEDULE_JOBS: &str = concat!(
     "\norder by job.id"
 );
 
+/// $1 ids. Those that were tried become due, and count as not tried.
+const RETRY_JOBS: &str = concat!(
+    "select",
+    stored_job_sql!(),
+    "
+from (
+  select coalesce(array_agg(id), '{}') as ids from @schema@._private_jobs where id = any ($1) and attempts > 0
+) as tried
+cross join lateral @schema@.reschedule_jobs(tried.ids, run_at => now(), attempts => 0) as job",
+    names_sql!(),
+    "\norder by job.id"
+);
+
 /// $1 key. Without such a job the function returns a row of nulls.
 const REMOVE_JOB: &str = concat!(
     "select",
@@ -124,6 +137,22 @@ impl Session {
             )
             .await?;
         StoredJob::from_rows(WHAT, &rows)
+    }
+
+    /// Runs jobs again that were tried before, whether they wait for their next attempt or failed for good, and returns them: they
+    /// are due at once and count as not tried, so that they have all of their attempts. `last_error` stays. Those that a worker
+    /// holds or that were never tried, and ids that do not exist, are missing in the answer. Nobody is notified.
+    pub async fn administer_retry(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
+        const WHAT: &str = "retry jobs";
+        StoredJob::from_rows(WHAT, &self.query(WHAT, RETRY_JOBS, &[(&ids, Type::INT8_ARRAY)]).await?)
+    }
+
+    /// Deletes jobs that nobody is to run, and returns them. Those that a worker holds, and ids that do not exist, are missing in
+    /// the answer.
+    pub async fn administer_remove(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
+        const WHAT: &str = "remove jobs";
+        // The database keeps no trace of a job that is done, so this is the same to it.
+        StoredJob::from_rows(WHAT, &self.query(WHAT, COMPLETE_JOBS, &[(&ids, Type::INT8_ARRAY)]).await?)
     }
 
     /// Removes the job under a key and returns it; `None` if there is none. A job that a worker holds goes on, but loses

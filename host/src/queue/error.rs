@@ -5,6 +5,8 @@ use std::error::Error;
 use thiserror::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::RowSecurityError;
+
 /// A statement or a connection that failed. The message says what was tried and why it failed.
 #[derive(Debug, Error)]
 pub enum QueueError {
@@ -19,8 +21,16 @@ pub enum QueueError {
         /// The connection ended, so nothing is known of whether the statement took effect.
         lost: bool,
     },
+    #[error(transparent)]
+    RowSecurity(Box<RowSecurityError>),
     #[error("could not add a job: {reason}")]
     BadJob { reason: String },
+}
+
+impl From<RowSecurityError> for QueueError {
+    fn from(error: RowSecurityError) -> Self {
+        Self::RowSecurity(Box::new(error))
+    }
 }
 
 impl QueueError {
@@ -35,7 +45,7 @@ impl QueueError {
     /// The message without what was tried, for those who say that themselves.
     pub fn reason(&self) -> String {
         match self {
-            Self::Connect { .. } => self.to_string(),
+            Self::Connect { .. } | Self::RowSecurity(_) => self.to_string(),
             Self::Statement { reason, .. } | Self::BadJob { reason } => reason.clone(),
         }
     }
@@ -44,7 +54,7 @@ impl QueueError {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Connect { code, .. } | Self::Statement { code, .. } => code.as_ref(),
-            Self::BadJob { .. } => None,
+            Self::BadJob { .. } | Self::RowSecurity(_) => None,
         }
     }
 
@@ -138,9 +148,10 @@ fn explain(answer: &DbError) -> Option<&'static str> {
         SqlState::UNTRANSLATABLE_CHARACTER => {
             Some("the database's encoding has no such character; in a payload, JSON can have it as \\uXXXX")
         }
-        SqlState::INSUFFICIENT_PRIVILEGE => {
-            Some("this role may not do that; use the role that owns the schema's tables")
-        }
+        SqlState::INSUFFICIENT_PRIVILEGE => Some(
+            "this role lacks a privilege for that, or a row-level security policy forbids it; use the role that owns the \
+                  schema's tables, or let that one grant it",
+        ),
         SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => Some(
             "a pooler between here and the server mixes up prepared statements; use --no-prepared-statements, or \
              prepared_statements = false in the section [database]",

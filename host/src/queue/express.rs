@@ -90,18 +90,23 @@ set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
 where job.id = any ($2)
 returning job.id, job.locked_at";
 
-/// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 payloads, null where it stays.
+/// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 the tasks' limits of attempts,
+/// $5 payloads; both null where the job's own stays.
 const FAIL: &str = "
 update @schema@._private_jobs as job
 set
   last_error = failure.message,
   payload = coalesce(failure.payload::json, job.payload),
-  attempts = case when failure.permanent then job.max_attempts else job.attempts + 1 end,
-  run_at = case
-    when failure.permanent then job.run_at
-    else greatest(statement_timestamp(), job.run_at) + exp(least(job.attempts + 1, 10)) * interval '1 second'
-  end
-from unnest($1, $2, $3, $4) as failure (id, message, permanent, payload)
+  attempts = case
+    when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
+    else job.attempts + 1
+  end,
+  max_attempts = greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1),
+  run_at = greatest(statement_timestamp(), job.run_at) + interval '1 second' * exp(least(10, case
+    when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
+    else job.attempts + 1
+  end))
+from unnest($1, $2, $3, $4, $5) as failure (id, message, permanent, max_attempts, payload)
 where job.id = failure.id";
 
 /// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
@@ -142,7 +147,7 @@ impl Session {
     pub async fn prepare_express(&self) -> Result<(), QueueError> {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
-        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
+        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::INT2_ARRAY, Type::TEXT_ARRAY];
         let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
         let (lock, lock_in_one_go, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
@@ -206,8 +211,8 @@ impl Session {
         let Settlement { done, failed, marked, in_ascii } = settlement;
         let failures = Failures::of(failed, *in_ascii);
         let deleting: [(&(dyn ToSql + Sync), Type); 1] = [(done, Type::INT8_ARRAY)];
-        let [messages, permanent, payloads] = failures.what_to_store();
-        let failing = [failures.ids(), messages, permanent, payloads];
+        let [messages, permanent, max_attempts, payloads] = failures.what_to_store();
+        let failing = [failures.ids(), messages, permanent, max_attempts, payloads];
         let marking: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::TEXT), (marked, Type::INT8_ARRAY)];
         let (deleted, failed, marked, committed) = tokio::join!(
             biased;

@@ -20,6 +20,8 @@ pub struct FailedJob {
     pub message: String,
     /// The job is not tried again, whatever attempts it has left.
     pub permanent: bool,
+    /// How many attempts the task allows, where that is fewer than the job has: they become the job's own.
+    pub max_attempts: Option<i16>,
     /// What the payload becomes, as JSON text; `None`: it stays.
     pub payload: Option<String>,
 }
@@ -32,8 +34,10 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
-/// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
+/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 the task's limit of attempts, null where it is not lower,
+/// $8 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth: 2.7 s, 7.4 s, 20 s …
+/// 6 h 7 min, counted from now or from when the job was due, whichever is later. A job that is not tried again gets it as well,
+/// as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
 const SQL: &str = "
 with
   failed as (
@@ -41,14 +45,19 @@ with
     set
       last_error = claimed.message,
       payload = coalesce(claimed.payload::json, job.payload),
-      attempts = case when claimed.permanent then job.max_attempts else job.attempts end,
-      run_at = case
-        when claimed.permanent then job.run_at
-        else greatest(now(), job.run_at) + exp(least(job.attempts, 10)) * interval '1 second'
+      attempts = case
+        when claimed.permanent then greatest(least(job.max_attempts, claimed.max_attempts), job.attempts)
+        else job.attempts
       end,
+      max_attempts = greatest(least(job.max_attempts, claimed.max_attempts), job.attempts),
+      run_at = greatest(now(), job.run_at) + interval '1 second' * exp(least(10, case
+        when claimed.permanent then greatest(least(job.max_attempts, claimed.max_attempts), job.attempts)
+        else job.attempts
+      end)),
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5, $6, $7) as claimed (id, attempt, keyed, message, permanent, payload)
+    from unnest($2, $3, $4, $5, $6, $7, $8)
+      as claimed (id, attempt, keyed, message, permanent, max_attempts, payload)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),
@@ -92,6 +101,7 @@ pub(super) struct Failures<'a> {
     claims: Claims,
     messages: Vec<Cow<'a, str>>,
     permanent: Vec<bool>,
+    max_attempts: Vec<Option<i16>>,
     payloads: Vec<Option<&'a str>>,
 }
 
@@ -106,6 +116,7 @@ impl<'a> Failures<'a> {
             claims: Claims::of(jobs.iter().map(|job| &job.claim)),
             messages: jobs.iter().map(message).collect(),
             permanent: jobs.iter().map(|job| job.permanent).collect(),
+            max_attempts: jobs.iter().map(|job| job.max_attempts).collect(),
             payloads: jobs.iter().map(|job| job.payload.as_deref()).collect(),
         }
     }
@@ -116,9 +127,14 @@ impl<'a> Failures<'a> {
         ids
     }
 
-    /// Messages, whether for good, and payloads.
-    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 3] {
-        [(&self.messages, Type::TEXT_ARRAY), (&self.permanent, Type::BOOL_ARRAY), (&self.payloads, Type::TEXT_ARRAY)]
+    /// Messages, whether for good, the tasks' limits of attempts, and payloads.
+    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+        [
+            (&self.messages, Type::TEXT_ARRAY),
+            (&self.permanent, Type::BOOL_ARRAY),
+            (&self.max_attempts, Type::INT2_ARRAY),
+            (&self.payloads, Type::TEXT_ARRAY),
+        ]
     }
 }
 

@@ -122,7 +122,7 @@ impl StoredJob {
         rows.iter().map(|row| Self::from_row(row).map_err(|error| QueueError::statement(what, &error))).collect()
     }
 
-    fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             id: row.try_get(0)?,
             queue_name: row.try_get(1)?,

@@ -101,16 +101,14 @@ impl Execution<'_> {
                 }
                 Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
                     let (message, over) = crashes.and_one_more(&message, alone, self.pool.settings.max_crashes);
-                    let permanent = over || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
+                    return (self.failed(&task, message, over, None), Some(run()));
                 }
                 Outcome::Failed { kind, message } => {
-                    let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
+                    return (self.failed(&task, message, kind == FailureKind::Discard, None), Some(run()));
                 }
                 Outcome::PartlyFailed { items, message } => {
                     let run = run();
-                    return (self.partly_failed(&items, message, self.is_last_attempt(&task), &run), Some(run));
+                    return (self.partly_failed(&items, message, &task, &run), Some(run));
                 }
                 Outcome::NotStarted => refused = Some(task),
             }
@@ -118,20 +116,20 @@ impl Execution<'_> {
     }
 
     /// The next attempt gets the items that failed and no others, as they were stored.
-    fn partly_failed(&self, failed: &FailedItems, message: String, last: bool, run: &JobRun) -> VerdictKind {
+    fn partly_failed(&self, failed: &FailedItems, message: String, task: &Task, run: &JobRun) -> VerdictKind {
         let payload = &self.held.job.payload;
         match serde_json::from_str::<Vec<&RawValue>>(payload) {
             Ok(items) if items.len() == failed.items() => {
-                let (left, again) = failed.left(last);
+                let (left, again) = failed.left(run.attempt >= run.max_attempts);
                 let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
                 let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
-                VerdictKind::Fail { message, permanent: !again, payload }
+                self.failed(task, message, !again, payload)
             }
             // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
             Err(error) if payload.trim_start().starts_with('[') => {
                 let message =
                     format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
-                VerdictKind::Fail { message, permanent: last, payload: None }
+                self.failed(task, message, false, None)
             }
             // As graphile-worker does: results that stand for nothing in the payload are no results.
             Ok(_) | Err(_) => {
@@ -141,14 +139,10 @@ impl Execution<'_> {
         }
     }
 
-    /// The task may allow fewer attempts than the job was added with.
-    fn is_last_attempt(&self, task: &Task) -> bool {
-        u32::from(self.held.job.attempts.unsigned_abs()) >= self.max_attempts(task)
-    }
-
-    fn max_attempts(&self, task: &Task) -> u32 {
-        let of_job = u32::from(self.held.job.max_attempts.unsigned_abs());
-        task.spec().max_attempts.map_or(of_job, |of_task| of_task.min(of_job))
+    fn failed(&self, task: &Task, message: String, permanent: bool, payload: Option<String>) -> VerdictKind {
+        let allowed = self.held.max_attempts(task);
+        let max_attempts = (allowed < self.held.job.max_attempts).then_some(allowed);
+        VerdictKind::Fail { message, permanent, max_attempts, payload }
     }
 
     fn input(&self, task: &Task) -> JobInput<'_> {
@@ -157,7 +151,7 @@ impl Execution<'_> {
             id: job.id,
             task: &self.held.task,
             attempt: u32::from(job.attempts.unsigned_abs()),
-            max_attempts: self.max_attempts(task),
+            max_attempts: u32::from(self.held.max_attempts(task).unsigned_abs()),
             priority: i32::from(job.priority),
             revision: job.revision,
             run_at_us: micros(job.run_at),

@@ -162,10 +162,16 @@ impl HeldJob {
             id: self.job.id,
             task: Arc::clone(&self.task),
             attempt: self.job.attempts,
-            max_attempts: self.job.max_attempts,
+            max_attempts: task.map_or(self.job.max_attempts, |task| self.max_attempts(task)),
             plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
             build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
         }
+    }
+
+    /// How often it may be tried: the task may allow fewer attempts than the job was added with.
+    pub(super) fn max_attempts(&self, task: &Task) -> i16 {
+        let of_task = task.spec().max_attempts.map_or(i16::MAX, |of_task| i16::try_from(of_task).unwrap_or(i16::MAX));
+        self.job.max_attempts.min(of_task)
     }
 
     fn order(&self) -> (i16, SystemTime, i64) {

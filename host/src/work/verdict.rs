@@ -36,6 +36,8 @@ pub(super) enum VerdictKind {
     Fail {
         message: String,
         permanent: bool,
+        /// How many attempts the task allows, if fewer than the job has.
+        max_attempts: Option<i16>,
         /// What the payload becomes, if it is to be another one.
         payload: Option<String>,
     },
@@ -192,8 +194,14 @@ impl Verdict {
     }
 
     fn failure(&self) -> Option<FailedJob> {
-        let VerdictKind::Fail { message, permanent, payload } = &self.kind else { return None };
-        Some(FailedJob { claim: self.claim, message: message.clone(), permanent: *permanent, payload: payload.clone() })
+        let VerdictKind::Fail { message, permanent, max_attempts, payload } = &self.kind else { return None };
+        Some(FailedJob {
+            claim: self.claim,
+            message: message.clone(),
+            permanent: *permanent,
+            max_attempts: *max_attempts,
+            payload: payload.clone(),
+        })
     }
 
     /// Says that it changed nothing, because the job was not this pool's any more.

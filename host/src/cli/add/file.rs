@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    super::{CliError, Ending, database::explain, note, print},
+    super::{CliError, Ending, database::explain_refusal, note, print},
     lines::{self, Form, Piece, Reading},
     progress::Progress,
 };
@@ -246,7 +246,7 @@ impl Adding {
                 Err(Failure::Signal(signal)) => return Ok(Some(signal)),
                 // Those that may be stored already are not for another try in parts.
                 Err(Failure::Error(error)) if self.added.in_doubt.is_some() || !is_about_jobs(&error) => {
-                    let error = Box::new(explain(&self.database)(error));
+                    let error = Box::new(explain_refusal(&self.database, error).await);
                     return Err(FileError::Database { error, added: self.added.clone() }.into());
                 }
                 Err(Failure::Error(_)) if part.len() > 1 => {

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{
     CliError, Ending,
-    database::{Connected, explain},
+    database::{Connected, explain_refusal},
     moment,
     options::DatabaseOptions,
     print,
@@ -126,7 +126,10 @@ impl Add {
         let job = NewJob { payload, ..self.job() };
         let connected = Connected::find(&settings).await?;
         let database = Database::new(connected.settings.clone())?;
-        let added = database.session().await?.add_job(&job).await.map_err(explain(&database))?;
+        let added = match database.session().await?.add_job(&job).await {
+            Ok(added) => added,
+            Err(error) => return Err(explain_refusal(&database, error).await),
+        };
         print(&format!("{}\n", added.id))?;
         Ok(Ending::Success)
     }

@@ -1,31 +1,26 @@
-//! `taskbay jobs complete`, `fail`, `reschedule` and `remove`.
+//! `taskbay jobs complete`, `fail`, `retry`, `reschedule` and `remove`.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
-use serde_json::json;
 
 use super::{
     super::{
         CliError, Ending,
         database::{Connected, explain},
-        moment::{self, age},
-        note,
+        moment, note,
         options::DatabaseOptions,
         print, print_json,
     },
+    apply::{Change, apply, holder},
     filter::Target,
     json::JsonJob,
+    report::name,
 };
 use crate::{
     config::Layer,
-    queue::{Database, JobFilter, JobOrder, JobState, QueueError, Reschedule, Session, StoredJob},
+    queue::{JobState, Reschedule, RowAccess},
 };
-
-/// How many jobs one statement changes.
-const BATCH: usize = 1_000;
-/// How many jobs are named one by one, unless they were so by the user.
-const NAMED: usize = 20;
 
 /// Delete jobs as if they had been done
 #[derive(Debug, Args)]
@@ -62,15 +57,38 @@ pub(super) struct Fail {
     pub(super) database: DatabaseOptions,
 }
 
+/// Run jobs again that failed, now and with all of their attempts
+///
+/// Jobs that failed for good and jobs that wait for their next attempt become due at once, and count as never tried: they have as
+/// many attempts as when they were added, or as their task allows. Their last error stays until they end again. Options such as
+/// --task mean the failed and the waiting ones alone; --failed, those that failed for good. Nobody is notified: an idle worker
+/// takes such a job at its next poll.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskbay jobs retry 42 43
+  taskbay jobs retry --failed --task send_email --yes
+  taskbay jobs retry --failed --failed-since yesterday --yes")]
+pub(super) struct Retry {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON: the jobs that were changed, and those that were not
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) database: DatabaseOptions,
+}
+
 /// Change when, how soon and how often jobs are tried
 ///
-/// Nobody is notified: a worker that is idle takes a job that has become due at its next poll.
+/// A job that failed for good has no attempts left, and is left alone unless --attempts or --max-attempts gives it some:
+/// `taskbay jobs retry` runs it again. Nobody is notified: an idle worker takes a job that has become due at its next poll.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taskbay jobs reschedule 42 --run-at 2030-01-31T12:00:00Z
   taskbay jobs reschedule 42 43 --in 10m --priority -5
-  taskbay jobs reschedule --failed --task send_email --attempts 0 --run-at now      try again what failed for good")]
+  taskbay jobs reschedule --task send_email --state scheduled --run-at 2030-01-31 --yes")]
 pub(super) struct RescheduleJobs {
     #[command(flatten)]
     target: Target,
@@ -93,29 +111,24 @@ pub(super) struct RescheduleJobs {
     pub(super) database: DatabaseOptions,
 }
 
-/// Remove the job under a key
+/// Delete jobs that wait or failed, or the job under a key
 ///
-/// If a worker holds the job, it goes on, but loses its key and is not tried again.
+/// With --key alone, a job that a worker holds goes on, but loses its key and is not tried again. Otherwise jobs that a worker
+/// holds are left alone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  taskbay jobs remove --key nightly")]
+  taskbay jobs remove 42 43
+  taskbay jobs remove --key nightly
+  taskbay jobs remove --failed --failed-before 30d --yes")]
 pub(super) struct Remove {
-    /// The key
-    #[arg(long)]
-    key: String,
-    /// Print JSON: the job, or null
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON: the jobs that were removed, and those that were not; with --key alone, the job or null
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     pub(super) database: DatabaseOptions,
-}
-
-/// What is done to jobs.
-enum Change {
-    Complete,
-    Fail(Option<String>),
-    Reschedule(Reschedule),
 }
 
 impl Complete {
@@ -127,6 +140,12 @@ impl Complete {
 impl Fail {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         apply(&self.target, &Change::Fail(self.reason), self.json, &settings).await
+    }
+}
+
+impl Retry {
+    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+        apply(&self.target, &Change::Retry, self.json, &settings).await
     }
 }
 
@@ -145,125 +164,28 @@ impl RescheduleJobs {
 
 impl Remove {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open().await?;
-        let removed = session.remove_job(&self.key).await.map_err(explain(&database))?;
-        if self.json {
-            print_json(&removed.as_ref().map(JsonJob::of))?;
-        } else {
-            match &removed {
-                None => note(format_args!("there is no job under the key {:?}", self.key)),
-                Some(job) if job.state == JobState::Running => {
-                    let name = name(job);
-                    print(&format!("{name} {}; it goes on, without its key, and is not tried again\n", holder(job)))?;
-                }
-                Some(job) => print(&format!("removed {}\n", name(job)))?,
-            }
-        }
-        Ok(if removed.is_some() { Ending::Success } else { Ending::Refusals })
-    }
-}
-
-impl Change {
-    fn verb(&self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Fail(_) => "fail",
-            Self::Reschedule(_) => "reschedule",
-        }
-    }
-
-    fn done(&self) -> &'static str {
-        match self {
-            Self::Complete => "completed",
-            Self::Fail(_) => "failed",
-            Self::Reschedule(_) => "rescheduled",
-        }
-    }
-
-    async fn apply_to(&self, session: &Session, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        match self {
-            Self::Complete => session.administer_complete(ids).await,
-            Self::Fail(reason) => session.administer_fail(ids, reason.as_deref()).await,
-            Self::Reschedule(change) => session.administer_reschedule(ids, change).await,
+        match self.target.only_key() {
+            Some(key) => remove_key(key, self.json, &settings).await,
+            None => apply(&self.target, &Change::Remove, self.json, &settings).await,
         }
     }
 }
 
-async fn apply(target: &Target, change: &Change, as_json: bool, settings: &Layer) -> Result<Ending, CliError> {
-    let filter = target.filter()?;
+async fn remove_key(key: &str, as_json: bool, settings: &Layer) -> Result<Ending, CliError> {
     let connected = Connected::find(settings).await?;
-    let (database, session) = connected.open().await?;
-    let ids = match &filter {
-        None => target.ids.clone(),
-        Some(filter) => session.find_job_ids(filter).await.map_err(explain(&database))?,
-    };
-    if filter.is_some() && !target.confirm(change.verb(), ids.len())? {
-        print("nothing was changed\n")?;
-        return Ok(Ending::Refusals);
-    }
-    let mut changed = Vec::new();
-    let mut left = Vec::new();
-    for ids in ids.chunks(BATCH) {
-        let done = change.apply_to(&session, ids).await.map_err(explain(&database))?;
-        left.extend(left_alone(&session, &database, ids, &done).await?);
-        changed.extend(done);
-    }
+    let (database, session) = connected.open(RowAccess::Change).await?;
+    let removed = session.remove_job(key).await.map_err(explain(&database))?;
     if as_json {
-        let left: Vec<_> = left.iter().map(|(id, reason)| json!({ "id": id, "reason": reason })).collect();
-        print_json(&json!({ change.done(): JsonJob::list(&changed), "left_alone": left }))?;
+        print_json(&removed.as_ref().map(JsonJob::of))?;
     } else {
-        tell(change, &changed, &left, filter.is_some())?;
-    }
-    Ok(if changed.is_empty() { Ending::Refusals } else { Ending::Success })
-}
-
-/// The jobs that were not changed, each with the reason.
-async fn left_alone(
-    session: &Session,
-    database: &Database,
-    ids: &[i64],
-    done: &[StoredJob],
-) -> Result<Vec<(i64, String)>, CliError> {
-    let done: HashSet<i64> = done.iter().map(|job| job.id).collect();
-    let left: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
-    if left.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found = session.list_jobs(&JobFilter::ids(&left), JobOrder::Oldest, left.len()).await;
-    let found = found.map_err(explain(database))?;
-    let reason = |id: i64| match found.iter().find(|job| job.id == id) {
-        None => "does not exist; it may be done already".to_owned(),
-        Some(job) if job.state == JobState::Running => format!("{} and was left alone", holder(job)),
-        Some(_) => "was being run and was left alone; it is not any more".to_owned(),
-    };
-    Ok(left.into_iter().map(|id| (id, reason(id))).collect())
-}
-
-fn tell(change: &Change, changed: &[StoredJob], left: &[(i64, String)], found: bool) -> Result<(), CliError> {
-    if found && changed.is_empty() && left.is_empty() {
-        return print("there are no such jobs: nothing was changed\n");
-    }
-    let done = change.done();
-    if found && changed.len() > NAMED {
-        print(&format!("{done} {} jobs\n", changed.len()))?;
-    } else {
-        for job in changed {
-            print(&format!("{done} {}\n", name(job)))?;
+        match &removed {
+            None => note(format_args!("there is no job under the key {key:?}")),
+            Some(job) if job.state == JobState::Running => {
+                let name = name(job);
+                print(&format!("{name} {}; it goes on, without its key, and is not tried again\n", holder(job)))?;
+            }
+            Some(job) => print(&format!("removed {}\n", name(job)))?,
         }
     }
-    for (id, reason) in left {
-        note(format_args!("job {id} {reason}"));
-    }
-    Ok(())
-}
-
-fn name(job: &StoredJob) -> String {
-    format!("job {} ({})", job.id, job.task_identifier)
-}
-
-/// `is being run by pool-… since 3s`
-fn holder(job: &StoredJob) -> String {
-    let since = job.locked_at.map_or_else(String::new, |since| format!(" since {}", age(since)));
-    format!("is being run by {}{since}", job.locked_by.as_deref().unwrap_or("somebody"))
+    Ok(if removed.is_some() { Ending::Success } else { Ending::Refusals })
 }

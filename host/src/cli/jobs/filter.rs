@@ -35,12 +35,18 @@ pub(super) struct FilterOptions {
     /// Jobs that have this flag
     #[arg(long = "flag", value_name = "NAME")]
     flags: Vec<String>,
-    /// Jobs that were added before this time, such as 2030-01-31T12:00:00Z, or longer ago than this, such as 2d
-    #[arg(long, visible_alias = "older-than", value_name = "TIME", value_parser = moment::parse_past)]
-    before: Option<SystemTime>,
-    /// Jobs that were added since
-    #[arg(long, visible_alias = "newer-than", value_name = "TIME", value_parser = moment::parse_past)]
-    after: Option<SystemTime>,
+    /// Jobs that were added at this time or later: 2030-01-31T12:00:00Z, 2030-01-31, yesterday, or 2d for two days ago
+    #[arg(long, visible_aliases = ["after", "newer-than"], value_name = "TIME", value_parser = moment::parse_past)]
+    added_since: Option<SystemTime>,
+    /// Jobs that were added before
+    #[arg(long, visible_aliases = ["before", "older-than"], value_name = "TIME", value_parser = moment::parse_past)]
+    added_before: Option<SystemTime>,
+    /// Jobs whose last attempt failed at this time or later, whether they are tried again or not; see --failed
+    #[arg(long, value_name = "TIME", value_parser = moment::parse_past)]
+    failed_since: Option<SystemTime>,
+    /// Jobs whose last attempt failed before
+    #[arg(long, value_name = "TIME", value_parser = moment::parse_past)]
+    failed_before: Option<SystemTime>,
 }
 
 /// The jobs that a command changes.
@@ -70,8 +76,10 @@ impl FilterOptions {
             states,
             workers: self.workers.clone(),
             flags: self.flags.clone(),
-            created_before: self.before,
-            created_after: self.after,
+            created_before: self.added_before,
+            created_after: self.added_since,
+            failed_before: self.failed_before,
+            failed_after: self.failed_since,
         }
     }
 }
@@ -82,7 +90,7 @@ impl Target {
         let filter = self.filter.to_filter();
         match (self.ids.is_empty(), filter.is_empty()) {
             (true, true) => Err(CliError::Usage(
-                "say which jobs: by their ids, as `taskbay jobs list` shows them, or by options such as --failed or --task"
+                "say which jobs: by their ids, as `taskbay jobs list` shows them, or by options such as --failed, --task or --key"
                     .to_owned(),
             )),
             (false, false) => Err(CliError::Usage(
@@ -93,9 +101,21 @@ impl Target {
         }
     }
 
+    /// The one key that is given, if nothing else is.
+    pub(super) fn only_key(&self) -> Option<&str> {
+        let filter = self.filter.to_filter();
+        let alone = self.ids.is_empty() && filter == JobFilter { keys: filter.keys.clone(), ..JobFilter::default() };
+        self.filter.keys.first().filter(|_| alone && self.filter.keys.len() == 1).map(String::as_str)
+    }
+
+    /// Whether the jobs that are found have to be confirmed.
+    pub(super) fn asks(&self) -> bool {
+        !self.yes
+    }
+
     /// Asks whether to go on with as many jobs as were found.
-    pub(super) fn confirm(&self, what: &str, jobs: usize) -> Result<bool, CliError> {
-        if self.yes || jobs == 0 {
+    pub(super) fn confirm(&self, what: &str, jobs: i64) -> Result<bool, CliError> {
+        if jobs == 0 {
             return Ok(true);
         }
         let plural = if jobs == 1 { "" } else { "s" };

@@ -50,10 +50,6 @@ impl<'a> JsonJob<'a> {
             state: JobState::as_str(job.state),
         }
     }
-
-    pub(super) fn list(jobs: &'a [StoredJob]) -> Vec<Self> {
-        jobs.iter().map(Self::of).collect()
-    }
 }
 
 /// As it is stored, number by number; as a text if this library does not take it for JSON.

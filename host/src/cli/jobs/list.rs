@@ -1,32 +1,35 @@
-//! `taskbay jobs list` and `taskbay jobs stats`.
-
-use std::collections::BTreeMap;
+//! `taskbay jobs list`.
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
 
 use super::{
     super::{
         CliError, Ending,
         database::{Connected, explain},
+        note,
         options::DatabaseOptions,
-        print, print_json,
+        print,
     },
     filter::FilterOptions,
     json::JsonJob,
-    table::{job_table, table},
+    json_output::JsonOutput,
+    stats::summarize,
+    table::{job_table, shorten},
 };
 use crate::{
     config::Layer,
-    queue::{JobCount, JobFilter, JobOrder, JobState, Session},
+    queue::{Database, JobOrder, JobStream, RowAccess, StoredJob},
 };
+
+/// How many lines a table has. A longer list is several of them, each as wide as its jobs want it.
+const PAGE: usize = 1_000;
 
 /// List jobs, the oldest first
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taskbay jobs list
-  taskbay jobs list --failed --task send_email --older-than 1d
+  taskbay jobs list --failed --task send_email --failed-since yesterday
   taskbay jobs list --state ready --sort priority --limit 10      what workers take next
   taskbay jobs list --json | jq '.[].payload'")]
 pub(super) struct List {
@@ -35,29 +38,19 @@ pub(super) struct List {
     /// The order
     #[arg(long, value_enum, default_value_t = Order::Oldest, value_name = "ORDER")]
     sort: Order,
-    /// The most jobs that are listed
+    /// The most jobs that are listed; standard error says if there are more
     #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// List all of them, however many there are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     /// How many jobs there are of each task and in each state, instead of the jobs: as `taskbay jobs stats`
     #[arg(long)]
     summary: bool,
+    /// With --summary, count every job of a large table, too
+    #[arg(long, requires = "summary")]
+    exact: bool,
     /// Print JSON: a list with one object per job, whose fields are the columns of the view `jobs`, payload and state
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    pub(super) database: DatabaseOptions,
-}
-
-/// Say how many jobs there are of each task and in each state
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  taskbay jobs stats
-  taskbay jobs stats --task send_email --json")]
-pub(super) struct Stats {
-    #[command(flatten)]
-    filter: FilterOptions,
-    /// Print JSON: an object with the numbers of each task
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -80,9 +73,9 @@ impl List {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let filter = self.filter.to_filter();
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open().await?;
+        let (database, session) = connected.open(RowAccess::Read).await?;
         if self.summary {
-            return summarize(&session, &filter, self.json).await.map_err(explain(&database))?;
+            return summarize(&database, &session, &filter, self.exact, self.json).await;
         }
         let order = match self.sort {
             Order::Oldest => JobOrder::Oldest,
@@ -90,81 +83,69 @@ impl List {
             Order::RunAt => JobOrder::RunAt,
             Order::Priority => JobOrder::Priority,
         };
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let limit = if self.all { None } else { Some(usize::try_from(self.limit).unwrap_or(usize::MAX)) };
         // One more than asked for tells whether there are more.
-        let found = session.list_jobs(&filter, order, limit.saturating_add(1)).await;
-        let mut jobs = found.map_err(explain(&database))?;
-        let more = jobs.len() > limit;
-        jobs.truncate(limit);
+        let stream = session.stream_jobs(&filter, order, limit.map(|limit| limit.saturating_add(1))).await;
+        let mut jobs = Jobs { database: &database, stream: stream.map_err(explain(&database))?, limit, listed: 0 };
         if self.json {
-            print_json(&JsonJob::list(&jobs))?;
-        } else if jobs.is_empty() {
-            print(if filter.is_empty() { "there are no jobs\n" } else { "there are no such jobs\n" })?;
+            print_as_json(&mut jobs).await?;
         } else {
-            print(job_table(&jobs))?;
-            if more {
-                print(&format!(
-                    "there are more than these {limit}: see --limit, and `taskbay jobs stats` for numbers\n"
-                ))?;
+            print_as_tables(&mut jobs).await?;
+            if jobs.listed == 0 {
+                print(if filter.is_empty() { "there are no jobs\n" } else { "there are no such jobs\n" })?;
             }
+        }
+        if let Some(limit) = limit.filter(|limit| jobs.listed > *limit) {
+            note(format_args!(
+                "there are more than these {limit}: --limit lists more and --all all of them; `taskbay jobs stats` counts"
+            ));
         }
         Ok(Ending::Success)
     }
 }
 
-impl Stats {
-    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open().await?;
-        summarize(&session, &self.filter.to_filter(), self.json).await.map_err(explain(&database))?
+/// The jobs to be listed.
+struct Jobs<'a> {
+    database: &'a Database,
+    stream: JobStream<'a>,
+    limit: Option<usize>,
+    /// How many were read, those beyond the limit with them.
+    listed: usize,
+}
+
+impl Jobs<'_> {
+    async fn next(&mut self) -> Result<Option<StoredJob>, CliError> {
+        let job = self.stream.next().await.map_err(explain(self.database))?;
+        self.listed += usize::from(job.is_some());
+        Ok(job.filter(|_| self.limit.is_none_or(|limit| self.listed <= limit)))
     }
 }
 
-async fn summarize(
-    session: &Session,
-    filter: &JobFilter,
-    as_json: bool,
-) -> Result<Result<Ending, CliError>, crate::queue::QueueError> {
-    let counts = session.count_jobs(filter).await?;
-    Ok(print_counts(&counts, as_json).map(|()| Ending::Success))
+async fn print_as_json(jobs: &mut Jobs<'_>) -> Result<(), CliError> {
+    let mut output = JsonOutput::begin("[")?;
+    while let Some(job) = jobs.next().await? {
+        output.element(&JsonJob::of(&job))?;
+        if output.reader_is_gone() {
+            return Ok(());
+        }
+    }
+    output.end_list("]\n")?;
+    output.flush()
 }
 
-fn print_counts(counts: &[JobCount], as_json: bool) -> Result<(), CliError> {
-    let mut tasks: BTreeMap<&str, BTreeMap<JobState, i64>> = BTreeMap::new();
-    for count in counts {
-        tasks.entry(&count.task_identifier).or_default().insert(count.state, count.jobs);
+async fn print_as_tables(jobs: &mut Jobs<'_>) -> Result<(), CliError> {
+    loop {
+        let mut page = Vec::new();
+        while page.len() < PAGE {
+            let Some(job) = jobs.next().await? else { break };
+            page.push(shorten(job));
+        }
+        if page.is_empty() {
+            return Ok(());
+        }
+        print(job_table(&page))?;
+        if page.len() < PAGE {
+            return Ok(());
+        }
     }
-    let of = |states: &BTreeMap<JobState, i64>, state: JobState| states.get(&state).copied().unwrap_or_default();
-    let total: i64 = counts.iter().map(|count| count.jobs).sum();
-    let numbers = |states: &BTreeMap<JobState, i64>| {
-        let mut numbers: Map<String, Value> =
-            JobState::ALL.iter().map(|state| (state.to_string(), Value::from(of(states, *state)))).collect();
-        numbers.insert("total".to_owned(), Value::from(states.values().sum::<i64>()));
-        Value::Object(numbers)
-    };
-    let mut all: BTreeMap<JobState, i64> = BTreeMap::new();
-    for count in counts {
-        *all.entry(count.state).or_default() += count.jobs;
-    }
-    if as_json {
-        let by_task: Map<String, Value> =
-            tasks.iter().map(|(task, states)| ((*task).to_owned(), numbers(states))).collect();
-        return print_json(&json!({ "total": numbers(&all), "tasks": by_task }));
-    }
-    if total == 0 {
-        return print("there are no such jobs\n");
-    }
-    let row = |task: &str, states: &BTreeMap<JobState, i64>| {
-        let counts = JobState::ALL.iter().map(|state| of(states, *state).to_string());
-        std::iter::once(task.to_owned())
-            .chain(counts)
-            .chain([states.values().sum::<i64>().to_string()])
-            .collect::<Vec<_>>()
-    };
-    let mut rows: Vec<Vec<String>> =
-        tasks.iter().map(|(task, states)| row(if task.is_empty() { "?" } else { task }, states)).collect();
-    if rows.len() > 1 {
-        rows.push(row("all", &all));
-    }
-    print(table(&["TASK", "SCHEDULED", "READY", "RUNNING", "RETRYING", "FAILED", "TOTAL"], rows))
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Layer,
-    queue::{JobFilter, JobOrder, StoredJob},
+    queue::{JobFilter, JobOrder, RowAccess, StoredJob},
 };
 
 /// Show everything of a job: its payload, its last error, who holds it
@@ -46,7 +46,7 @@ pub(super) struct Show {
 impl Show {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open().await?;
+        let (database, session) = connected.open(RowAccess::Read).await?;
         let filter = JobFilter {
             ids: self.id.into_iter().collect(),
             keys: self.key.clone().into_iter().collect(),

@@ -42,6 +42,17 @@ const COLUMNS: [Column; 9] = [
     ("DETAILS", details),
 ];
 
+/// The job with no more of its texts than a line shows, so that a long list of large jobs fits into the memory.
+pub(super) fn shorten(mut job: StoredJob) -> StoredJob {
+    for text in [Some(&mut job.payload), job.last_error.as_mut()].into_iter().flatten() {
+        if let Some((end, _)) = text.char_indices().nth(LONGEST_CELL + 1) {
+            text.truncate(end);
+            text.shrink_to_fit();
+        }
+    }
+    job
+}
+
 /// One line per job.
 pub(super) fn job_table(jobs: &[StoredJob]) -> Text {
     let columns: Vec<&Column> =
@@ -86,8 +97,9 @@ fn lines_of(titles: &[&str], rows: Vec<Vec<String>>) -> String {
         .iter()
         .map(|row| row.iter().enumerate().map(|(column, text)| cut(text, longest(column))).collect())
         .collect();
-    let numeric =
-        |column: usize| rows.iter().all(|row| row[column].chars().all(|c| c.is_ascii_digit() || c == '-' || c == '/'));
+    let numeric = |column: usize| {
+        rows.iter().all(|row| row[column].chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '/' | '~' | '<')))
+    };
     let aligned = |column: usize, text: &str| {
         Cell::new(text).set_alignment(if numeric(column) { CellAlignment::Right } else { CellAlignment::Left })
     };

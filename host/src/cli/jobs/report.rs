@@ -1,0 +1,137 @@
+//! Says which jobs were changed and which were not.
+
+use serde_json::json;
+
+use super::{
+    super::{CliError, Ending, note, print},
+    json::JsonJob,
+    json_output::JsonOutput,
+};
+use crate::queue::StoredJob;
+
+/// How many jobs are named one by one, unless they were so by the user.
+const NAMED: usize = 20;
+
+/// Why a job was not changed.
+#[derive(Debug)]
+pub(super) enum Left {
+    Gone,
+    /// By whom and since when.
+    Held(Box<str>),
+    /// It was held when the change came, and is not any more.
+    Freed,
+    /// It has failed for good.
+    Spent {
+        attempts: i16,
+        of: i16,
+    },
+    Untried,
+}
+
+/// What became of the jobs so far. Of those that were found by a filter, no more is kept than is said.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Such as `completed`.
+    done: &'static str,
+    /// The jobs were found by what they have in common, and not named one by one.
+    found: bool,
+    json: Option<JsonOutput>,
+    changed: usize,
+    /// The first of them.
+    names: Vec<String>,
+    left: Vec<(i64, Left)>,
+}
+
+impl Report {
+    pub(super) fn begin(done: &'static str, found: bool, as_json: bool) -> Result<Self, CliError> {
+        let json = as_json.then(|| JsonOutput::begin(&format!("{{\"{done}\": ["))).transpose()?;
+        Ok(Self { done, found, json, changed: 0, names: Vec::new(), left: Vec::new() })
+    }
+
+    pub(super) fn changed(&mut self, job: &StoredJob) -> Result<(), CliError> {
+        self.changed += 1;
+        match &mut self.json {
+            Some(json) => return json.element(&JsonJob::of(job)),
+            None if !self.found => print(&format!("{} {}\n", self.done, name(job)))?,
+            None if self.changed <= NAMED => self.names.push(name(job)),
+            None => self.names.clear(),
+        }
+        Ok(())
+    }
+
+    pub(super) fn left(&mut self, id: i64, why: Left) {
+        self.left.push((id, why));
+    }
+
+    /// It ends early: says what is done all the same.
+    pub(super) fn interrupted(mut self) {
+        let flushed = self.json.as_mut().map(JsonOutput::flush);
+        if self.changed > 0 && !matches!(flushed, Some(Err(_))) {
+            note(format_args!("{} {} before this:", self.done, jobs(self.changed)));
+        }
+    }
+
+    pub(super) fn end(mut self) -> Result<Ending, CliError> {
+        match self.json.take() {
+            Some(json) => self.end_document(json)?,
+            None => self.tell()?,
+        }
+        let complete = if self.found { self.changed > 0 } else { self.left.is_empty() };
+        Ok(if complete { Ending::Success } else { Ending::Refusals })
+    }
+
+    fn end_document(&self, mut json: JsonOutput) -> Result<(), CliError> {
+        json.end_list("], \"left_alone\": [")?;
+        for (id, why) in &self.left {
+            json.element(&json!({ "id": id, "reason": why.sentence(*id) }))?;
+        }
+        json.end_list("]}\n")?;
+        json.flush()
+    }
+
+    fn tell(&self) -> Result<(), CliError> {
+        if self.found && self.changed == 0 && self.left.is_empty() {
+            return print("there are no such jobs: nothing was changed\n");
+        }
+        if self.found && self.changed > NAMED {
+            print(&format!("{} {} jobs\n", self.done, self.changed))?;
+        }
+        for name in &self.names {
+            print(&format!("{} {name}\n", self.done))?;
+        }
+        let named = if self.found { self.left.len().min(NAMED) } else { self.left.len() };
+        for (id, why) in &self.left[..named] {
+            note(format_args!("job {id} {}", why.sentence(*id)));
+        }
+        match self.left.len() - named {
+            0 => {}
+            1 => note("1 more was left alone"),
+            more => note(format_args!("{more} more were left alone")),
+        }
+        Ok(())
+    }
+}
+
+impl Left {
+    fn sentence(&self, id: i64) -> String {
+        match self {
+            Self::Gone => "does not exist; it may be done already".to_owned(),
+            Self::Held(holder) => format!("{holder} and was left alone"),
+            Self::Freed => "was being run and was left alone; it is not any more".to_owned(),
+            Self::Spent { attempts, of } => format!(
+                "has no attempts left ({attempts} of {of}) and was left alone: `taskbay jobs retry {id}` runs it again"
+            ),
+            Self::Untried => format!(
+                "has not been tried yet and was left alone: `taskbay jobs reschedule {id} --run-at now` runs it now"
+            ),
+        }
+    }
+}
+
+pub(super) fn name(job: &StoredJob) -> String {
+    format!("job {} ({})", job.id, job.task_identifier)
+}
+
+fn jobs(count: usize) -> String {
+    format!("{count} job{}", if count == 1 { "" } else { "s" })
+}
