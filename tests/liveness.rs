@@ -16,6 +16,8 @@ use crate::harness::{
     proxy::{Proxy, Way},
 };
 
+mod healthy;
+
 struct Place {
     database: TestDatabase,
     folder: tempfile::TempDir,

@@ -32,8 +32,8 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
-/// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
+/// $1 owner, $2 to $5 the claims, $6 messages, $7 whether for good, $8 payloads, null where it stays. The wait grows with e to the
+/// power of the attempts, up to the tenth: 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
 const SQL: &str = "
 with
   failed as (
@@ -48,7 +48,7 @@ with
       end,
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5, $6, $7) as claimed (id, attempt, keyed, message, permanent, payload)
+    from unnest($2, $3, $4, $5, $6, $7, $8) as claimed (id, attempt, keyed, locked_at, message, permanent, payload)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),

@@ -57,7 +57,7 @@ pub use job::Job;
 pub use known_crontabs::KnownCrontab;
 pub use list_jobs::{JobCount, JobFilter, JobOrder, LockHolder};
 pub use listen::{Notification, listen};
-pub use liveness::{LifeSign, Living, Released, SHOWS_LIFE};
+pub use liveness::{LifeSign, Living, Released, SHOWS_LIFE, Unseen};
 pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use stored_job::{JobState, StoredJob};
