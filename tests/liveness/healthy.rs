@@ -92,13 +92,19 @@ impl Own {
         Self { cluster, proxy, folder, ledger: Ledger::new() }
     }
 
-    fn start(&self, port: u16) -> Running {
-        Taskbay::run(&self.cluster.url_by(port), self.folder.path()).ledger(&self.ledger).spawn()
-    }
-
+    /// A host that shows that it lives, and hears of jobs.
     async fn host(&self) -> Running {
-        let host = self.start(self.proxy.port());
+        let host = Taskbay::run(&self.cluster.url_by(self.proxy.port()), self.folder.path()).ledger(&self.ledger).spawn();
         host.event("listening", |_| true).await;
+        let owner = owner_of(&host).await;
+        let client = self.cluster.client().await;
+        let lives = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1952543595
+                       and objid = (hashtext($1)::int8 & 4294967295)::oid";
+        let deadline = Instant::now() + DEADLINE;
+        while client.query_one(lives, &[&owner]).await.expect("look at the locks").get::<_, i64>(0) == 0 {
+            assert!(Instant::now() < deadline, "it does not show that it lives");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         host
     }
 

@@ -166,12 +166,11 @@ impl<'a> Watch<'a> {
         let began = Instant::now();
         (self.search_at, self.has_searched) = (began, false);
         self.not_before = began + AFTER_OUTAGE.saturating_sub(if self.outage { Duration::ZERO } else { sign.server_up_for });
-        let mut tells = self.was_alive;
-        if tells {
-            if let Err(error) = sign.tell_of_outage(true).await {
-                return Lost::Connection(error);
-            }
-            // The server may be another one.
+        let mut tells = self.outage;
+        if tells && let Err(error) = sign.tell_of_outage(true).await {
+            return Lost::Connection(error);
+        }
+        if self.was_alive {
             self.pool.known.look();
         }
         (self.was_alive, self.outage, self.taken) = (true, false, 0);
@@ -189,10 +188,10 @@ impl<'a> Watch<'a> {
                 self.not_before = self.not_before.max(began + AFTER_OUTAGE);
             }
             if tells && began.elapsed() >= AFTER_OUTAGE {
-                tells = false;
                 if let Err(error) = sign.tell_of_outage(false).await {
                     return Lost::Connection(error);
                 }
+                tells = false;
             }
             self.act();
         }
@@ -315,6 +314,8 @@ impl Pool {
     /// It may not be held any more.
     fn lose_life(&self) {
         self.alive.store(false, Ordering::Release);
+        // The next server may be another one.
+        self.known.look();
         self.give_back_what_waits();
         self.wake();
     }

@@ -169,8 +169,7 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
 /// connection was lost, one try is enough, and a pool that works its jobs once needs none.
 pub(super) async fn give_back_the_last(pool: &Pool) {
     let suspects = pool.known.losses.load(Ordering::Acquire) != pool.known.looked_for.load(Ordering::Acquire);
-    let alive = pool.alive.load(Ordering::Acquire);
-    if !suspects && (pool.mode == Mode::Once || !alive) {
+    if !suspects && pool.mode == Mode::Once {
         return;
     }
     while give_back_once(pool).await.is_err() && suspects {
