@@ -41,6 +41,17 @@ where pg_catalog.current_setting('idle_session_timeout', true) is not null";
 /// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
 
+/// $1 owner, $2 the process of the server that had its lock: ends that one's connection if it still has the lock.
+const GIVE_UP: &str = "
+select pg_catalog.pg_terminate_backend(held.pid)
+from pg_catalog.pg_locks as held
+where held.locktype = 'advisory'
+  and held.classid = 1952543595
+  and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
+  and held.objsubid = 2
+  and held.granted
+  and held.pid = $2";
+
 /// Shared by all whose connections were lost a short time ago.
 const TELL: &str = "select pg_catalog.pg_try_advisory_lock_shared(1952543596, 0)";
 const TELL_NO_MORE: &str = "select pg_catalog.pg_advisory_unlock_shared(1952543596, 0)";
@@ -209,6 +220,8 @@ pub struct LifeSign {
     ended: CancellationToken,
     /// How long the server has been up.
     pub server_up_for: Duration,
+    /// The process of the server at the other end.
+    pub pid: i32,
 }
 
 impl Database {
@@ -223,7 +236,10 @@ impl Database {
             let _ = connection.await;
         }));
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        const UP: &str = "select extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8";
+        const UP: &str = "
+select
+  extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8,
+  pg_catalog.pg_backend_pid()";
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let (set, stays, locked, up) = tokio::join!(
             biased;
@@ -235,9 +251,17 @@ impl Database {
         set.map_err(failed)?;
         stays.map_err(failed)?;
         let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
-        let up: f64 = up.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
-        let server_up_for = Duration::try_from_secs_f64(up).unwrap_or_default();
-        Ok(locked.then_some(LifeSign { database: self.clone(), client, _running: running, ended, server_up_for }))
+        let up = up.map_err(failed)?;
+        let pid = up[0].try_get(1).map_err(failed)?;
+        let server_up_for = Duration::try_from_secs_f64(up[0].try_get(0).map_err(failed)?).unwrap_or_default();
+        Ok(locked.then_some(LifeSign { database: self.clone(), client, _running: running, ended, server_up_for, pid }))
+    }
+
+    /// Has the server end the connection on which `owner` showed life before, by its process. The server may not have noticed that
+    /// it leads nowhere any more, and keeps the lock for it until then.
+    pub async fn give_up_life_sign(&self, owner: &str, pid: i32) -> Result<(), QueueError> {
+        let session = self.session().await?;
+        session.query(WHAT, GIVE_UP, &[(&owner, Type::TEXT), (&pid, Type::INT4)]).await.map(drop)
     }
 }
 

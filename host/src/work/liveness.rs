@@ -7,7 +7,7 @@
 //! connection may be lost without its host. So this waits for hosts to come back, and has to be sure that it waits for long enough:
 //!
 //! * A host notices at once that its connection has ended, tries to make a new one for as long as it takes, and rests for a second
-//!   and a half at most before each try.
+//!   and a half at most before each try. If the server still keeps its lock for the old one, it has the server end that.
 //! * Each owner is judged by itself, by looks that come a second apart. One that was seen to live is dead when it was missing in
 //!   each look for two seconds. That another one is due then says nothing about it. See [`Missing`].
 //! * An owner that has never been seen, which has jobs and no lock, was perhaps lost in an outage that is just over. It gets five
@@ -79,6 +79,8 @@ struct Watch<'a> {
     outage: bool,
     /// How often somebody else had the lock.
     taken: u32,
+    /// The process of the server that had it for this pool.
+    had_by: Option<i32>,
     /// Whoever has one of the rows locked holds this up, and nothing else.
     under_way: Option<AbortOnDropHandle<Done>>,
 }
@@ -112,6 +114,7 @@ impl<'a> Watch<'a> {
             was_alive: false,
             outage: false,
             taken: 0,
+            had_by: None,
             under_way: None,
         }
     }
@@ -135,6 +138,10 @@ impl<'a> Watch<'a> {
                 }
                 Ok(None) => {
                     self.taken = self.taken.saturating_add(1);
+                    if let Some(pid) = self.had_by {
+                        // Should that fail, it is tried again.
+                        let _ = self.pool.database.give_up_life_sign(self.pool.guarded_owner(), pid).await;
+                    }
                     sleep(if self.taken < RELEASED_BY_NOW { BEING_RELEASED } else { LOOK }).await;
                     continue;
                 }
@@ -173,7 +180,7 @@ impl<'a> Watch<'a> {
         if self.was_alive {
             self.pool.known.look();
         }
-        (self.was_alive, self.outage, self.taken) = (true, false, 0);
+        (self.was_alive, self.outage, self.taken, self.had_by) = (true, false, 0, Some(sign.pid));
         self.pool.live(self.pool.guarded_owner().to_owned());
         self.act();
         loop {

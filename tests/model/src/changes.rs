@@ -115,9 +115,9 @@ impl World {
         self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host);
     }
 
-    /// Where neither locks are renewed nor claims go unheard, there is nothing to be found.
+    /// Where no claims go unheard and no server lags behind, there is nothing to be found.
     fn suspects_what_was_hidden(&mut self, host: u8, setup: &Setup) {
-        let may_find = setup.renewals || (setup.claims_get_lost && setup.looks_after_late_words);
+        let may_find = setup.looks_after_late_words && (setup.claims_get_lost || setup.failovers);
         self.hosts[usize::from(host)].suspects |= may_find;
     }
 
@@ -261,10 +261,10 @@ impl World {
             Step::Watch(host) => self.hosts[usize::from(host)].missing = self.look_at_others(host),
             Step::Calm(host) => self.hosts[usize::from(host)].waits = false,
             Step::Outage => self.outage(),
-            Step::Replicate => self.server.standby.clone_from(&self.server.jobs),
+            Step::HoldBack => self.server.standby = Some(self.server.jobs.clone()),
             Step::FailOver => {
                 self.outage();
-                self.server.jobs.clone_from(&self.server.standby);
+                self.server.jobs = self.server.standby.take().expect("it was held back");
                 self.server.transactions.clear();
                 self.server.late.clear();
                 self.server.takeover = None;

@@ -109,7 +109,7 @@ impl Setup {
 
 /// Whether it leads somewhere. What is returned is claimed again, and so on for ever.
 fn goes_on(step: Step) -> bool {
-    !step.is_fault() && !matches!(step, Step::GiveBack(..) | Step::Replicate)
+    !step.is_fault() && !matches!(step, Step::GiveBack(..) | Step::HoldBack)
 }
 
 /// What is to come first. New jobs come last, so that what is there comes to an end.

@@ -112,8 +112,8 @@ pub struct Server {
     pub shows_life: Vec<bool>,
     pub takeover: Option<Takeover>,
     pub late: Vec<Late>,
-    /// The rows as far as the standby has heard of them.
-    pub standby: Vec<Job>,
+    /// The rows as far as the standby has heard of them, once it hears of nothing more.
+    pub standby: Option<Vec<Job>>,
     /// Owners that live and have not come back since an outage.
     pub returning: Vec<Owner>,
     pub wrong: Option<Wrong>,
@@ -127,7 +127,7 @@ impl Server {
             shows_life: vec![true; hosts],
             takeover: None,
             late: Vec::new(),
-            standby: vec![Job::Row(Row::default()); jobs],
+            standby: None,
             returning: Vec::new(),
             wrong: None,
         }
@@ -159,7 +159,7 @@ impl Server {
         let ending = |transaction: &Transaction| matches!(transaction, Transaction::Ending { settlement, .. } if settlement.marked.contains(&(job, number)));
         let in_row = |row: &Job| matches!(row, Job::Row(row) if row.locked_by.is_some() && row.number == number);
         in_row(&self.jobs[usize::from(job)])
-            || in_row(&self.standby[usize::from(job)])
+            || self.standby.iter().any(|rows| in_row(&rows[usize::from(job)]))
             || self.late.iter().any(late)
             || self.transactions.iter().any(ending)
     }

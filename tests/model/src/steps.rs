@@ -61,9 +61,9 @@ pub enum Step {
     Calm(u8),
     /// The server ends all connections that hold locks of hosts.
     Outage,
-    /// The standby hears of all that has happened.
-    Replicate,
-    /// The standby takes over, and nobody hears of the server before again.
+    /// The standby hears of nothing more.
+    HoldBack,
+    /// It takes over, and nobody hears of the server before again.
     FailOver,
     /// `give_back_once`.
     Look(u8),
@@ -146,8 +146,9 @@ impl World {
             steps.push(Step::Outage);
         }
         if setup.failovers {
-            steps.extend((self.server.standby != self.server.jobs).then_some(Step::Replicate));
-            steps.push(Step::FailOver);
+            let holds_back = self.server.standby.is_some();
+            steps.extend((!holds_back && self.faults > 0).then_some(Step::HoldBack));
+            steps.extend(holds_back.then_some(Step::FailOver));
         }
         if self.faults == 0 {
             steps.retain(|step| !step.is_fault());

@@ -68,8 +68,7 @@ fn a_result_that_did_not_name_its_attempt_would_end_another_run() {
 fn it_holds_where_another_server_takes_over_that_lags_behind() {
     let lags = Setup { jobs: 1, failovers: true, ..Setup::of_the_code() };
     holds(lags.clone());
-    holds(Setup { faults: 2, express: false, ..lags.clone() });
-    holds(Setup { stops: true, ..lags });
+    holds(Setup { hosts: 1, faults: 2, stops: true, ..lags });
 }
 
 /// The claim had reached the server that takes over, and the result had not.
