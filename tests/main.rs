@@ -37,6 +37,7 @@ mod liveness;
 mod deploys;
 // Postgres that is away, each way it can be, and what that costs.
 mod chaos;
+mod failover;
 mod outages;
 // Clocks that are set.
 mod clocks;

@@ -215,7 +215,7 @@ async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again()
     let bench = Bench::new().await;
     let added = bench.add(6).await;
     let [untouched, done, failed, marked, taken, going] = added[..] else { panic!() };
-    assert_eq!(bench.lock(6).await.len(), 6);
+    let added_at: Vec<SystemTime> = bench.lock(6).await.iter().map(|job| job.created_at).collect();
     let settlement = Settlement {
         done: vec![done],
         failed: vec![failure(failed, 1, "no", false)],
@@ -233,10 +233,26 @@ async fn after_a_lost_connection_only_what_nobody_else_touched_is_locked_again()
         .await
         .unwrap();
     let session = bench.another_session().await;
-    let again = tokio::spawn(async move { session.lock_again("me", &added, &[1; 6]).await.unwrap() });
+    let again = tokio::spawn(async move { session.lock_again("me", &added, &[1; 6], &added_at).await.unwrap() });
     bench.test.wait_until_blocked().await;
     client.batch_execute("commit").await.unwrap();
     let again = again.await.unwrap();
     let when = bench.locked_at(marked).await;
     assert_eq!((again.available, again.marked), (vec![untouched], [(marked, when)].into()));
+}
+
+/// After an asynchronous failover, ids are given out again.
+#[tokio::test]
+async fn after_a_lost_connection_no_job_is_taken_for_another_one_that_had_its_id() {
+    let bench = Bench::new().await;
+    let added = bench.add(2).await;
+    let locked = bench.lock(2).await;
+    bench.session.settle("me", &Settlement { done: added.clone(), ..Settlement::default() }).await.unwrap();
+    bench.test.execute("alter table graphile_worker._private_jobs alter column id restart").await;
+    assert_eq!(bench.add(2).await, added);
+    let marks = bench.another_session().await.get_jobs("me", &[bench.task], 1, NOTHING).await.unwrap();
+    assert_eq!((ids(&marks), marks[0].attempts), (vec![added[0]], 1), "as the lost transaction would have marked it");
+    let added_at: Vec<SystemTime> = locked.iter().map(|job| job.created_at).collect();
+    let again = bench.another_session().await.lock_again("me", &added, &[1; 2], &added_at).await.unwrap();
+    assert_eq!((again.available, again.marked), (vec![], [].into()));
 }

@@ -118,6 +118,45 @@ async fn a_late_return_gives_nothing_back_that_was_claimed_since() {
     assert_eq!(bench.session.return_jobs("w", &[ClaimedJob::of(&later)]).await.unwrap(), [later.id]);
 }
 
+/// After an asynchronous failover, the same owner may hold the same attempt by another claim, and another job may have the id.
+#[tokio::test]
+async fn a_result_names_the_time_of_its_claim() {
+    let bench = Bench::new().await;
+    let job = bench.claimed("w").await;
+    let claim = [ClaimedJob::of(&job)];
+    let moved = "update graphile_worker._private_jobs set locked_at = locked_at +";
+    bench.client.batch_execute(&format!("{moved} interval '1.5 seconds'")).await.unwrap();
+    let before = bench.text(STORED).await;
+    assert_eq!(bench.session.complete_jobs("w", &claim).await.unwrap(), Vec::<i64>::new());
+    assert_eq!(bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap(), []);
+    assert_eq!(bench.session.return_jobs("w", &claim).await.unwrap(), Vec::<i64>::new());
+    assert_eq!(bench.text(STORED).await, before);
+}
+
+/// A lock that is renewed is still that of its claim, whose time nobody is told of.
+#[tokio::test]
+async fn a_result_is_stored_though_the_lock_was_renewed() {
+    let bench = Bench::new().await;
+    for outcome in ["complete", "fail", "return"] {
+        let job = bench.claimed("w").await;
+        let old = "set locked_at = locked_at - interval '1 hour'";
+        bench.client.batch_execute(&format!("update graphile_worker._private_jobs {old}")).await.unwrap();
+        bench.client.batch_execute(&format!("update graphile_worker._private_job_queues {old}")).await.unwrap();
+        let job = Job { locked_at: job.locked_at.map(|at| at - Duration::from_secs(3_600)), ..job };
+        let renewed = bench.session.refresh_locked("w", Duration::from_secs(60)).await.unwrap();
+        let age = "select max(now() - locked_at) < interval '61 seconds' from graphile_worker._private_jobs";
+        assert_eq!((renewed, bench.text(age).await.as_str()), (1, "true"), "{outcome}");
+        let claim = [ClaimedJob::of(&job)];
+        let changed = match outcome {
+            "complete" => bench.session.complete_jobs("w", &claim).await.unwrap().len(),
+            "fail" => bench.session.fail_jobs("w", &[failed(&job, "no", true)]).await.unwrap().len(),
+            _ => bench.session.return_jobs("w", &claim).await.unwrap().len(),
+        };
+        assert_eq!((changed, bench.queue_owner().await.as_str()), (1, ""), "{outcome}");
+        bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
+    }
+}
+
 /// The functions that take a running job's key set its attempts to the most that it may have.
 #[tokio::test]
 async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {

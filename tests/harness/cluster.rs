@@ -75,24 +75,10 @@ impl Cluster {
         cluster
     }
 
-    /// A server that follows this one, which is restarted for it: read-only until it is promoted.
+    /// A server that follows this one, which is restarted for it: read-only until it is promoted. From then on, nothing is stored
+    /// before both have it.
     pub async fn standby(&self) -> Self {
-        let folder = numbered_folder("cluster");
-        fs::create_dir_all(&folder).expect("create a folder for a server");
-        hand_over(&folder, self.account);
-        self.end(End::Fast).await;
-        let mut copy = Command::new("cp");
-        copy.arg("-a").arg(self.folder.join("data")).arg(&folder);
-        let output = as_account(&mut copy, self.account).output().expect("run cp");
-        assert!(output.status.success(), "cp: {}", String::from_utf8_lossy(&output.stderr));
-        self.start_again().await;
-        let mut arguments = self.arguments.clone();
-        let first = format!("primary_conninfo=host=127.0.0.1 port={} user=postgres", self.port);
-        arguments.extend(["-c".to_owned(), first]);
-        let standby = Self { folder, port: free_port(), account: self.account, arguments, clock: None };
-        standby.follow(true);
-        standby.start_again().await;
-        // From here on, nothing is stored before both have it.
+        let standby = self.follower(self.port).await;
         let wait = "alter system set synchronous_standby_names = '*'";
         let client = self.client().await;
         client.batch_execute(wait).await.expect("have it wait for the standby");
@@ -107,6 +93,26 @@ impl Cluster {
             assert!(Instant::now() < deadline, "the standby does not follow");
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The same, and this server does not wait for it. It follows through whatever listens on `port`.
+    pub async fn follower(&self, port: u16) -> Self {
+        let folder = numbered_folder("cluster");
+        fs::create_dir_all(&folder).expect("create a folder for a server");
+        hand_over(&folder, self.account);
+        self.end(End::Fast).await;
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.folder.join("data")).arg(&folder);
+        let output = as_account(&mut copy, self.account).output().expect("run cp");
+        assert!(output.status.success(), "cp: {}", String::from_utf8_lossy(&output.stderr));
+        self.start_again().await;
+        let mut arguments = self.arguments.clone();
+        let first = format!("primary_conninfo=host=127.0.0.1 port={port} user=postgres");
+        arguments.extend(["-c".to_owned(), first]);
+        let standby = Self { folder, port: free_port(), account: self.account, arguments, clock: None };
+        standby.follow(true);
+        standby.start_again().await;
+        standby
     }
 
     /// Makes a standby a server of its own.

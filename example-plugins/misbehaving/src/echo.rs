@@ -14,6 +14,8 @@ struct Wishes {
     sleep_ms: u64,
     #[serde(default)]
     announce: bool,
+    /// Runs until this file is there.
+    until: Option<PathBuf>,
     /// Fails up to this attempt.
     #[serde(default)]
     fail_until: u32,
@@ -77,6 +79,11 @@ pub(crate) async fn echo(ctx: Context<Settings>) -> TaskResult {
     }
     if wishes.sleep_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wishes.sleep_ms)).await;
+    }
+    if let Some(file) = &wishes.until {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     trace("ended")?;
     if ctx.attempt() <= wishes.fail_until {

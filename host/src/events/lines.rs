@@ -216,6 +216,15 @@ pub(super) fn log(event: &Event) {
                 owners, jobs, queues, "released {jobs} jobs and {queues} queues of hosts that have died: {owners}"
             );
         }
+        Event::GivenBack(Unlocked { jobs, queues }) => {
+            info!(
+                event = "given_back",
+                jobs,
+                queues,
+                "freed {jobs} jobs and {queues} queues that were locked in this host's name although it did not have them: \
+                 an answer of the server was lost, or another server took over"
+            );
+        }
         Event::LocksRenewed { jobs } => {
             debug!(event = "locks_renewed", jobs, "renewed the locks of {jobs} jobs that run long");
         }

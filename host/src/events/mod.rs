@@ -265,6 +265,8 @@ pub enum Event {
     LivenessUnavailable,
     /// These hosts have died, and what they had is free.
     TakenOver(Released),
+    /// These were locked in this host's name although it did not have them, as after a failover, and are free now.
+    GivenBack(Unlocked),
     /// The locks of jobs that run long were renewed, before anybody takes them for abandoned.
     LocksRenewed {
         jobs: u64,

@@ -81,6 +81,7 @@ impl Event {
             Self::VerdictOverruled { .. } => "job:overruled",
             Self::LivenessUnavailable => "pool:livenessUnavailable",
             Self::TakenOver(_) => "pool:takeOver",
+            Self::GivenBack(_) => "pool:giveBack",
             Self::LocksRenewed { .. } => "pool:renewLocks",
             Self::SchemaReady { .. } => "schema:ready",
             Self::Outdated { .. } => "schema:outdated",

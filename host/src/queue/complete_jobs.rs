@@ -6,20 +6,20 @@ use super::{ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "complete jobs";
 
-/// $1 owner, $2 to $4 the claims.
+/// $1 owner, $2 to $5 the claims.
 const WITHOUT_QUEUES: &str = "
 delete from @schema@._private_jobs as job
-using unnest($2, $3, $4) as claimed (id, attempt, keyed)
+using unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
 where @still_claimed@
 returning job.id";
 
-/// $1 owner, $2 to $4 the claims. A job that is not ours any more says nothing of its queue either: only the queues of deleted jobs are
+/// $1 owner, $2 to $5 the claims. A job that is not ours any more says nothing of its queue either: only the queues of deleted jobs are
 /// freed, and of these only ours.
 const WITH_QUEUES: &str = "
 with
   deleted as (
     delete from @schema@._private_jobs as job
-    using unnest($2, $3, $4) as claimed (id, attempt, keyed)
+    using unnest($2, $3, $4, $5) as claimed (id, attempt, keyed, locked_at)
     where @still_claimed@
     returning job.id, job.job_queue_id
   ),
@@ -44,8 +44,8 @@ impl Session {
         }
         let claims = Claims::of(jobs.iter());
         let sql = if claims.with_queues { WITH_QUEUES } else { WITHOUT_QUEUES };
-        let [ids, attempts, keyed] = claims.parameters();
-        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [(&owner, Type::TEXT), ids, attempts, keyed];
+        let [ids, attempts, keyed, locked_at] = claims.parameters();
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [(&owner, Type::TEXT), ids, attempts, keyed, locked_at];
         let rows = self.query(WHAT, sql, &parameters).await?;
         rows.iter().map(|row| row.try_get(0).map_err(|error| QueueError::statement(WHAT, &error))).collect()
     }

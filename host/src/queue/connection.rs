@@ -250,7 +250,8 @@ impl Session {
         }
     }
 
-    /// Runs a statement within a transaction, which is of no more use after an error.
+    /// Runs a statement once: within a transaction, which is of no more use after an error, or because what it says is only true for
+    /// a moment.
     pub(super) async fn query_as_part(
         &self,
         what: &'static str,

@@ -109,12 +109,13 @@ set
 from unnest($1, $2, $3, $4, $5) as failure (id, message, permanent, max_attempts, payload)
 where job.id = failure.id";
 
-/// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
-/// marked already; what somebody else has taken differs when that transaction has ended, which is waited for.
+/// $1 owner, $2 ids, $3 the attempts under way, $4 when the jobs were added: after a failover to a server that had not heard of
+/// everything, an id may belong to another job. What was committed although nobody heard of it is gone, has failed, or is marked
+/// already; what somebody else has taken differs when that transaction has ended, which is waited for.
 const LOCK_AGAIN: &str = "
 select job.id, job.locked_at
 from @schema@._private_jobs as job
-join unnest($2, $3) as mine (id, attempts) on mine.id = job.id
+join unnest($2, $3, $4) as mine (id, attempts, created_at) on mine.id = job.id and mine.created_at = job.created_at
 where (job.is_available = true and job.attempts + 1 = mine.attempts)
   or (job.locked_by = $1 and job.attempts = mine.attempts)
 for update of job";
@@ -228,10 +229,20 @@ impl Session {
     }
 
     /// Begins a transaction and locks those of the jobs once more that are still as [`Session::lock_jobs`] left them, or
-    /// were marked by the transaction that followed. `attempts` are those under way.
-    pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
+    /// were marked by the transaction that followed. `attempts` are those under way, and `added_at` the jobs' `created_at`.
+    pub async fn lock_again(
+        &self,
+        owner: &str,
+        ids: &[i64],
+        attempts: &[i16],
+        added_at: &[SystemTime],
+    ) -> Result<LockedAgain, QueueError> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&owner, Type::TEXT),
+            (&ids, Type::INT8_ARRAY),
+            (&attempts, Type::INT2_ARRAY),
+            (&added_at, Type::TIMESTAMPTZ_ARRAY),
+        ];
         self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();

@@ -34,8 +34,8 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 the task's limit of attempts, null where it is not lower,
-/// $8 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth: 2.7 s, 7.4 s, 20 s …
+/// $1 owner, $2 to $5 the claims, $6 messages, $7 whether for good, $8 the task's limit of attempts, null where it is not lower,
+/// $9 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth: 2.7 s, 7.4 s, 20 s …
 /// 6 h 7 min, counted from now or from when the job was due, whichever is later. A job that is not tried again gets it as well,
 /// as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
 const SQL: &str = "
@@ -56,8 +56,8 @@ with
       end)),
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5, $6, $7, $8)
-      as claimed (id, attempt, keyed, message, permanent, max_attempts, payload)
+    from unnest($2, $3, $4, $5, $6, $7, $8, $9)
+      as claimed (id, attempt, keyed, locked_at, message, permanent, max_attempts, payload)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),

@@ -3,6 +3,8 @@
 //!
 //! Whoever takes such a lock from a dead owner holds it while it releases that owner's jobs. So an owner that comes back, after
 //! its connection was lost and nothing else, has its lock again before anybody releases its jobs, or not until all are released.
+//!
+//! Those who have lost their connections share a second lock for a while, from which others learn that there was an outage.
 
 use std::{collections::HashSet, pin::pin, time::Duration};
 
@@ -11,7 +13,7 @@ use tokio_postgres::{
     Client,
     types::{ToSql, Type},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Database, QueueError, Session};
 
@@ -39,12 +41,28 @@ where pg_catalog.current_setting('idle_session_timeout', true) is not null";
 /// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
 
-/// The second keys of all owners that live, and which of them is held by this connection.
-const LOOK: &str = "
-select held.objid::int8, held.pid = pg_catalog.pg_backend_pid()
+/// $1 owner, $2 the process of the server that had its lock: ends that one's connection if it still has the lock.
+const GIVE_UP: &str = "
+select pg_catalog.pg_terminate_backend(held.pid)
 from pg_catalog.pg_locks as held
 where held.locktype = 'advisory'
   and held.classid = 1952543595
+  and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
+  and held.objsubid = 2
+  and held.granted
+  and held.pid = $2";
+
+/// Shared by all whose connections were lost a short time ago.
+const TELL: &str = "select pg_catalog.pg_try_advisory_lock_shared(1952543596, 0)";
+const TELL_NO_MORE: &str = "select pg_catalog.pg_advisory_unlock_shared(1952543596, 0)";
+
+/// The second keys of all owners that live, and which of them is held by this connection. The last column is true of the lock that
+/// tells of an outage instead.
+const LOOK: &str = "
+select held.objid::int8, held.pid = pg_catalog.pg_backend_pid(), held.classid = 1952543596
+from pg_catalog.pg_locks as held
+where held.locktype = 'advisory'
+  and held.classid in (1952543595, 1952543596)
   and held.objsubid = 2
   and held.granted
   and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
@@ -61,6 +79,36 @@ select exists (
     and held.pid = pg_catalog.pg_backend_pid()
 )";
 
+/// The second keys of owners that have something locked and whose locks nobody holds. And since when the server has been up, or has
+/// recovered from a crash: then it forgets its statistics.
+const UNSEEN: &str = "
+select distinct
+  pg_catalog.hashtext(owner.name)::int8 & 4294967295,
+  extract(epoch from clock_timestamp() - greatest(
+    pg_catalog.pg_postmaster_start_time(),
+    pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
+  ))::float8
+from (
+  select locked_by as name
+  from @schema@._private_jobs
+  where locked_at is not null and locked_by like 'taskbay-live-%'
+  union
+  select locked_by
+  from @schema@._private_job_queues
+  where locked_at is not null and locked_by like 'taskbay-live-%'
+) as owner
+where not exists (
+  select
+  from pg_catalog.pg_locks as held
+  where held.locktype = 'advisory'
+    and held.classid = 1952543595
+    and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
+    and held.objsubid = 2
+    and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+)";
+
+/// $1 the owner who does this, and must live on this server, $2 second keys of those that are dead.
+///
 /// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
 const RELEASE: &str = "
 with
@@ -76,15 +124,26 @@ with
   silent as materialized (
     select name
     from owner
-    where not exists (
-      select
-      from pg_catalog.pg_locks as held
-      where held.locktype = 'advisory'
-        and held.classid = 1952543595
-        and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
-        and held.objsubid = 2
-        and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-    )
+    where pg_catalog.hashtext(name)::int8 & 4294967295 = any ($2)
+      and exists (
+        select
+        from pg_catalog.pg_locks as held
+        where held.locktype = 'advisory'
+          and held.classid = 1952543595
+          and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
+          and held.objsubid = 2
+          and held.granted
+          and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+      )
+      and not exists (
+        select
+        from pg_catalog.pg_locks as held
+        where held.locktype = 'advisory'
+          and held.classid = 1952543595
+          and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
+          and held.objsubid = 2
+          and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+      )
   ),
   dead as materialized (
     select name
@@ -131,6 +190,15 @@ pub struct Released {
     pub queues: i64,
 }
 
+/// Owners that have something locked, and no lock of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unseen {
+    /// A number for each of them.
+    pub owners: Vec<i64>,
+    /// How long ago the server was started, or recovered from a crash.
+    pub since_recovery: Option<Duration>,
+}
+
 /// What one look has shown.
 #[derive(Debug)]
 pub struct Living {
@@ -139,6 +207,8 @@ pub struct Living {
     /// This connection's own lock is among theirs. If not, it was lost although the connection was not, as it is behind a
     /// pooler that gives each transaction another connection.
     pub with_ours: bool,
+    /// Somebody who lives has lost its connection a short time ago.
+    pub outage: bool,
 }
 
 /// The lock of an owner that lives, on a connection of its own. Dropping it ends both.
@@ -147,20 +217,29 @@ pub struct LifeSign {
     client: Client,
     database: Database,
     _running: AbortOnDropHandle<()>,
+    ended: CancellationToken,
     /// How long the server has been up.
     pub server_up_for: Duration,
+    /// The process of the server at the other end.
+    pub pid: i32,
 }
 
 impl Database {
     /// Connects and takes the lock of `owner`. `None`: somebody has taken this owner for dead, and is releasing its jobs.
     pub async fn show_life(&self, owner: &str) -> Result<Option<LifeSign>, QueueError> {
         let (client, connection) = self.connect().await?;
+        let ended = CancellationToken::new();
+        let ends = ended.clone().drop_guard();
         let running = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _ends = ends;
             // How it ended is told to whoever uses it next.
             let _ = connection.await;
         }));
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        const UP: &str = "select extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8";
+        const UP: &str = "
+select
+  extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8,
+  pg_catalog.pg_backend_pid()";
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let (set, stays, locked, up) = tokio::join!(
             biased;
@@ -172,9 +251,17 @@ impl Database {
         set.map_err(failed)?;
         stays.map_err(failed)?;
         let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
-        let up: f64 = up.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
-        let server_up_for = Duration::try_from_secs_f64(up).unwrap_or_default();
-        Ok(locked.then_some(LifeSign { database: self.clone(), client, _running: running, server_up_for }))
+        let up = up.map_err(failed)?;
+        let pid = up[0].try_get(1).map_err(failed)?;
+        let server_up_for = Duration::try_from_secs_f64(up[0].try_get(0).map_err(failed)?).unwrap_or_default();
+        Ok(locked.then_some(LifeSign { database: self.clone(), client, _running: running, ended, server_up_for, pid }))
+    }
+
+    /// Has the server end the connection on which `owner` showed life before, by its process. The server may not have noticed that
+    /// it leads nowhere any more, and keeps the lock for it until then.
+    pub async fn give_up_life_sign(&self, owner: &str, pid: i32) -> Result<(), QueueError> {
+        let session = self.session().await?;
+        session.query(WHAT, GIVE_UP, &[(&owner, Type::TEXT), (&pid, Type::INT4)]).await.map(drop)
     }
 }
 
@@ -187,12 +274,31 @@ impl LifeSign {
             no_answer()
         })?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let mut living = Living { owners: HashSet::new(), with_ours: false };
+        let mut living = Living { owners: HashSet::new(), with_ours: false, outage: false };
         for row in rows.map_err(failed)? {
+            if row.try_get(2).map_err(failed)? {
+                living.outage = true;
+                continue;
+            }
             living.owners.insert(row.try_get(0).map_err(failed)?);
             living.with_ours |= row.try_get::<_, bool>(1).map_err(failed)?;
         }
         Ok(living)
+    }
+
+    /// Tells those who look that connections were lost, or no more.
+    pub async fn tell_of_outage(&self, lately: bool) -> Result<(), QueueError> {
+        let asked = while_this_runs(self.client.query_typed(if lately { TELL } else { TELL_NO_MORE }, &[])).await;
+        let asked = asked.ok_or_else(|| {
+            self.database.found_silent();
+            no_answer()
+        })?;
+        asked.map(drop).map_err(|error| QueueError::statement(WHAT, &error))
+    }
+
+    /// Returns when the connection has ended.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 
@@ -230,11 +336,27 @@ impl Session {
         rows[0].try_get(0).map_err(|error| QueueError::statement(WHAT, &error))
     }
 
-    /// Releases the jobs and queues of owners that showed life once and do not any more. The jobs go elsewhere with one attempt
-    /// less; those that had none left have failed.
-    pub async fn release_dead(&self) -> Result<Released, QueueError> {
+    /// Looks for owners that have something locked, and no lock of their own.
+    pub async fn unseen_owners(&self) -> Result<Unseen, QueueError> {
+        const WHAT: &str = "look for hosts that have died";
+        let rows = self.query(WHAT, UNSEEN, &[]).await?;
+        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let mut unseen = Unseen::default();
+        for row in rows {
+            unseen.owners.push(row.try_get(0).map_err(failed)?);
+            unseen.since_recovery = Duration::try_from_secs_f64(row.try_get(1).map_err(failed)?).ok();
+        }
+        Ok(unseen)
+    }
+
+    /// Releases the jobs and queues of those owners with these `keys` that do not show life, if `ours` does. The jobs go elsewhere
+    /// with one attempt less; those that had none left have failed.
+    ///
+    /// It is not tried again by itself: what is known of them is only true for a moment.
+    pub async fn release_dead(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
         const WHAT: &str = "release the jobs of hosts that have died";
-        let rows = self.query(WHAT, RELEASE, &[]).await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY)];
+        let rows = self.query_as_part(WHAT, RELEASE, &parameters).await?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let Some(row) = rows.first() else { return Ok(Released::default()) };
         Ok(Released {

@@ -61,7 +61,8 @@ with
   )
 select (select count(*) from jobs), (select count(*) from queues)";
 
-/// $1 owner, $2 the age in seconds from which a lock is renewed.
+/// $1 owner, $2 the age in seconds from which a lock is renewed. The time of a job's lock names its claim: it moves by whole
+/// minutes, see `STILL_CLAIMED`.
 const REFRESH: &str = "
 with queue as (
   update @schema@._private_job_queues
@@ -70,7 +71,7 @@ with queue as (
     and locked_at < now() - $2 * interval '1 second'
 )
 update @schema@._private_jobs
-set locked_at = now()
+set locked_at = locked_at + floor(extract(epoch from now() - locked_at) / 60) * interval '1 minute'
 where locked_by = $1
   and locked_at < now() - $2 * interval '1 second'";
 

@@ -61,7 +61,7 @@ pub use job::Job;
 pub use known_crontabs::KnownCrontab;
 pub use list_jobs::{FoundJob, JobFilter, JobOrder, JobStream};
 pub use listen::{Notification, listen};
-pub use liveness::{LifeSign, Living, Released, SHOWS_LIFE};
+pub use liveness::{LifeSign, Living, Released, SHOWS_LIFE, Unseen};
 pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use lock_holders::{LockHolder, LockHolders};
 pub use new_job::{JobKeyMode, NewJob};

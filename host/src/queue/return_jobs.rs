@@ -1,7 +1,5 @@
 //! Gives claimed jobs back that were not started: the attempt does not count.
 
-use std::time::SystemTime;
-
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -11,10 +9,10 @@ use super::{CameBack, ClaimedJob, QueueError, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
-/// $1 owner, $2 to $4 the claims, $5 when they locked the jobs. `run_at` stays, so that the jobs stand where they stood.
+/// $1 owner, $2 to $5 the claims. `run_at` stays, so that the jobs stand where they stood.
 ///
-/// After a return, the next claim begins the same attempt once more: only the time tells the two apart. Whose key was taken
-/// meanwhile goes as it would have gone had nobody had it: graphile-worker would run it, beside the one that it was replaced by.
+/// Whose key was taken meanwhile goes as it would have gone had nobody had it: graphile-worker would run it, beside the one that it
+/// was replaced by.
 macro_rules! given_back {
     () => {
         "
@@ -26,7 +24,6 @@ with
     delete from @schema@._private_jobs as job
     using claimed
     where @still_claimed@
-      and coalesce(job.locked_at = claimed.locked_at, true)
       and claimed.keyed and job.key is null
     returning job.id, job.job_queue_id, job.priority, job.run_at
   ),
@@ -35,7 +32,6 @@ with
     set attempts = greatest(0, job.attempts - 1), locked_by = null, locked_at = null
     from claimed
     where @still_claimed@
-      and coalesce(job.locked_at = claimed.locked_at, true)
       and not (claimed.keyed and job.key is null)
     returning job.id, job.job_queue_id, job.priority, job.run_at
   ),
@@ -69,7 +65,36 @@ select id, attempts, key is not null, job_queue_id, locked_at
 from @schema@._private_jobs
 where locked_by = $1";
 
+/// $1 owner, $2 queues that it needs. Whoever locks one of the others meanwhile does so at another time.
+const FREE_QUEUES: &str = "
+with idle as materialized (
+  select queue.id, queue.locked_at
+  from @schema@._private_job_queues as queue
+  where queue.locked_by = $1
+    and queue.id <> all ($2)
+    and not exists (
+      select
+      from @schema@._private_jobs as job
+      where job.job_queue_id = queue.id
+        and job.locked_by = $1
+    )
+)
+update @schema@._private_job_queues as queue
+set locked_by = null, locked_at = null
+from idle
+where queue.id = idle.id
+  and queue.locked_by = $1
+  and queue.locked_at = idle.locked_at";
+
 impl Session {
+    /// Unlocks the queues that `owner` has locked, except those that are `needed` and those in which it has a job locked; says how
+    /// many that were.
+    pub async fn free_queues(&self, owner: &str, needed: &[i32]) -> Result<i64, QueueError> {
+        const WHAT: &str = "free the queues of jobs that are gone";
+        let freed = self.execute(WHAT, FREE_QUEUES, &[(&owner, Type::TEXT), (&needed, Type::INT4_ARRAY)]).await?;
+        Ok(i64::try_from(freed).unwrap_or(i64::MAX))
+    }
+
     /// All jobs that `owner` has locked, as it would have claimed them.
     pub async fn locked_by(&self, owner: &str) -> Result<Vec<ClaimedJob>, QueueError> {
         const WHAT: &str = "see which jobs are locked";
@@ -95,9 +120,7 @@ impl Session {
         }
         let claims = Claims::of(jobs.iter());
         let sql = if claims.with_queues { WITH_QUEUES } else { WITHOUT_QUEUES };
-        let [ids, attempts, keyed] = claims.parameters();
-        let locked_at: Vec<Option<SystemTime>> = jobs.iter().map(|job| job.locked_at).collect();
-        let locked_at = (&locked_at as &(dyn ToSql + Sync), Type::TIMESTAMPTZ_ARRAY);
+        let [ids, attempts, keyed, locked_at] = claims.parameters();
         let parameters = [(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, attempts, keyed, locked_at];
         let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);

@@ -20,11 +20,17 @@ pub(super) struct Backoff {
     database: Database,
     events: Events,
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(super) fn new(what: &'static str, database: Database, events: Events) -> Self {
-        Self { what, database, events, next: SHORTEST }
+        Self { what, database, events, next: SHORTEST, longest: LONGEST }
+    }
+
+    /// With shorter waits than 10 s.
+    pub(super) fn at_most(self, longest: Duration) -> Self {
+        Self { longest, ..self }
     }
 
     /// Waits after a failure: 100 ms at first, twice as long each time up to 10 s, give or take a half, so that many
@@ -34,7 +40,7 @@ impl Backoff {
         let repeated = if error.is_outage() { !self.database.outage_is_news() } else { self.next != SHORTEST };
         self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.reason(), retry_in, repeated });
         self.database.wait_until_back(retry_in).await;
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = (self.next * 2).min(self.longest);
     }
 
     /// Notes that it went through.

@@ -25,6 +25,8 @@ pub(super) struct ExpressBatch {
     ids: Vec<i64>,
     /// The attempt under way, of each of them.
     attempts: Vec<i16>,
+    /// When each of them was added.
+    added_at: Vec<SystemTime>,
     deadline: Instant,
     state: Mutex<State>,
     /// All that run have ended.
@@ -60,14 +62,15 @@ enum Phase {
 }
 
 impl ExpressBatch {
-    /// Of jobs by id and attempt, of which so many run before the commit. If others wait for it, it comes sooner.
-    pub(super) fn new(mut jobs: Vec<(i64, i16)>, left: usize) -> Self {
+    /// Of jobs by id, attempt and `created_at`, of which so many run before the commit. If others wait for it, it comes sooner.
+    pub(super) fn new(mut jobs: Vec<(i64, i16, SystemTime)>, left: usize) -> Self {
         let hurry = left < jobs.len();
         jobs.sort_unstable();
-        let (ids, attempts) = jobs.into_iter().unzip();
+        let (ids, attempts, added_at) = jobs.into_iter().collect();
         Self {
             ids,
             attempts,
+            added_at,
             deadline: Instant::now() + if hurry { SHORT_BOUND } else { BOUND },
             state: Mutex::new(State {
                 phase: Phase::Open,
@@ -91,6 +94,13 @@ impl ExpressBatch {
         let state = self.state();
         let all = self.ids.iter().zip(&self.attempts);
         all.filter(|(id, _)| !state.withdrawn.contains(id)).unzip()
+    }
+
+    /// When those were added.
+    pub(super) fn kept_since(&self) -> Vec<SystemTime> {
+        let state = self.state();
+        let all = self.ids.iter().zip(&self.added_at);
+        all.filter(|(id, _)| !state.withdrawn.contains(id)).map(|(_, added_at)| *added_at).collect()
     }
 
     /// Whether one of these jobs may be among its own.
@@ -212,13 +222,17 @@ mod tests {
         }
     }
 
+    fn batch_of(jobs: &[(i64, i16)]) -> Vec<(i64, i16, SystemTime)> {
+        jobs.iter().map(|(id, attempt)| (*id, *attempt, SystemTime::UNIX_EPOCH)).collect()
+    }
+
     fn ids(verdicts: &[Verdict]) -> Vec<i64> {
         verdicts.iter().map(|verdict| verdict.claim.id).collect()
     }
 
     #[tokio::test]
     async fn verdicts_go_into_the_transaction_until_it_ends_and_to_the_marked_jobs_after_the_commit() {
-        let batch = ExpressBatch::new(vec![(3, 1), (1, 1), (2, 2)], 3);
+        let batch = ExpressBatch::new(batch_of(&[(3, 1), (1, 1), (2, 2)]), 3);
         assert_eq!(batch.kept(), (vec![1, 2, 3], vec![1, 2, 1]));
         assert!(batch.report(verdict(1)).is_none());
         assert_eq!(ids(&batch.take_verdicts()), [1]);
@@ -233,17 +247,17 @@ mod tests {
     #[tokio::test]
     async fn it_ends_with_its_last_job_or_when_its_time_is_up() {
         let began = tokio::time::Instant::now();
-        let batch = ExpressBatch::new(vec![(1, 1)], 1);
+        let batch = ExpressBatch::new(batch_of(&[(1, 1)]), 1);
         batch.ended().await;
         assert!(began.elapsed() >= BOUND / 2, "it waited");
         batch.report(verdict(1));
         batch.ended().await;
-        ExpressBatch::new(vec![(1, 1)], 0).ended().await;
+        ExpressBatch::new(batch_of(&[(1, 1)]), 0).ended().await;
     }
 
     #[test]
     fn a_job_that_is_somebody_elses_has_a_verdict_that_changes_nothing() {
-        let batch = ExpressBatch::new(vec![(1, 2), (2, 1), (3, 1)], 3);
+        let batch = ExpressBatch::new(batch_of(&[(1, 2), (2, 1), (3, 1)]), 3);
         batch.take_verdicts();
         assert!(batch.report(verdict(1)).is_none() && batch.report(verdict(2)).is_none());
         batch.disown([1, 3].into_iter());
@@ -254,7 +268,7 @@ mod tests {
 
     #[test]
     fn it_refuses_its_jobs_to_others_until_they_are_withdrawn() {
-        let batch = ExpressBatch::new(vec![(10, 1), (30, 2), (20, 3)], 3);
+        let batch = ExpressBatch::new(batch_of(&[(10, 1), (30, 2), (20, 3)]), 3);
         assert!(batch.is_near([5, 25].into_iter()) && !batch.is_near([5, 35].into_iter()));
         let marked = Some(SystemTime::UNIX_EPOCH);
         assert!(!batch.refuses(25, 1, marked), "it has no such job");

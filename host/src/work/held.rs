@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_withdrawn_is_not_taken() {
         let jobs = HeldJobs::new();
-        let batch = Arc::new(ExpressBatch::new(vec![(1, 1), (2, 1)], 2));
+        let batch = Arc::new(ExpressBatch::new([1, 2].map(|id| (id, 1, SystemTime::UNIX_EPOCH)).into(), 2));
         jobs.add(vec![held(1, 0), held(2, 0)], Some(Arc::clone(&batch)));
         jobs.add(vec![held(3, 1), held(4, 1)], None);
         assert_eq!(next(&jobs).await, 1);

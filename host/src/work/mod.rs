@@ -24,6 +24,7 @@ mod held;
 mod line;
 mod liveness;
 mod locks;
+mod missing;
 mod plugin_jobs;
 mod pool;
 mod prepared;

@@ -98,6 +98,8 @@ pub struct Pool {
     pub(super) asked: AtomicUsize,
     pub(super) claims: Claims,
     pub(super) known: Known,
+    /// Notifications have arrived before.
+    has_listened: AtomicBool,
 
     pub(super) held: HeldJobs,
     /// When so few wait, a line is woken to claim more.
@@ -160,6 +162,7 @@ impl Pool {
             asked: AtomicUsize::new(0),
             claims: Claims::default(),
             known: Known::default(),
+            has_listened: AtomicBool::new(false),
             held: HeldJobs::new(),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
@@ -288,8 +291,13 @@ impl Pool {
                 self.refetch.heard(count);
                 self.nudge();
             }
-            // Jobs may have been added while nobody listened.
-            Notification::Connected => self.nudge(),
+            // Jobs may have been added while nobody listened, and the server may be another one.
+            Notification::Connected => {
+                if self.has_listened.swap(true, Ordering::AcqRel) {
+                    self.known.look();
+                }
+                self.nudge();
+            }
             // Whether that concerns this program is judged before it comes here.
             Notification::Migrated { .. } => {}
         }

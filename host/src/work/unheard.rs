@@ -1,7 +1,13 @@
-//! Jobs that a claim has marked whose answer was lost with the connection: nobody would work them for as long as this pool lives.
-//! And those that were given back without anybody knowing whether that came through.
+//! Jobs and queues that are locked in this pool's name although it does not have them. Nobody else would work them for as long as
+//! the pool lives.
 //!
-//! The pool remembers which marked jobs it has. What else is locked in its name, while no claim is under way, goes back.
+//! * The answer to a claim was lost with the connection.
+//! * So was the answer to a return, and nobody knows whether it came through.
+//! * After a failover, the new server has heard of a claim and not of the end of its job.
+//! * Somebody has deleted a job that ran, and nothing has freed its queue.
+//!
+//! The pool remembers which marked jobs it has. After each lost connection and before it ends, it gives back whatever else is
+//! locked in its name while no claim is under way.
 
 use std::{
     collections::HashMap,
@@ -15,8 +21,15 @@ use std::{
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, pool::Pool, verdict::Verdict};
-use crate::queue::{ClaimedJob, Job, QueueError};
+use super::{
+    backoff::Backoff,
+    pool::{Mode, Pool},
+    verdict::Verdict,
+};
+use crate::{
+    events::Event,
+    queue::{ClaimedJob, Job, QueueError, Unlocked},
+};
 
 /// After which waits to look once a claim's answer was lost: what it had sent may be carried out later.
 const LOOKS: [Duration; 4] =
@@ -28,15 +41,15 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 /// The marked jobs that the pool has.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By their ids: the attempt under way, and when the claim was made as far as that is known.
-    jobs: Mutex<HashMap<i64, (i16, Option<SystemTime>)>>,
+    /// By their ids, as they were claimed.
+    jobs: Mutex<HashMap<i64, ClaimedJob>>,
     /// Returns whose answers were lost. Nobody sends them again: the pool may have claimed the job anew.
     doubtful: Mutex<Vec<Verdict>>,
     /// Held for reading while a claim may mark jobs that are not known yet.
     claiming: RwLock<()>,
-    /// An answer was lost.
+    /// An answer or a connection was lost.
     lost: Notify,
-    /// How many were, and how many of those have been looked for to the end.
+    /// How often that was, and how many of those losses have been looked into to the end.
     losses: AtomicU64,
     looked_for: AtomicU64,
 }
@@ -48,21 +61,24 @@ impl Known {
     }
 
     pub(super) fn add(&self, jobs: &[Job]) {
-        self.jobs().extend(jobs.iter().map(|job| (job.id, (job.attempts, job.locked_at))));
+        self.jobs().extend(jobs.iter().map(|job| (job.id, ClaimedJob::of(job))));
     }
 
     /// Those that a transaction of the express lane has marked: their ids and attempts, and when they are.
     pub(super) fn add_express(&self, jobs: impl IntoIterator<Item = (i64, i16, SystemTime)>) {
-        self.jobs().extend(jobs.into_iter().map(|(id, attempt, marked)| (id, (attempt, Some(marked)))));
+        let claim = |(id, attempt, marked)| {
+            (id, ClaimedJob { id, attempt, keyed: false, job_queue_id: None, locked_at: Some(marked) })
+        };
+        self.jobs().extend(jobs.into_iter().map(claim));
     }
 
     /// What became of them is settled. Of a job that was claimed again, only the later claim counts.
     pub(super) fn remove(&self, verdicts: &[Verdict]) {
         let mut jobs = self.jobs();
         for Verdict { claim, .. } in verdicts {
-            let same = |(attempt, locked_at): &(i16, Option<SystemTime>)| {
-                let times = locked_at.zip(claim.locked_at);
-                *attempt == claim.attempt && times.is_none_or(|(known, claimed)| known == claimed)
+            let same = |known: &ClaimedJob| {
+                let times = known.locked_at.zip(claim.locked_at);
+                known.attempt == claim.attempt && times.is_none_or(|(known, claimed)| known == claimed)
             };
             if jobs.get(&claim.id).is_some_and(same) {
                 jobs.remove(&claim.id);
@@ -80,7 +96,8 @@ impl Known {
         }
     }
 
-    pub(super) fn claim_failed(&self, error: &QueueError) {
+    /// A claim or a result failed.
+    pub(super) fn failed(&self, error: &QueueError) {
         if error.connection_lost() {
             self.look();
         }
@@ -92,15 +109,21 @@ impl Known {
         self.lost.notify_one();
     }
 
+    /// Whether the pool has the job by the claim that has locked it.
     fn has(&self, job: &ClaimedJob) -> bool {
-        self.jobs().contains_key(&job.id)
+        self.jobs().get(&job.id).is_some_and(|known| known.locked(job.locked_at))
+    }
+
+    /// The queues of the jobs that the pool has.
+    fn queues(&self) -> Vec<i32> {
+        self.jobs().values().filter_map(|claim| claim.job_queue_id).collect()
     }
 
     fn doubtful(&self) -> MutexGuard<'_, Vec<Verdict>> {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, (i16, Option<SystemTime>)>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, ClaimedJob>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,7 +131,7 @@ impl Known {
 /// Works until `stop` fires.
 pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) {
     let mut backoff =
-        Backoff::new("look for jobs whose claim went unheard", pool.database.clone(), pool.events.clone());
+        Backoff::new("give back what this host does not have", pool.database.clone(), pool.events.clone());
     let looking = async {
         loop {
             pool.known.lost.notified().await;
@@ -142,12 +165,14 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
     stop.run_until_cancelled(looking).await;
 }
 
-/// For a pool that ends, whose lines have: nothing is under way any more. What is found later is for those who take over.
+/// For a pool that ends, whose lines have: nothing is under way any more. What is found later is for those who take over. Where no
+/// connection was lost, one try is enough, and a pool that works its jobs once needs none.
 pub(super) async fn give_back_the_last(pool: &Pool) {
-    if pool.known.losses.load(Ordering::Acquire) == pool.known.looked_for.load(Ordering::Acquire) {
+    let suspects = pool.known.losses.load(Ordering::Acquire) != pool.known.looked_for.load(Ordering::Acquire);
+    if !suspects && pool.mode == Mode::Once {
         return;
     }
-    while give_back_once(pool).await.is_err() {
+    while give_back_once(pool).await.is_err() && suspects {
         tokio::time::sleep(LOOKS[0]).await;
     }
 }
@@ -171,10 +196,20 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
     unheard.retain(|job| !pool.is_in_open(job.id));
     unheard.retain(|job| !pool.known.has(job));
-    session.return_jobs(pool.owner(), &unheard).await?;
+    let jobs = session.return_jobs(pool.owner(), &unheard).await?.len();
+    let queues = session.free_queues(pool.owner(), &pool.known.queues()).await?;
+    let freed = Unlocked { jobs: i64::try_from(jobs).unwrap_or(i64::MAX), queues };
     let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
-    if unheard.is_empty() && settled.is_empty() {
+    if unheard.is_empty() && queues == 0 && settled.is_empty() {
         return Ok(Looked::Yes);
+    }
+    if queues > 0 {
+        // Their jobs stand where claims may have passed them.
+        pool.database.look_everywhere();
+        pool.marked_next.store(true, Ordering::Release);
+    }
+    if freed != Unlocked::default() {
+        pool.events.emit(Event::GivenBack(freed));
     }
     pool.unsettled.fetch_sub(settled.len(), Ordering::AcqRel);
     pool.nudge();

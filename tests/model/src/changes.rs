@@ -1,9 +1,11 @@
 //! What each step changes.
 
+use std::mem;
+
 use crate::{
     Setup, World,
-    host::{Batch, Claim, End, NOBODYS, Stage, Stop},
-    server::{Job, Late, Owner, Settlement, Takeover, Transaction},
+    host::{Batch, Claim, DEAD, End, NOBODYS, Stage, Stop},
+    server::{Job, Late, Owner, Settlement, Takeover, Transaction, Wrong},
     steps::{Place, Step},
 };
 
@@ -66,7 +68,7 @@ impl World {
     fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
         let claims = self.batch_claims(host);
         self.suspects_what_was_hidden(host, setup);
-        let (host, server) = (&mut self.hosts[usize::from(host)], &self.server);
+        let host = &mut self.hosts[usize::from(host)];
         host.batch = None;
         for claim in claims {
             let before = marked.iter().find(|(job, _)| *job == claim.job);
@@ -74,14 +76,14 @@ impl World {
             let is_marked = before.is_some() || settlement.marked.iter().any(|(job, _)| *job == claim.job);
             let attempt = if is_marked || !setup.disowns { claim.attempt } else { NOBODYS };
             if claim.stage == Stage::Runs || before.is_some() {
-                // `again.marked` has the times as they are now.
-                let renewed = before.is_some() && server.row(claim.job).is_some_and(|row| row.renewed);
-                host.claims.push(Claim { number, attempt, renewed, ..claim });
+                host.claims.push(Claim { number, attempt, timed: is_marked, ..claim });
             }
         }
     }
 
     pub(crate) fn kill(&mut self, host: u8) {
+        let owner = self.owner(host);
+        self.server.returning.retain(|returning| *returning != owner);
         if let Some(open) = self.open(host) {
             let Transaction::Open { jobs, .. } = self.server.transactions.swap_remove(open) else { return };
             self.server.transactions.push(Transaction::Cut { jobs });
@@ -91,6 +93,7 @@ impl World {
         (host.is_up, host.believes, host.batch) = (false, false, None);
         (host.suspects, host.stop) = (false, Stop::No);
         host.claims.clear();
+        host.missing.clear();
     }
 
     /// `Known::looked_for`: a host looks several times, and by the last time, what was under way has come or gone.
@@ -106,16 +109,15 @@ impl World {
         let owner = self.owner(host);
         for (job, number) in self.unheard(host) {
             let row = self.server.row(job).copied().unwrap_or_default();
-            let (attempt, renewed) = (row.attempts, row.renewed);
-            let claim = Claim { job, attempt, number, renewed, stage: Stage::Waits };
+            let claim = Claim { job, attempt: row.attempts, number, timed: true, stage: Stage::Waits };
             self.server.store(owner, &claim, End::Returned, setup);
         }
         self.hosts[usize::from(host)].suspects = !self.may_be_last_look(host);
     }
 
-    /// Where neither locks are renewed nor claims go unheard, there is nothing to be found.
+    /// Where no claims go unheard and no server lags behind, there is nothing to be found.
     fn suspects_what_was_hidden(&mut self, host: u8, setup: &Setup) {
-        let may_find = setup.renewals || (setup.claims_get_lost && setup.looks_after_late_words);
+        let may_find = setup.looks_after_late_words && (setup.claims_get_lost || setup.failovers);
         self.hosts[usize::from(host)].suspects |= may_find;
     }
 
@@ -137,7 +139,7 @@ impl World {
                 let (owner, number) = (self.owner(host), self.fresh_number(job));
                 self.server.mark(job, owner, number);
                 let attempt = self.server.row(job).map_or(0, |row| row.attempts);
-                let claim = Claim { job, attempt, number, renewed: false, stage: Stage::Waits };
+                let claim = Claim { job, attempt, number, timed: true, stage: Stage::Waits };
                 let host = &mut self.hosts[usize::from(host)];
                 if !host.refuses(&claim, setup) {
                     host.claims.push(claim);
@@ -153,7 +155,7 @@ impl World {
                 let claim = |job: &u8| {
                     let attempt = self.server.row(*job).map_or(0, |row| row.attempts + 1);
                     let number = self.fresh_number(*job);
-                    Claim { job: *job, attempt, number, renewed: false, stage: Stage::Waits }
+                    Claim { job: *job, attempt, number, timed: false, stage: Stage::Waits }
                 };
                 let claims = jobs.iter().map(claim).collect();
                 self.hosts[usize::from(host)].batch = Some(Batch { claims, refused: Vec::new(), recovers: false });
@@ -199,7 +201,8 @@ impl World {
                         self.server.settle(&settlement);
                         let host = &mut self.hosts[usize::from(host)];
                         host.batch = None;
-                        host.claims.extend(claims.iter().filter(|claim| claim.stage == Stage::Runs));
+                        let runs = claims.into_iter().filter(|claim| claim.stage == Stage::Runs);
+                        host.claims.extend(runs.map(|claim| Claim { timed: true, ..claim }));
                     }
                     None => self.recovers(host),
                 }
@@ -240,14 +243,34 @@ impl World {
             },
             Step::Drop(index) => drop(self.server.late.remove(usize::from(index))),
             Step::LoseLife(host) => self.server.shows_life[usize::from(host)] = false,
-            Step::Notice(host) => self.hosts[usize::from(host)].lose_life(),
-            Step::ShowLife(host) => {
-                self.server.shows_life[usize::from(host)] = true;
-                self.hosts[usize::from(host)].believes = true;
+            Step::Notice(host) => {
+                let host = &mut self.hosts[usize::from(host)];
+                host.lose_life();
+                host.suspects |= setup.may_find_after_reconnects();
             }
-            Step::TakeOver(_) => {
-                let dead = self.server.silent(|owner| self.shows_life(owner));
+            Step::ShowLife(host) => self.show_life(host, setup),
+            Step::TakeOver(host) => {
+                let dead = self.taken_for_dead(host, setup);
+                let long_missing = |owner: &Owner| self.hosts[usize::from(host)].missing.contains(&(*owner, DEAD));
+                let hasty = |owner: &Owner| !long_missing(owner) || self.server.returning.contains(owner);
+                if setup.watches && dead.iter().any(hasty) {
+                    self.server.wrong = Some(Wrong::Hasty);
+                }
                 self.server.takeover = Some(Takeover { dead });
+            }
+            Step::Watch(host) => self.hosts[usize::from(host)].missing = self.look_at_others(host),
+            Step::Calm(host) => self.hosts[usize::from(host)].waits = false,
+            Step::Outage => self.outage(),
+            Step::HoldBack => self.server.standby = Some(self.server.jobs.clone()),
+            Step::FailOver => {
+                self.outage();
+                self.server.jobs = self.server.standby.take().expect("it was held back");
+                self.server.transactions.clear();
+                self.server.late.clear();
+                self.server.takeover = None;
+                // Whatever they left behind is there again.
+                let ended = self.hosts.iter_mut().filter(|host| host.stop == Stop::Ended);
+                ended.for_each(|host| host.stop = Stop::No);
             }
             Step::Release => {
                 let Some(takeover) = self.server.takeover.take() else { return };
@@ -258,7 +281,7 @@ impl World {
             Step::Renew(job) => self.server.renew(job),
             Step::Stop(host) => self.hosts[usize::from(host)].stop(),
             Step::End(host) => {
-                if setup.looks_before_it_ends && self.hosts[usize::from(host)].suspects {
+                if setup.looks_before_it_ends {
                     self.look(host, setup);
                 }
                 let may_mark = self.server.may_mark(self.owner(host));
@@ -276,8 +299,61 @@ impl World {
             Step::Start(host) => {
                 let host = &mut self.hosts[usize::from(host)];
                 (host.is_up, host.start, host.stop) = (true, host.start + 1, Stop::No);
+                (host.waits, host.has_lived) = (false, false);
             }
         }
+    }
+
+    /// `Watch::watch`, once the lock is held: it forgets what it knew of others, and waits if there was an outage.
+    fn show_life(&mut self, host: u8, setup: &Setup) {
+        let owner = self.owner(host);
+        self.server.shows_life[usize::from(host)] = true;
+        self.server.returning.retain(|returning| *returning != owner);
+        let heard = setup.hears_of_outages && !self.server.returning.is_empty();
+        let host = &mut self.hosts[usize::from(host)];
+        let comes_back = mem::replace(&mut host.has_lived, true);
+        host.believes = true;
+        host.waits = setup.watches && (comes_back || heard);
+        host.suspects |= comes_back && setup.may_find_after_reconnects();
+    }
+
+    fn outage(&mut self) {
+        for host in (0..).take(self.hosts.len()).filter(|host: &u8| self.hosts[usize::from(*host)].is_up) {
+            let owner = self.owner(host);
+            if self.server.shows_life[usize::from(host)] {
+                self.server.returning.push(owner);
+            }
+        }
+        self.server.shows_life.fill(false);
+    }
+
+    /// Who is missing now, and in how many looks of this host in a row.
+    pub(crate) fn look_at_others(&self, host: u8) -> Vec<(Owner, u8)> {
+        let known = &self.hosts[usize::from(host)].missing;
+        let mut silent = self.server.silent(|owner| self.shows_life(owner));
+        silent.extend((0..).take(self.hosts.len()).map(|other| self.owner(other)).filter(|other| !self.shows_life(*other)));
+        silent.sort_unstable();
+        silent.dedup();
+        let looks = |owner: &Owner| known.iter().find(|(known, _)| known == owner).map_or(0, |(_, looks)| *looks);
+        silent.into_iter().map(|owner| (owner, (looks(&owner) + 1).min(DEAD))).collect()
+    }
+
+    /// Whose jobs this host would release, if it did so now.
+    pub(crate) fn taken_for_dead(&self, host: u8, setup: &Setup) -> Vec<Owner> {
+        let mut silent = self.server.silent(|owner| self.shows_life(owner));
+        let state = &self.hosts[usize::from(host)];
+        if !setup.watches {
+            return silent;
+        }
+        let is_dead = |owner: &Owner| state.missing.contains(&(*owner, DEAD));
+        let somebody_is = state.missing.iter().any(|(_, looks)| *looks == DEAD);
+        if host != 0 || (state.waits && setup.waits_after_outages) || !somebody_is {
+            return Vec::new();
+        }
+        if setup.judges_each_owner {
+            silent.retain(is_dead);
+        }
+        silent
     }
 
     /// What is locked in a host's name and unknown to it: jobs, and the numbers of the claims that did it. What a transaction that

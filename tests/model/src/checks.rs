@@ -19,6 +19,10 @@ pub(crate) const OWN_EXPRESS: &str = "a transaction of the express lane ends no 
 pub(crate) const ONE_RUN: &str = "no two runs of a job would be believed";
 /// Takeover leaves alone who holds its lock.
 pub(crate) const LIVING: &str = "the jobs of an owner that holds its lock are not released";
+/// Takeover waits for hosts to come back.
+pub(crate) const PATIENCE: &str = "only an owner that was missing in each look is released, and after an outage not before those who live are back";
+/// No result is lost.
+pub(crate) const KEPT: &str = "a result is stored if its claim still holds";
 /// Attempts are within bounds.
 pub(crate) const ATTEMPTS: &str = "no job has more attempts than it may have";
 /// An orderly stop leaves nothing behind.
@@ -37,6 +41,8 @@ pub(crate) fn properties() -> Vec<Property<Setup>> {
         Property::always(OWN_RETURNS, |_, world: &World| world.server.wrong != Some(Wrong::Foreign(End::Returned))),
         Property::always(OWN_EXPRESS, |_, world: &World| world.server.wrong != Some(Wrong::ForeignExpress)),
         Property::always(LIVING, |_, world: &World| world.server.wrong != Some(Wrong::ReleasedTheLiving)),
+        Property::always(PATIENCE, |_, world: &World| world.server.wrong != Some(Wrong::Hasty)),
+        Property::always(KEPT, |_, world: &World| world.server.wrong != Some(Wrong::Refused)),
         Property::always(ONE_RUN, |setup: &Setup, world: &World| {
             (0..setup.jobs).all(|job| world.believed_runs(job, setup) <= 1)
         }),
@@ -103,14 +109,15 @@ impl Setup {
 
 /// Whether it leads somewhere. What is returned is claimed again, and so on for ever.
 fn goes_on(step: Step) -> bool {
-    !step.is_fault() && !matches!(step, Step::GiveBack(..))
+    !step.is_fault() && !matches!(step, Step::GiveBack(..) | Step::HoldBack)
 }
 
 /// What is to come first. New jobs come last, so that what is there comes to an end.
 fn urgency(step: Step) -> u8 {
     match step {
         Step::Commit(_) | Step::RollBack(_) | Step::Deliver(_) | Step::Drop(_) | Step::Release => 0,
-        Step::Look(_) | Step::Notice(_) | Step::ShowLife(_) | Step::Start(_) | Step::TakeOver(_) => 1,
+        Step::Look(_) | Step::Notice(_) | Step::ShowLife(_) | Step::Start(_) => 1,
+        Step::Watch(_) | Step::Calm(_) | Step::TakeOver(_) => 1,
         Step::Begin(..) => 2,
         Step::Finish(..) => 3,
         Step::Store(..) | Step::End(_) | Step::Settle(_) | Step::Recover(_) => 4,

@@ -1,6 +1,6 @@
 //! A host: what it believes, and the jobs that it has in hand.
 
-use crate::Setup;
+use crate::{Setup, server::Owner};
 
 /// How a job ended, for the database: `VerdictKind`. Whether a failure is for good makes no difference here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,8 +27,8 @@ pub struct Claim {
     pub job: u8,
     pub attempt: u8,
     pub number: u8,
-    /// The host knows the time of the renewed lock instead of that of the claim.
-    pub renewed: bool,
+    /// The host knows the time of the lock. It does not of a job of a batch that has not been committed.
+    pub timed: bool,
     pub stage: Stage,
 }
 
@@ -75,11 +75,31 @@ pub struct Host {
     /// There may be something to look for: `Known::losses` and `Known::looked_for` differ.
     pub suspects: bool,
     pub stop: Stop,
+    /// `Missing`: owners without a lock, and in how many looks in a row.
+    pub missing: Vec<(Owner, u8)>,
+    /// `Watch::was_alive`.
+    pub has_lived: bool,
+    /// `Watch::not_before` is not over.
+    pub waits: bool,
 }
+
+/// Who was missing in so many looks in a row is dead.
+pub(crate) const DEAD: u8 = 2;
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self { start: 0, is_up: true, believes: true, claims: Vec::new(), batch: None, suspects: false, stop: Stop::No }
+        Self {
+            start: 0,
+            is_up: true,
+            believes: true,
+            claims: Vec::new(),
+            batch: None,
+            suspects: false,
+            stop: Stop::No,
+            missing: Vec::new(),
+            has_lived: true,
+            waits: false,
+        }
     }
 
     pub(crate) fn names(&self, job: u8, number: u8) -> bool {
@@ -106,7 +126,7 @@ impl Host {
         batch.claims = kept;
         for claim in waiting {
             if let Some((_, number)) = batch.refused.iter().find(|(job, _)| *job == claim.job) {
-                self.claims.push(Claim { number: *number, stage: Stage::Ended(End::Returned), ..claim });
+                self.claims.push(Claim { number: *number, timed: true, stage: Stage::Ended(End::Returned), ..claim });
             }
         }
     }
@@ -114,6 +134,7 @@ impl Host {
     /// `Pool::lose_life`.
     pub(crate) fn lose_life(&mut self) {
         self.believes = false;
+        self.missing.clear();
         self.give_back_what_waits();
     }
 

@@ -38,14 +38,29 @@ pub struct Setup {
     pub hosts_are_restarted: bool,
     /// The answer to a return can be lost.
     pub returns_get_lost: bool,
-    /// A return names the claim that it belongs to, by its time.
-    pub returns_fenced_by_time: bool,
+    /// A result names the claim that it belongs to, by its time.
+    pub fenced_by_time: bool,
     /// What is locked in a host's name and unknown to it goes back.
     pub looks_for_unheard: bool,
     /// A host whose word comes too late, or that has recovered a batch, looks for what had been hidden behind those.
     pub looks_after_late_words: bool,
-    /// Locks are renewed, after which the time in the row is no longer that of the claim.
+    /// Locks are renewed.
     pub renewals: bool,
+    /// A renewed lock still names its claim.
+    pub renewals_name_claims: bool,
+    /// Another server takes over that lags behind.
+    pub failovers: bool,
+    /// A host that has lost its connections looks for what is unheard.
+    pub looks_after_reconnects: bool,
+    /// The first host counts the looks in which each owner was missing, and nobody else takes over. Otherwise, whoever is missing was
+    /// so for long enough.
+    pub watches: bool,
+    /// It judges each owner by its own looks.
+    pub judges_each_owner: bool,
+    /// After an outage, it waits until those who live have come back.
+    pub waits_after_outages: bool,
+    /// It hears of an outage that was before its start.
+    pub hears_of_outages: bool,
     /// Hosts are told to stop.
     pub stops: bool,
     /// A host that stops looks for what is unheard once more before it ends.
@@ -74,10 +89,17 @@ impl Setup {
             claims_get_lost: false,
             hosts_are_restarted: false,
             returns_get_lost: false,
-            returns_fenced_by_time: true,
+            fenced_by_time: true,
             looks_for_unheard: true,
             looks_after_late_words: true,
             renewals: false,
+            renewals_name_claims: true,
+            failovers: false,
+            looks_after_reconnects: true,
+            watches: false,
+            judges_each_owner: true,
+            waits_after_outages: true,
+            hears_of_outages: true,
             stops: false,
             looks_before_it_ends: true,
             fenced_by_attempt: true,
@@ -86,6 +108,13 @@ impl Setup {
             refuses_by_attempt: true,
             locks_again: true,
         }
+    }
+}
+
+impl Setup {
+    /// Where no server takes over that lags behind, there is nothing to be found.
+    pub(crate) fn may_find_after_reconnects(&self) -> bool {
+        self.failovers && self.looks_after_reconnects
     }
 }
 

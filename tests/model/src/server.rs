@@ -2,7 +2,7 @@
 
 use crate::{
     Setup,
-    host::{Claim, End},
+    host::{Claim, End, NOBODYS},
 };
 
 /// What `locked_by` says: a host has another name with each start.
@@ -32,7 +32,7 @@ pub struct Row {
     pub locked_by: Option<Owner>,
     /// Which claim locked it; nobody but the checker knows.
     pub number: u8,
-    /// `locked_at` is no longer the time of that claim. How often it was renewed makes no difference.
+    /// `locked_at` was moved since. How often makes no difference.
     pub renewed: bool,
 }
 
@@ -97,6 +97,10 @@ pub enum Wrong {
     ReleasedTheLiving,
     /// A transaction of the express lane changed a row that somebody else had claimed.
     ForeignExpress,
+    /// A result was refused though its claim still held.
+    Refused,
+    /// An owner was released that was not missing for long enough, or had not had the time to come back after an outage.
+    Hasty,
 }
 
 /// The database server.
@@ -108,6 +112,10 @@ pub struct Server {
     pub shows_life: Vec<bool>,
     pub takeover: Option<Takeover>,
     pub late: Vec<Late>,
+    /// The rows as far as the standby has heard of them, once it hears of nothing more.
+    pub standby: Option<Vec<Job>>,
+    /// Owners that live and have not come back since an outage.
+    pub returning: Vec<Owner>,
     pub wrong: Option<Wrong>,
 }
 
@@ -119,6 +127,8 @@ impl Server {
             shows_life: vec![true; hosts],
             takeover: None,
             late: Vec::new(),
+            standby: None,
+            returning: Vec::new(),
             wrong: None,
         }
     }
@@ -147,7 +157,9 @@ impl Server {
     pub(crate) fn names(&self, job: u8, number: u8) -> bool {
         let late = |late: &Late| matches!(late, Late::Result { claim, .. } if claim.is(job, number));
         let ending = |transaction: &Transaction| matches!(transaction, Transaction::Ending { settlement, .. } if settlement.marked.contains(&(job, number)));
-        self.row(job).is_some_and(|row| row.locked_by.is_some() && row.number == number)
+        let in_row = |row: &Job| matches!(row, Job::Row(row) if row.locked_by.is_some() && row.number == number);
+        in_row(&self.jobs[usize::from(job)])
+            || self.standby.iter().any(|rows| in_row(&rows[usize::from(job)]))
             || self.late.iter().any(late)
             || self.transactions.iter().any(ending)
     }
@@ -174,21 +186,24 @@ impl Server {
     /// `STILL_CLAIMED`.
     pub fn still_claimed(&self, owner: Owner, claim: &Claim, setup: &Setup) -> bool {
         self.row(claim.job).is_some_and(|row| {
-            row.locked_by == Some(owner) && (row.attempts == claim.attempt || !setup.fenced_by_attempt)
+            // No two claims of a job lock it at the same time.
+            let same_time = row.number == claim.number && (setup.renewals_name_claims || !row.renewed);
+            row.locked_by == Some(owner)
+                && (row.attempts == claim.attempt || !setup.fenced_by_attempt)
+                && (same_time || !claim.timed || !setup.fenced_by_time)
         })
     }
 
     /// `complete_jobs`, `fail_jobs`, `return_jobs`. Says whether there was a row for it.
     pub(crate) fn store(&mut self, owner: Owner, claim: &Claim, end: End, setup: &Setup) -> bool {
         if !self.still_claimed(owner, claim, setup) {
+            let holds = |row: &Row| (row.locked_by, row.number) == (Some(owner), claim.number);
+            if claim.attempt != NOBODYS && self.row(claim.job).is_some_and(holds) {
+                self.wrong = Some(Wrong::Refused);
+            }
             return false;
         }
         let row = self.row(claim.job).copied().expect("it is still claimed");
-        // No two claims of a job lock it at the same time.
-        let same_time = (row.number, row.renewed) == (claim.number, claim.renewed);
-        if end == End::Returned && setup.returns_fenced_by_time && !same_time {
-            return false;
-        }
         if row.number != claim.number {
             self.wrong = Some(Wrong::Foreign(end));
         }

@@ -55,6 +55,16 @@ pub enum Step {
     TakeOver(u8),
     /// It releases their jobs.
     Release,
+    /// `LifeSign::look` and `Missing::look`.
+    Watch(u8),
+    /// So long after an outage, or after its own connection was lost, this host judges others again.
+    Calm(u8),
+    /// The server ends all connections that hold locks of hosts.
+    Outage,
+    /// The standby hears of nothing more.
+    HoldBack,
+    /// It takes over, and nobody hears of the server before again.
+    FailOver,
     /// `give_back_once`.
     Look(u8),
     /// `refresh_locked` renews the lock of this job.
@@ -90,6 +100,8 @@ impl Step {
                 | Self::LoseSettle(_)
                 | Self::LoseRecover(_)
                 | Self::LoseLife(_)
+                | Self::Outage
+                | Self::FailOver
                 | Self::Renew(_)
                 | Self::Stop(_)
                 | Self::Kill(_)
@@ -129,6 +141,14 @@ impl World {
         }
         if self.server.takeover.is_some() && !(0..setup.jobs).any(|job| self.server.is_held(job)) {
             steps.push(Step::Release);
+        }
+        if setup.watches && self.server.shows_life.contains(&true) {
+            steps.push(Step::Outage);
+        }
+        if setup.failovers {
+            let holds_back = self.server.standby.is_some();
+            steps.extend((!holds_back && self.faults > 0).then_some(Step::HoldBack));
+            steps.extend(holds_back.then_some(Step::FailOver));
         }
         if self.faults == 0 {
             steps.retain(|step| !step.is_fault());
@@ -203,8 +223,13 @@ impl World {
         match (shows, state.believes) {
             (true, true) => {
                 steps.push(Step::LoseLife(host));
-                if self.server.takeover.is_none() && !self.server.silent(|owner| self.shows_life(owner)).is_empty() {
+                if self.server.takeover.is_none() && !self.taken_for_dead(host, setup).is_empty() {
                     steps.push(Step::TakeOver(host));
+                }
+                if setup.watches && host == 0 {
+                    steps.extend((self.look_at_others(host) != state.missing).then_some(Step::Watch(host)));
+                    let calm = state.waits && self.server.returning.is_empty();
+                    steps.extend(calm.then_some(Step::Calm(host)));
                 }
             }
             (true, false) => {}

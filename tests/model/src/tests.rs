@@ -59,9 +59,65 @@ fn it_holds_without_the_express_lane() {
 
 #[test]
 fn a_result_that_did_not_name_its_attempt_would_end_another_run() {
-    let setup = Setup { jobs: 1, faults: 2, fenced_by_attempt: false, ..Setup::of_the_code() };
+    let setup = Setup { jobs: 1, faults: 2, fenced_by_attempt: false, fenced_by_time: false, ..Setup::of_the_code() };
     breaks(setup.clone(), checks::OWN_ROWS);
     breaks(setup, checks::ONE_RUN);
+}
+
+#[test]
+fn it_holds_where_another_server_takes_over_that_lags_behind() {
+    let lags = Setup { jobs: 1, failovers: true, ..Setup::of_the_code() };
+    holds(lags.clone());
+    holds(Setup { hosts: 1, faults: 2, stops: true, ..lags });
+}
+
+/// The claim had reached the server that takes over, and the result had not.
+#[test]
+fn a_host_that_did_not_look_after_it_lost_its_connections_would_leave_a_job_locked() {
+    let lags = Setup { jobs: 1, failovers: true, express: false, ..Setup::of_the_code() };
+    breaks(Setup { looks_after_reconnects: false, ..lags.clone() }, checks::ENDS);
+    breaks(Setup { stops: true, faults: 2, looks_before_it_ends: false, looks_after_reconnects: false, ..lags }, checks::LEFT);
+}
+
+/// Nor had the claim, so that the same host begins the same attempt once more, or another job that has the same id.
+#[test]
+fn a_result_that_did_not_name_the_time_of_its_claim_would_end_another_run() {
+    let lags = Setup { jobs: 1, failovers: true, express: false, fenced_by_time: false, ..Setup::of_the_code() };
+    breaks(lags.clone(), checks::OWN_ROWS);
+    breaks(lags, checks::ONE_RUN);
+}
+
+#[test]
+fn a_renewed_lock_that_did_not_name_its_claim_would_lose_results() {
+    let renews = Setup { jobs: 1, faults: 2, renewals: true, ..Setup::of_the_code() };
+    holds(renews.clone());
+    breaks(Setup { renewals_name_claims: false, ..renews }, checks::KEPT);
+}
+
+/// One host that watches, one that ends, and one that is well.
+fn watch() -> Setup {
+    Setup { hosts: 3, jobs: 1, faults: 2, express: false, watches: true, ..Setup::of_the_code() }
+}
+
+#[test]
+fn nobody_is_taken_for_dead_who_was_not_missing_for_long_enough() {
+    holds(watch());
+}
+
+/// A release that was due released everybody who had no lock at that moment.
+#[test]
+fn a_release_that_did_not_judge_each_owner_would_take_jobs_from_a_host_that_had_lost_its_connection() {
+    breaks(Setup { judges_each_owner: false, ..watch() }, checks::PATIENCE);
+}
+
+#[test]
+fn a_host_that_did_not_wait_after_an_outage_would_take_jobs_from_those_who_come_back() {
+    breaks(Setup { waits_after_outages: false, ..watch() }, checks::PATIENCE);
+}
+
+#[test]
+fn a_host_that_starts_and_did_not_hear_of_an_outage_would_take_jobs_from_those_who_come_back() {
+    breaks(Setup { hears_of_outages: false, ..watch() }, checks::PATIENCE);
 }
 
 #[test]
@@ -108,11 +164,11 @@ fn a_claim_that_nobody_looked_for_would_keep_its_jobs_until_the_host_ends() {
 /// number once more, and a second return would take the job from under its run.
 #[test]
 fn a_return_that_was_repeated_would_give_back_what_was_claimed_since() {
-    let setup = Setup { jobs: 1, returns_get_lost: true, returns_fenced_by_time: false, ..Setup::of_the_code() };
+    let setup = Setup { jobs: 1, returns_get_lost: true, fenced_by_time: false, ..Setup::of_the_code() };
     breaks(setup, checks::OWN_RETURNS);
 }
 
-/// A lock is renewed while its job waits, so that its return finds nothing; and any answer may be lost as well.
+/// A lock is renewed while its job waits, and any answer may be lost.
 #[test]
 fn a_host_that_stops_leaves_nothing_locked() {
     let stops = Setup { jobs: 1, faults: 2, renewals: true, stops: true, ..Setup::of_the_code() };
@@ -123,7 +179,6 @@ fn a_host_that_stops_leaves_nothing_locked() {
 #[test]
 fn a_host_that_did_not_look_before_it_ends_would_leave_jobs_locked() {
     let setup = Setup { jobs: 1, faults: 2, stops: true, looks_before_it_ends: false, ..Setup::of_the_code() };
-    breaks(Setup { renewals: true, ..setup }, checks::LEFT);
     breaks(Setup { claims_get_lost: true, ..setup }, checks::LEFT);
 }
 

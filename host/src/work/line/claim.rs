@@ -90,11 +90,10 @@ impl Line {
         };
         let ((), jobs) = tokio::join!(biased; recheck, jobs);
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
-        if lane == Lane::Marked {
-            match &jobs {
-                Ok(jobs) => pool.known.add(jobs),
-                Err(error) => pool.known.claim_failed(error),
-            }
+        match &jobs {
+            Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
+            Ok(_) => {}
+            Err(error) => pool.known.failed(error),
         }
         let jobs = jobs?;
         let again = (lane == Lane::Marked && jobs.len() < wanted)

@@ -75,7 +75,8 @@ impl Line {
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
         let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
         let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
-        let all = run.iter().chain(&aside).map(|held| (held.job.id, held.job.attempts)).collect();
+        let names = |held: &HeldJob| (held.job.id, held.job.attempts, held.job.created_at);
+        let all = run.iter().chain(&aside).map(names).collect();
         let batch = Arc::new(ExpressBatch::new(all, run.len()));
         self.pool.opened(&batch);
         self.pool.held.add(run, Some(Arc::clone(&batch)));
@@ -224,8 +225,8 @@ impl Line {
         in_ascii: bool,
     ) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let (ids, attempts) = open.batch.kept();
-        let again = match session.lock_again(self.pool.owner(), &ids, &attempts).await {
+        let ((ids, attempts), added_at) = (open.batch.kept(), open.batch.kept_since());
+        let again = match session.lock_again(self.pool.owner(), &ids, &attempts, &added_at).await {
             Ok(again) => again,
             Err(error) => {
                 session.discard();

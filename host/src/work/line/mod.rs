@@ -315,6 +315,7 @@ impl Line {
             }
             Err(error) => {
                 self.in_doubt(&mut verdicts);
+                self.pool.known.failed(&error);
                 self.store_backoff.wait(&error).await;
             }
         }
