@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use taskbay::queue::{ClaimedJob, Conditions, Database, Job, Session};
+use taskbay::queue::{ClaimedJob, Conditions, Database, Job, Session, TaskIds};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -78,7 +78,7 @@ impl Site {
 
 struct Claimer {
     session: Session,
-    task: i32,
+    task: TaskIds,
     _database: Database,
 }
 
@@ -86,12 +86,12 @@ impl Claimer {
     async fn new(site: &Site) -> Self {
         let database = site.test.database();
         let session = database.session().await.unwrap();
-        let task = session.task_ids(&["mine"]).await.unwrap()["mine"];
+        let task = session.task_ids(&["mine"]).await.unwrap();
         Self { session, task, _database: database }
     }
 
     async fn claim(&self, limit: usize, conditions: Conditions<'_>) -> Vec<Job> {
-        self.session.get_jobs("w", &[self.task], limit, conditions).await.unwrap()
+        self.session.get_jobs("w", &self.task, limit, conditions).await.unwrap()
     }
 
     async fn complete(&self, jobs: &[Job]) {

@@ -316,6 +316,9 @@ impl Session {
         let planned = self.planned_pages.load(Ordering::Relaxed);
         if planned == UNPLANNED {
             self.planned_pages.store(pages, Ordering::Relaxed);
+        } else if pages < planned {
+            // It was emptied, and its statements may have been planned anew since.
+            self.planned_pages.store(pages, Ordering::Relaxed);
         } else if pages > planned.saturating_mul(4).saturating_add(50) {
             self.planned_pages.store(pages, Ordering::Relaxed);
             // If that fails, so does the next statement.

@@ -61,6 +61,7 @@ pub use liveness::{LifeSign, Living, Released, SHOWS_LIFE};
 pub use lock_age::{LOCK_LIMIT, Unlocked};
 pub use new_job::{JobKeyMode, NewJob};
 pub use stored_job::{JobState, StoredJob};
+pub use task_ids::TaskIds;
 pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
 pub(crate) use add_batch::Batch;

@@ -74,7 +74,7 @@ pub struct Pool {
     pub(super) work: Notify,
     /// Wakes the second line.
     pub(super) help: Notify,
-    /// What the lines know of the database's numbers for tasks.
+    /// What the lines know of the database's ids for tasks.
     registered: ArcSwap<Registered>,
     /// Whether most of the jobs that were claimed last could have taken the express lane.
     pub(super) prefers_express: AtomicBool,
@@ -278,6 +278,17 @@ impl Pool {
         let registered = Arc::new(registered);
         self.registered.store(Arc::clone(&registered));
         registered
+    }
+
+    pub(super) fn knows_task_ids(&self) -> bool {
+        self.registered().are_known()
+    }
+
+    /// The database has other ids for the tasks by now: the next claim asks for them.
+    pub(super) fn forget_task_ids(&self) {
+        self.register(Registered::unknown());
+        self.speed.forget_tasks();
+        self.nudge();
     }
 
     /// Takes note of what the database told of.

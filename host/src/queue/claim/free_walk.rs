@@ -5,6 +5,18 @@ use crate::queue::Conditions;
 /// A job whose queue is not asked about is due, of one of the tasks, and has no forbidden flag.
 const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@tasks@)@allowed@";
 
+/// The ids of the tasks that still have the names by which they are known here: an id may be another task's by now. Postgres
+/// evaluates this once for each statement.
+const MINE: &str = "
+  mine as materialized (
+    select coalesce(array_agg(task.id), '{}') as ids
+    from unnest(@ids@, @names@) as known (id, name)
+    join @schema@._private_tasks as task on task.id = known.id and task.identifier = known.name
+  )";
+
+/// As the value that a job's task id is compared with.
+const TASKS: &str = "(select ids from mine)::int4[]";
+
 /// The steps in the order of priority. `found` is the first priority in the gap before the step, if there is any.
 ///
 /// Jobs in a gap are walked from there, without a place and all priorities in one go; then the priorities are known.
@@ -97,18 +109,23 @@ from step
 where found is not null
 union all
 select
-  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, now(), null, null,
+  (extract(epoch from @took@) * 1000000)::int8, (select cardinality(ids) from mine), null,
+  pg_relation_filenode(@jobs@)::text, null, null, @now@, null, null, null, now(), null, null,
   (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
 
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
 /// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
-/// tasks and for the first condition.
-pub(in crate::queue) fn forms(text: &str, tasks: usize, first: usize) -> [String; 4] {
+/// ids and the names of the tasks; those of the conditions follow the names.
+pub(in crate::queue) fn forms(text: &str, ids: usize, names: usize) -> [String; 4] {
+    let first = names + 1;
     let allowed = format!(" and (job.flags ?| ${first}) is not true");
     let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
     [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
         text.replace("@may_run@", MAY_RUN)
-            .replace("@tasks@", &format!("${tasks}"))
+            .replace("@mine_part@", MINE.trim_start())
+            .replace("@tasks@", TASKS)
+            .replace("@ids@", &format!("${ids}"))
+            .replace("@names@", &format!("${names}"))
             .replace("@allowed@", allowed)
             .replace("@now@", now)
     })
