@@ -23,9 +23,9 @@ impl AddJob for NoJobs {
     }
 }
 
-/// A build that still stands in the map although it takes no more jobs: what a job meets that was claimed a moment before
-/// its plugin was removed, or crashed.
-async fn retired_build(events: &Events) -> Arc<Generation> {
+/// The map with the task `greet` of a build that serves, or that still stands in the map although it takes no more jobs: what a job
+/// meets that was claimed a moment before its plugin was removed, or crashed.
+async fn tasks_of(events: &Events, serves: bool) -> BTreeMap<String, Task> {
     let bytes = fs::read(plugin("typed-plugin")).expect("read the plugin");
     let image = Image::seal("libtyped_plugin.so", BuildId([1; 32]), &bytes).expect("copy the plugin");
     let services = HostServices {
@@ -35,20 +35,23 @@ async fn retired_build(events: &Events) -> Arc<Generation> {
     };
     let generation = Generation::launch(Arc::new(image), &PluginSettings::default(), &services).await;
     let generation = generation.expect("start the plugin");
-    generation.retire().await;
-    generation
+    if !serves {
+        generation.retire().await;
+    }
+    let index = generation.tasks().iter().position(|task| task.name == "greet").expect("the plugin has the task");
+    let index = u32::try_from(index).expect("few tasks");
+    BTreeMap::from([("greet".to_owned(), Task { generation, index })])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
+async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt_and_starts_once_on_the_next() {
     let database = TestDatabase::installed().await;
     let (events, tasks) = (Events::default(), Arc::new(LiveTaskMap::default()));
-    let generation = retired_build(&events).await;
-    let index = generation.tasks().iter().position(|task| task.name == "greet").expect("the plugin has the task");
-    let index = u32::try_from(index).expect("few tasks");
-    tasks.publish(BTreeMap::from([("greet".to_owned(), Task { generation, index })]));
+    tasks.publish(tasks_of(&events, false).await);
+    let next = tasks_of(&events, true).await;
     let plain = database.add("greet", json!({"to": "Ada", "times": 1})).await;
     let mut heard = events.subscribe();
+    let map = Arc::clone(&tasks);
 
     let stop = Stop::default();
     let settings = WorkerSettings {
@@ -63,15 +66,30 @@ async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
         loop {
             match heard.recv().await.expect("the pool runs") {
                 Event::JobReturned { id, .. } => return id,
-                Event::JobDone { job, .. } | Event::JobFailed { job, .. } => panic!("it ran: {job:?}"),
+                Event::JobStarted { job, .. } | Event::JobDone { job, .. } | Event::JobFailed { job, .. } => {
+                    panic!("it ran: {job:?}")
+                }
                 _ => {}
             }
         }
     };
     assert_eq!(timeout(DEADLINE, returned).await.expect("the job is given back"), plain);
 
-    stop.graceful.cancel();
-    timeout(DEADLINE, running).await.expect("the pool stops").expect("the pool ran");
     let job = database.job(plain).await;
     assert_eq!((job.attempts, job.locked_by, job.last_error), (0, None, None));
+
+    map.publish(next);
+    let done = async {
+        let mut starts = 0;
+        loop {
+            match heard.recv().await.expect("the pool runs") {
+                Event::JobStarted { .. } => starts += 1,
+                Event::JobDone { job, .. } => return (job.id, starts),
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(timeout(DEADLINE, done).await.expect("the next build runs it"), (plain, 1));
+    stop.graceful.cancel();
+    timeout(DEADLINE, running).await.expect("the pool stops").expect("the pool ran");
 }
