@@ -100,6 +100,8 @@ pub struct Pool {
     pub(super) known: Known,
 
     pub(super) held: HeldJobs,
+    /// Jobs went back because no slot was free for them in time: nothing is claimed before one is.
+    pub(super) rests: AtomicBool,
     /// When so few wait, a line is woken to claim more.
     pub(super) low_water: AtomicUsize,
     pub(super) speed: Speed,
@@ -161,6 +163,7 @@ impl Pool {
             claims: Claims::default(),
             known: Known::default(),
             held: HeldJobs::new(),
+            rests: AtomicBool::new(false),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
             verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
