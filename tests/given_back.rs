@@ -10,7 +10,7 @@ use taskbay::{
     tasks::{LiveTaskMap, Task},
     work::{Mode, Pool, PreparedPool, Stop},
 };
-use tokio::time::timeout;
+use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 
 use crate::harness::{plugins::plugin, postgres::TestDatabase, program::DEADLINE};
 
@@ -43,53 +43,80 @@ async fn tasks_of(events: &Events, serves: bool) -> BTreeMap<String, Task> {
     BTreeMap::from([("greet".to_owned(), Task { generation, index })])
 }
 
+/// A pool with one slot that works one job of `greet`, with nothing but retired builds at first.
+struct Bench {
+    database: TestDatabase,
+    job: i64,
+    tasks: Arc<LiveTaskMap>,
+    events: Events,
+    heard: broadcast::Receiver<Event>,
+    stop: Stop,
+    running: JoinHandle<()>,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let database = TestDatabase::installed().await;
+        let (events, tasks) = (Events::default(), Arc::new(LiveTaskMap::default()));
+        tasks.publish(tasks_of(&events, false).await);
+        let job = database.add("greet", json!({"to": "Ada", "times": 1})).await;
+        let (heard, stop) = (events.subscribe(), Stop::default());
+        let settings = WorkerSettings {
+            concurrency: 1,
+            // Nothing but the first look claims it.
+            poll_interval: Duration::from_secs(3_600),
+            ..WorkerSettings::default()
+        };
+        let connection = database.database();
+        let pool = Pool::new(settings, Mode::Continuous, connection, Arc::clone(&tasks), events.clone(), stop.clone());
+        let running = tokio::spawn(PreparedPool::new(&pool).run());
+        Self { database, job, tasks, events, heard, stop, running }
+    }
+
+    /// The next event of the job: its name.
+    async fn next(&mut self) -> &'static str {
+        let next = async {
+            loop {
+                let event = self.heard.recv().await.expect("the pool runs");
+                let id = match &event {
+                    Event::JobReturned { id, .. } => *id,
+                    Event::JobStarted { job, .. } | Event::JobDone { job, .. } | Event::JobFailed { job, .. } => job.id,
+                    _ => continue,
+                };
+                assert_eq!(id, self.job);
+                return event.name();
+            }
+        };
+        timeout(DEADLINE, next).await.expect("something becomes of the job")
+    }
+
+    async fn stop(self) -> TestDatabase {
+        self.stop.graceful.cancel();
+        timeout(DEADLINE, self.running).await.expect("the pool stops").expect("the pool ran");
+        self.database
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt_and_starts_once_on_the_next() {
-    let database = TestDatabase::installed().await;
-    let (events, tasks) = (Events::default(), Arc::new(LiveTaskMap::default()));
-    tasks.publish(tasks_of(&events, false).await);
-    let next = tasks_of(&events, true).await;
-    let plain = database.add("greet", json!({"to": "Ada", "times": 1})).await;
-    let mut heard = events.subscribe();
-    let map = Arc::clone(&tasks);
-
-    let stop = Stop::default();
-    let settings = WorkerSettings {
-        concurrency: 1,
-        // Nothing but the first look claims it.
-        poll_interval: Duration::from_secs(3_600),
-        ..WorkerSettings::default()
-    };
-    let pool = Pool::new(settings, Mode::Continuous, database.database(), tasks, events, stop.clone());
-    let running = tokio::spawn(PreparedPool::new(&pool).run());
-    let returned = async {
-        loop {
-            match heard.recv().await.expect("the pool runs") {
-                Event::JobReturned { id, .. } => return id,
-                Event::JobStarted { job, .. } | Event::JobDone { job, .. } | Event::JobFailed { job, .. } => {
-                    panic!("it ran: {job:?}")
-                }
-                _ => {}
-            }
-        }
-    };
-    assert_eq!(timeout(DEADLINE, returned).await.expect("the job is given back"), plain);
-
-    let job = database.job(plain).await;
+async fn a_job_whose_build_takes_no_more_goes_back_with_its_attempt() {
+    let mut bench = Bench::start().await;
+    assert_eq!(bench.next().await, "job:return");
+    let id = bench.job;
+    let job = bench.stop().await.job(id).await;
     assert_eq!((job.attempts, job.locked_by, job.last_error), (0, None, None));
+}
 
-    map.publish(next);
-    let done = async {
-        let mut starts = 0;
-        loop {
-            match heard.recv().await.expect("the pool runs") {
-                Event::JobStarted { .. } => starts += 1,
-                Event::JobDone { job, .. } => return (job.id, starts),
-                _ => {}
-            }
-        }
-    };
-    assert_eq!(timeout(DEADLINE, done).await.expect("the next build runs it"), (plain, 1));
-    stop.graceful.cancel();
-    timeout(DEADLINE, running).await.expect("the pool stops").expect("the pool ran");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_a_build_has_refused_starts_once_on_the_next() {
+    let mut bench = Bench::start().await;
+    let next = tasks_of(&bench.events, true).await;
+    assert_eq!(bench.next().await, "job:return");
+    bench.tasks.publish(next);
+    // It may have been claimed and refused once more before that.
+    let mut event = bench.next().await;
+    while event == "job:return" {
+        event = bench.next().await;
+    }
+    assert_eq!((event, bench.next().await), ("job:start", "job:success"));
+    bench.stop().await;
 }

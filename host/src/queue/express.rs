@@ -27,10 +27,6 @@ use super::{
 const LOCK: &str = "lock jobs";
 const SETTLE: &str = "store the results of jobs";
 
-/// Whatever the database has for a default: the locks are all the isolation that is needed, and stricter levels would have
-/// transactions fail.
-const BEGIN: &str = "begin isolation level read committed";
-
 /// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, $7 names of the tasks, then what the [`Conditions`] need. It answers
 /// as the statement of the marked lane does.
 const SELECT: &str = "
@@ -201,8 +197,7 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Answer, QueueError> {
         let sent = Instant::now();
-        let (transaction, rows) =
-            tokio::join!(biased; self.command(LOCK, BEGIN), self.query_as_part(LOCK, sql, parameters));
+        let (transaction, rows) = tokio::join!(biased; self.command(LOCK, self.begin_read_committed()), self.query_as_part(LOCK, sql, parameters));
         transaction?;
         Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
     }
@@ -237,7 +232,8 @@ impl Session {
     pub async fn lock_again(&self, owner: &str, ids: &[i64], attempts: &[i16]) -> Result<LockedAgain, QueueError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY), (&attempts, Type::INT2_ARRAY)];
-        self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
+        self.command(LOCK, self.begin_read_committed()).await?;
+        self.command(LOCK, "set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();
         for row in rows {

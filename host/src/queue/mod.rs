@@ -34,6 +34,7 @@ mod force_unlock;
 mod get_jobs;
 mod health;
 mod known_crontabs;
+mod limits;
 mod list_jobs;
 mod listen;
 mod liveness;
