@@ -31,7 +31,7 @@ const SETTLE: &str = "store the results of jobs";
 /// as the statement of the marked lane does.
 const SELECT: &str = "
 with
-  @mine_part@,
+  @known_part@,
   @step_part@
 select *, 0::int2
 from (
@@ -46,7 +46,7 @@ from (
 /// jobs alone.
 const SELECT_IN_ONE_GO: &str = "
 with
-  @mine_part@
+  @known_part@
 select *, 0::int2
 from (@in_one_go@
 ) as job
@@ -186,6 +186,9 @@ impl Session {
         parameters.extend(conditions.parameters());
         let answer = self.begin_with(select(conditions), &parameters).await?;
         self.learn(&answer, tasks).await;
+        if tasks.are_outdated() {
+            return Ok(answer.jobs);
+        }
         let now = Instant::now();
         lock(&frontiers).ended_free(begun, &answer, limit, now, now - sent);
         Ok(answer.jobs)

@@ -70,8 +70,8 @@ impl Database {
 
 impl Session {
     /// Claims up to `limit` jobs of the given tasks for `owner`, the most urgent first; at most 1,000 at a time. A queue
-    /// gives at most one job, and none while another one of it is being worked by anyone. Jobs of ids that are no longer those
-    /// of the given tasks stay: see [`TaskIds::are_outdated`].
+    /// gives at most one job, and none while another one of it is being worked by anyone. Where some of the tasks
+    /// have other ids by now, it brings nothing: see [`TaskIds::are_outdated`].
     ///
     /// Fewer than `limit` means that there are no more at the moment, with two exceptions. It does not look through all of a long
     /// backlog of busy queues once it has found something. And where earlier claims of this process have passed already, it
@@ -92,6 +92,9 @@ impl Session {
             let begin = lock(&frontiers).begin(limit, Instant::now());
             let answer = self.claim(owner, tasks, limit, &begin, conditions).await?;
             self.learn(&answer, tasks).await;
+            if tasks.are_outdated() {
+                return Ok(answer.jobs);
+            }
             let goes_on = lock(&frontiers).ended(&begin, &answer, limit, Instant::now());
             if !goes_on || !answer.jobs.is_empty() {
                 return Ok(answer.jobs);

@@ -28,7 +28,7 @@ on conflict do nothing";
 ///
 /// Ids change under a running host: a clean-up removes tasks without jobs, whose next job brings a new id, and after a
 /// `truncate … restart identity` or a new installation of the schema the same id is another task's. So a claim compares the names, and
-/// leaves the jobs of every id that has another name by now.
+/// brings nothing when one of the ids is another task's by now.
 #[derive(Debug, Default)]
 pub struct TaskIds {
     /// In ascending order, each with the name at the same place: claims are remembered by them.

@@ -3,19 +3,17 @@
 use crate::queue::Conditions;
 
 /// A job whose queue is not asked about is due, of one of the tasks, and has no forbidden flag.
-const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@tasks@)@allowed@";
+const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@ids@)@allowed@";
 
-/// The ids of the tasks that still have the names by which they are known here: an id may be another task's by now. Postgres
-/// evaluates this once for each statement.
-const MINE: &str = "
-  mine as materialized (
-    select coalesce(array_agg(task.id), '{}') as ids
+/// How many of the tasks still have the ids by which they are known here. An id may be another task's by now, and then nothing is
+/// claimed. Postgres evaluates this once for each statement.
+const KNOWN: &str = "
+  known as materialized (
+    select count(*)::int4 as tasks
     from unnest(@ids@, @names@) as known (id, name)
     join @schema@._private_tasks as task on task.id = known.id and task.identifier = known.name
   )";
-
-/// As the value that a job's task id is compared with.
-const TASKS: &str = "(select ids from mine)::int4[]";
+const ALL_ARE_KNOWN: &str = "(select tasks from known) = cardinality(@ids@)";
 
 /// The steps in the order of priority. `found` is the first priority in the gap before the step, if there is any.
 ///
@@ -30,6 +28,7 @@ pub(in crate::queue) const STEPS: &str = "
       limit 1
     ) as found
     from unnest(@steps@)
+    where @all_are_known@
   )";
 
 /// The walk over jobs without a queue, step by step: first the gap, then what is left of a crowd, then all from the place on.
@@ -96,7 +95,7 @@ pub(in crate::queue) const FREE: &str = "
 pub(in crate::queue) const IN_ONE_GO: &str = "
     select @columns@
     from @schema@._private_jobs as job
-    where job.is_available = true and job.job_queue_id is null and @may_run@
+    where @all_are_known@ and job.is_available = true and job.job_queue_id is null and @may_run@
     order by job.priority, job.run_at
     limit 1000
     for update skip locked";
@@ -109,7 +108,7 @@ from step
 where found is not null
 union all
 select
-  (extract(epoch from @took@) * 1000000)::int8, (select cardinality(ids) from mine), null,
+  (extract(epoch from @took@) * 1000000)::int8, (select tasks from known), null,
   pg_relation_filenode(@jobs@)::text, null, null, @now@, null, null, null, now(), null, null,
   (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
 
@@ -122,8 +121,8 @@ pub(in crate::queue) fn forms(text: &str, ids: usize, names: usize) -> [String; 
     let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
     [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
         text.replace("@may_run@", MAY_RUN)
-            .replace("@mine_part@", MINE.trim_start())
-            .replace("@tasks@", TASKS)
+            .replace("@known_part@", KNOWN.trim_start())
+            .replace("@all_are_known@", ALL_ARE_KNOWN)
             .replace("@ids@", &format!("${ids}"))
             .replace("@names@", &format!("${names}"))
             .replace("@allowed@", allowed)
