@@ -234,3 +234,23 @@ async fn a_table_that_has_grown_since_its_statements_were_planned() {
     });
     assert_flat(read.await);
 }
+
+/// The same after a table that was large before was emptied, which has the server plan its statements anew as well.
+#[tokio::test]
+async fn a_table_that_has_grown_again_since_it_was_emptied() {
+    let site = Site::new().await;
+    let few = "insert into $jobs (task_id) select 1 from generate_series(1, 20); vacuum analyze $jobs";
+    site.fill(&format!("insert into $jobs (task_id, run_at) select 1, {EARLIER}")).await;
+    let read = site.count(async |claimer| {
+        claimer.work(2, Conditions::default()).await;
+        site.fill(&format!("truncate $jobs; {few}")).await;
+        // More often than Postgres plans a statement anew.
+        for _ in 0..10 {
+            let jobs = claimer.claim(2, Conditions::default()).await;
+            claimer.complete(&jobs).await;
+        }
+        site.fill(&format!("insert into $jobs (task_id, run_at) select 1, {EARLIER}")).await;
+        claimer.work(5, Conditions::default()).await;
+    });
+    assert_flat(read.await);
+}

@@ -111,8 +111,7 @@ impl Connection {
             Some(false) => return Ok(Start::Full),
             None => return Ok(Start::Gone),
         }
-        let Some(call) = self.calls.begin(job.id, task) else { return Ok(Start::Gone) };
-        accepted();
+        let Some(call) = self.calls.begin(job.id, task).inspect(|_| accepted()) else { return Ok(Start::Gone) };
         let timeout_ms = timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         match self.send(kind::RUN, call.id, |body| frames::put_job(body, task, timeout_ms, job)) {
             Ok(()) => Ok(Start::Begun(call)),

@@ -190,7 +190,7 @@ const UNPLANNED: i32 = -1;
 /// When a method fails with [`QueueError::connection_lost`], the session is of no more use; the pool forgets it on drop.
 #[derive(Debug)]
 pub struct Session {
-    client: managed::Object<Connector>,
+    pub(super) client: managed::Object<Connector>,
     database: Database,
     /// How many pages the table of jobs had when the server began to plan, or [`UNPLANNED`].
     planned_pages: AtomicI32,
@@ -209,14 +209,6 @@ impl Session {
 
     pub(crate) fn database(&self) -> &Database {
         &self.database
-    }
-
-    pub(super) fn pooled(&self) -> &Pooled {
-        &self.client
-    }
-
-    pub(super) fn pooled_mut(&mut self) -> &mut Pooled {
-        &mut self.client
     }
 
     /// The connection itself, for statements that are not run often enough to be worth preparing.

@@ -80,9 +80,9 @@ impl Database {
     /// A connection of the pool, new if none is idle. Waits while all are in use. No time limit holds for its statements.
     pub async fn session(&self) -> Result<Session, QueueError> {
         let mut session = self.any_session().await?;
-        if session.prepares_statements() && !session.pooled().lifted {
+        if session.prepares_statements() && !session.client.lifted {
             session.command(WHAT, START_OVER).await?;
-            session.pooled_mut().lifted = true;
+            session.client.lifted = true;
         }
         Ok(session)
     }
@@ -95,9 +95,9 @@ impl Database {
     /// A connection of the same pool, with the limits and all other settings that the server gives this role.
     pub(crate) async fn session_of_task(&self) -> Result<Session, QueueError> {
         let mut session = self.any_session().await?;
-        if session.pooled().lifted {
+        if session.client.lifted {
             session.command("reset a session", "reset all").await?;
-            session.pooled_mut().lifted = false;
+            session.client.lifted = false;
         }
         Ok(session)
     }
