@@ -84,12 +84,14 @@ async fn what_waits_too_long_behind_slow_jobs_is_left_to_others_with_its_attempt
                        n, null)::graphile_worker.job_spec
                      from generate_series(1, 40 + $1) as n))";
         database.id_of(sql, &[&slots]).await;
+        host.nth_event(&["job_started"], 30 + slots as usize).await;
         assert_leaves_to_others(&host, &database, slots).await;
     }
 }
 
-/// What the host gives back while its slots are busy, another one works; the host does not claim it again.
+/// Another host works what this one gives back while its slots are busy, and this one does not claim it again.
 async fn assert_leaves_to_others(host: &Running, database: &TestDatabase, slots: i32) {
+    let busy_since = host.lines().len();
     host.event("job_returned", |_| true).await;
     let folder = tasks_folder();
     install_plugin(folder.path(), "misbehaving");
@@ -99,7 +101,8 @@ async fn assert_leaves_to_others(host: &Running, database: &TestDatabase, slots:
         assert_eq!(done["attempt"], 1, "{done}");
     }
     other.stop().await;
-    let mut returned: Vec<i64> = host.events("job_returned").iter().filter_map(|line| line["job"].as_i64()).collect();
+    let lines = host.lines().into_iter().skip(busy_since).filter(|line| line["event"] == "job_returned");
+    let mut returned: Vec<i64> = lines.filter_map(|line| line["job"].as_i64()).collect();
     let all = returned.len();
     returned.sort_unstable();
     returned.dedup();
@@ -145,6 +148,7 @@ async fn a_local_queue_whose_time_is_up_claims_nothing_until_a_slot_is_free() {
     database.add_many("nothing", 5).await;
     let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1"]);
     let host = ready(command.settings("[worker]\nlocal_queue_size = 6\nlocal_queue_ttl = \"300ms\"")).await;
+    host.event("job_started", of_job(slow)).await;
     assert_leaves_to_others(&host, &database, 1).await;
     let next = database.add("nothing", json!({})).await;
     // The slow job ends with its plugin's process.

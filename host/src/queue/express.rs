@@ -200,7 +200,9 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Answer, QueueError> {
         let sent = Instant::now();
-        let (transaction, rows) = tokio::join!(biased; self.command(LOCK, self.begin_read_committed()), self.query_as_part(LOCK, sql, parameters));
+        let begin = self.begin_read_committed();
+        let (transaction, rows) =
+            tokio::join!(biased; self.command(LOCK, begin), self.query_as_part(LOCK, sql, parameters));
         transaction?;
         Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
     }
