@@ -19,6 +19,7 @@ use crate::harness::postgres::PrivateServer;
 
 mod files;
 mod hosts;
+mod limits;
 mod pooler;
 mod strings;
 mod tls;

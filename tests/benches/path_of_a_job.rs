@@ -27,7 +27,7 @@ use taskbay::{
         AddJob, BuildId, BuiltInTask, Cancel, Generation, HostServices, Image, Isolation, JobInput, Outcome,
         PluginSettings, TaskCode, TaskEnd, TaskRun, TaskSpec,
     },
-    queue::{ClaimedJob, Conditions, Job, NewJob, Session, Settlement},
+    queue::{ClaimedJob, Conditions, Job, NewJob, Session, Settlement, TaskIds},
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl Measurement for CpuTime {
 struct Queue {
     _test: TestDatabase,
     session: Session,
-    task: i32,
+    task: TaskIds,
     jobs: Vec<NewJob>,
 }
 
@@ -90,7 +90,7 @@ impl Queue {
         taskbay::migrate::prepare(&database).await.expect("install the schema");
         let session = database.session().await.expect("connect");
         session.prepare_express().await.expect("prepare");
-        let task = session.task_ids(&["t"]).await.expect("number the task")["t"];
+        let task = session.task_ids(&["t"]).await.expect("number the task");
         let job = |id: usize| {
             let payload = serde_json::json!({ "id": id, "to": format!("{id}@example.org"), "body": "y".repeat(120) });
             NewJob::with_payload("t", &payload).expect("a payload")
@@ -103,11 +103,11 @@ impl Queue {
     }
 
     async fn claim(&self) -> Vec<Job> {
-        self.session.get_jobs(OWNER, &[self.task], CLAIM, Conditions::default()).await.expect("claim")
+        self.session.get_jobs(OWNER, &self.task, CLAIM, Conditions::default()).await.expect("claim")
     }
 
     async fn lock(&self) -> Vec<Job> {
-        self.session.lock_jobs(&[self.task], CLAIM, Conditions::default()).await.expect("lock")
+        self.session.lock_jobs(&self.task, CLAIM, Conditions::default()).await.expect("lock")
     }
 
     async fn complete(&self, jobs: &[Job]) -> usize {

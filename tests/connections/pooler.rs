@@ -16,7 +16,7 @@ use crate::harness::{
     program::{DEADLINE, Taskbay},
 };
 
-struct Pooler {
+pub(super) struct Pooler {
     process: Child,
     port: u16,
     _folder: TempDir,
@@ -24,6 +24,11 @@ struct Pooler {
 
 impl Pooler {
     async fn start(database: &TestDatabase) -> Self {
+        Self::start_with(database, "select 1").await
+    }
+
+    /// `query` is run on each connection that it makes to the server.
+    pub(super) async fn start_with(database: &TestDatabase, query: &str) -> Self {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let program = program.iter().find(|path| Path::new(path).exists());
         let program = program.expect("the tests need pgbouncer: apt-get install pgbouncer");
@@ -32,10 +37,11 @@ impl Pooler {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let config = database.config();
         let text = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+            "[databases]\n* = host=127.0.0.1 port={} connect_query='{}'\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
              ignore_startup_parameters = extra_float_digits\n",
-            config.get_ports()[0]
+            config.get_ports()[0],
+            query.replace('\'', "''")
         );
         // Any user by any name: `any` needs one for the server's side.
         let text = text.replace("port=", &format!("user={} port=", config.get_user().expect("a user")));
@@ -55,7 +61,7 @@ impl Pooler {
         this
     }
 
-    fn url(&self, database: &TestDatabase) -> String {
+    pub(super) fn url(&self, database: &TestDatabase) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{}", self.port, database.config().get_dbname().expect("a name"))
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use taskbay::{
     migrate,
-    queue::{Conditions, Database, JobKeyMode, NewJob, Session},
+    queue::{Conditions, Database, JobKeyMode, NewJob, Session, TaskIds},
 };
 
 use crate::harness::postgres::TestDatabase;
@@ -32,7 +32,7 @@ async fn payloads_arrive_byte_for_byte() {
         r#""a NUL: \u0000, half a pair: \ud800""#,
         "\"grüße, 日本, \u{1F600}\"",
     ];
-    let task = session.task_ids(&["t"]).await.unwrap()["t"];
+    let task = session.task_ids(&["t"]).await.unwrap();
     for (number, payload) in payloads.iter().enumerate() {
         let job = NewJob { payload: Some((*payload).to_owned()), ..NewJob::new("t") };
         let added = if number % 2 == 0 {
@@ -41,7 +41,7 @@ async fn payloads_arrive_byte_for_byte() {
             session.add_jobs(&[job]).await.unwrap().remove(0)
         };
         assert_eq!(added.payload, *payload);
-        let claimed = session.get_jobs("w", &[task], 1, Conditions::default()).await.unwrap().remove(0);
+        let claimed = session.get_jobs("w", &task, 1, Conditions::default()).await.unwrap().remove(0);
         assert_eq!(claimed.payload, *payload);
     }
 }
@@ -155,9 +155,10 @@ async fn names_of_tasks_get_ids_once() {
     let test = TestDatabase::new().await;
     let session = session(&test).await;
     let first = session.task_ids(&["a", "b/c:d", "a"]).await.unwrap();
-    assert_eq!(first.len(), 2);
+    let ids = |tasks: &TaskIds| ["a", "b/c:d"].map(|name| tasks.id(name).unwrap());
+    assert_eq!(ids(&first), [1, 2]);
     for _ in 0..5 {
-        assert_eq!(session.task_ids(&["b/c:d", "a"]).await.unwrap(), first);
+        assert_eq!(ids(&session.task_ids(&["b/c:d", "a"]).await.unwrap()), ids(&first));
     }
     let last = "select last_value from graphile_worker.tasks_id_seq";
     assert_eq!(test.client().await.query_one(last, &[]).await.unwrap().get::<_, i64>(0), 2, "no id is wasted");
@@ -192,7 +193,9 @@ async fn connections_that_cannot_be_made_say_where_and_why() {
 #[tokio::test]
 async fn a_missing_schema_names_the_remedy() {
     let test = TestDatabase::new().await;
+    let installed = TestDatabase::new().await;
+    let tasks = session(&installed).await.task_ids(&["t"]).await.unwrap();
     let session = test.database().session().await.unwrap();
-    let error = session.get_jobs("w", &[1], 1, Conditions::default()).await.unwrap_err().to_string();
+    let error = session.get_jobs("w", &tasks, 1, Conditions::default()).await.unwrap_err().to_string();
     assert!(error.contains("`taskbay migrate` installs it"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use taskbay::queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session};
+use taskbay::queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session, TaskIds};
 use tokio::task::JoinSet;
 
 use crate::harness::postgres::TestDatabase;
@@ -19,7 +19,7 @@ struct Site {
     test: TestDatabase,
     database: Database,
     session: Session,
-    task: i32,
+    task: Arc<TaskIds>,
 }
 
 impl Site {
@@ -32,11 +32,12 @@ impl Site {
         let obstacle = format!(
             "insert into graphile_worker._private_jobs (task_id, run_at)
              select {}, now() - interval '1 hour' + i * interval '1 millisecond' from generate_series(1, 50000) as i",
-            tasks["other"]
+            tasks.id("other").unwrap()
         );
         test.execute(&obstacle).await;
         test.execute("insert into graphile_worker._private_job_queues (queue_name) values ('q')").await;
-        let site = Self { task: tasks["mine"], session, database, test };
+        let task = Arc::new(session.task_ids(&["mine"]).await.unwrap());
+        let site = Self { task, session, database, test };
         site.add(NewJob::new("mine")).await;
         assert_eq!(site.claim().await.len(), 1);
         site
@@ -47,7 +48,7 @@ impl Site {
     }
 
     async fn claim(&self) -> Vec<Job> {
-        self.session.get_jobs("w", &[self.task], 10, NOTHING).await.unwrap()
+        self.session.get_jobs("w", &self.task, 10, NOTHING).await.unwrap()
     }
 
     async fn claim_ids(&self) -> Vec<i64> {
@@ -72,7 +73,7 @@ impl Site {
             if !claimed.is_empty() {
                 return claimed;
             }
-            let rest = self.database.look_again(&[self.task], NOTHING).expect("it has not seen everything");
+            let rest = self.database.look_again(&self.task, NOTHING).expect("it has not seen everything");
             assert!(rest <= Duration::from_secs(1), "{rest:?} is long");
             assert!(began.elapsed() < Duration::from_secs(20), "it was promised, and is not found");
             // Nothing will happen until then.
@@ -95,6 +96,35 @@ async fn a_job_for_a_time_that_has_passed_is_found_within_a_second() {
     for job in [overdue(), NewJob { queue_name: Some("p".to_owned()), ..overdue() }] {
         let id = site.add(job).await;
         assert_eq!(site.claim_when_told().await, [id]);
+    }
+}
+
+/// As a test suite does between two tests. Ids begin at 1 again, and nothing of what was passed is there any more.
+#[tokio::test]
+async fn after_a_truncate_nothing_is_passed() {
+    let site = Site::new().await;
+    for queue in [None, Some("p".to_owned())] {
+        let tables = "_private_jobs, graphile_worker._private_tasks, graphile_worker._private_job_queues";
+        site.test.execute(&format!("truncate graphile_worker.{tables} restart identity")).await;
+        let id = site.add(NewJob { queue_name: queue, ..overdue() }).await;
+        assert_eq!(site.claim_ids().await, [id]);
+        assert!(!site.task.are_outdated(), "the task has the same id again");
+    }
+}
+
+/// A host asks for the ids of its tasks after each reload.
+#[tokio::test]
+async fn asking_for_the_same_tasks_again_keeps_the_place() {
+    let site = Site::new().await;
+    let names = ["mine", "a", "b", "c", "d", "e", "f", "g"];
+    let tasks = site.session.task_ids(&names).await.unwrap();
+    assert_eq!(site.session.get_jobs("w", &tasks, 10, NOTHING).await.unwrap(), []);
+    // Nothing that it could have missed on its way here, since it began at the beginning.
+    assert_eq!(site.database.look_again(&tasks, NOTHING), None);
+    assert_eq!(site.session.get_jobs("w", &tasks, 10, NOTHING).await.unwrap(), []);
+    for _ in 0..5 {
+        let again = site.session.task_ids(&names).await.unwrap();
+        assert!(site.database.look_again(&again, NOTHING).is_some(), "it begins at the beginning");
     }
 }
 
@@ -204,7 +234,7 @@ async fn none_of_many_queues_is_forgotten() {
            select 'many ' || i, now(), 'x' from generate_series(1, 1000) as i;
          insert into graphile_worker._private_jobs (task_id, job_queue_id)
            select {}, id from graphile_worker._private_job_queues, generate_series(1, 2) where locked_by = 'x'",
-        site.task
+        site.task.id("mine").unwrap()
     );
     for statement in fill.split(';') {
         site.test.execute(statement).await;
@@ -215,7 +245,7 @@ async fn none_of_many_queues_is_forgotten() {
     let began = Instant::now();
     while done.len() < 2000 {
         assert!(began.elapsed() < Duration::from_secs(60), "{} of 2,000 are done", done.len());
-        let claimed = site.session.get_jobs("w", &[site.task], 500, NOTHING).await.unwrap();
+        let claimed = site.session.get_jobs("w", &site.task, 500, NOTHING).await.unwrap();
         let queues: HashSet<_> = claimed.iter().map(|job| job.job_queue_id).collect();
         assert_eq!(queues.len(), claimed.len(), "one job of each queue");
         assert!(claimed.iter().all(|job| done.insert(job.id)), "a job was claimed twice");
@@ -234,7 +264,7 @@ async fn several_hosts_run_every_job_once_and_never_two_of_one_queue() {
            select {}, i % 4, now() - (i * 7919 % 3000) * interval '1 second',
              case when i % 3 = 0 then (select id from graphile_worker._private_job_queues where queue_name = 'q' || (i % 5 + 1)) end
            from generate_series(1, {JOBS}) as i",
-        site.task
+        site.task.id("mine").unwrap()
     );
     for statement in fill.split(';') {
         site.test.execute(statement).await;
@@ -252,7 +282,7 @@ async fn several_hosts_run_every_job_once_and_never_two_of_one_queue() {
     for host in 0..3 {
         let database = site.test.database();
         for number in 0..2 {
-            let (database, floor, task) = (database.clone(), Arc::clone(&floor), site.task);
+            let (database, floor, task) = (database.clone(), Arc::clone(&floor), Arc::clone(&site.task));
             let client = site.test.client().await;
             claimers.spawn(async move {
                 let owner = format!("host-{host}-{number}");
@@ -260,7 +290,7 @@ async fn several_hosts_run_every_job_once_and_never_two_of_one_queue() {
                 let began = Instant::now();
                 while floor.lock().unwrap().done.len() < JOBS {
                     assert!(began.elapsed() < Duration::from_secs(60), "{} are done", floor.lock().unwrap().done.len());
-                    let jobs = session.get_jobs(&owner, &[task], 5 + 20 * number, NOTHING).await.unwrap();
+                    let jobs = session.get_jobs(&owner, &task, 5 + 20 * number, NOTHING).await.unwrap();
                     for job in &jobs {
                         let mut floor = floor.lock().unwrap();
                         assert!(floor.done.insert(job.id), "job {} was claimed twice", job.id);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use taskbay::queue::{ClaimedJob, Conditions, Database, Job, Session};
+use taskbay::queue::{ClaimedJob, Conditions, Database, Job, Session, TaskIds};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -78,7 +78,7 @@ impl Site {
 
 struct Claimer {
     session: Session,
-    task: i32,
+    task: TaskIds,
     _database: Database,
 }
 
@@ -86,12 +86,12 @@ impl Claimer {
     async fn new(site: &Site) -> Self {
         let database = site.test.database();
         let session = database.session().await.unwrap();
-        let task = session.task_ids(&["mine"]).await.unwrap()["mine"];
+        let task = session.task_ids(&["mine"]).await.unwrap();
         Self { session, task, _database: database }
     }
 
     async fn claim(&self, limit: usize, conditions: Conditions<'_>) -> Vec<Job> {
-        self.session.get_jobs("w", &[self.task], limit, conditions).await.unwrap()
+        self.session.get_jobs("w", &self.task, limit, conditions).await.unwrap()
     }
 
     async fn complete(&self, jobs: &[Job]) {
@@ -230,6 +230,26 @@ async fn a_table_that_has_grown_since_its_statements_were_planned() {
             site.fill(&format!("insert into $jobs (task_id, run_at) select 1, {EARLIER}")).await;
         };
         filled.await;
+        claimer.work(5, Conditions::default()).await;
+    });
+    assert_flat(read.await);
+}
+
+/// The same after a table that was large before was emptied, which has the server plan its statements anew as well.
+#[tokio::test]
+async fn a_table_that_has_grown_again_since_it_was_emptied() {
+    let site = Site::new().await;
+    let few = "insert into $jobs (task_id) select 1 from generate_series(1, 20); vacuum analyze $jobs";
+    site.fill(&format!("insert into $jobs (task_id, run_at) select 1, {EARLIER}")).await;
+    let read = site.count(async |claimer| {
+        claimer.work(2, Conditions::default()).await;
+        site.fill(&format!("truncate $jobs; {few}")).await;
+        // More often than Postgres plans a statement anew.
+        for _ in 0..10 {
+            let jobs = claimer.claim(2, Conditions::default()).await;
+            claimer.complete(&jobs).await;
+        }
+        site.fill(&format!("insert into $jobs (task_id, run_at) select 1, {EARLIER}")).await;
         claimer.work(5, Conditions::default()).await;
     });
     assert_flat(read.await);

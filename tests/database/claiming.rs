@@ -8,20 +8,20 @@ use std::{
 
 use taskbay::{
     migrate,
-    queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session},
+    queue::{ClaimedJob, Conditions, Database, Job, NewJob, Session, TaskIds},
 };
 use tokio::task::JoinSet;
 
 use crate::harness::postgres::TestDatabase;
 
-/// A fresh database, a session, and the id of the task `t`.
-async fn fresh() -> (TestDatabase, Database, Session, i32) {
+/// A fresh database, a session, and the task `t`.
+async fn fresh() -> (TestDatabase, Database, Session, Arc<TaskIds>) {
     let test = TestDatabase::new().await;
     let database = test.database();
     migrate::prepare(&database).await.unwrap();
     let session = database.session().await.unwrap();
-    let id = session.task_ids(&["t"]).await.unwrap()["t"];
-    (test, database, session, id)
+    let task = Arc::new(session.task_ids(&["t"]).await.unwrap());
+    (test, database, session, task)
 }
 
 /// Jobs of the task `t` in the queues named, in this order; `-` is no queue.
@@ -54,7 +54,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
     let added = session.add_jobs(&jobs).await.unwrap();
     let order: Vec<i64> = [5, 2, 4, 3, 0, 6, 1].iter().map(|place: &usize| added[*place].id).collect();
     for limit in 1..=7 {
-        let claimed = session.get_jobs("w", &[task], limit, Conditions::default()).await.unwrap();
+        let claimed = session.get_jobs("w", &task, limit, Conditions::default()).await.unwrap();
         assert_eq!(ids(&claimed), order[..limit], "the first {limit}");
         test.client().await.batch_execute("select graphile_worker.force_unlock_workers('{w}')").await.unwrap();
         let again = "update graphile_worker._private_jobs set attempts = 0";
@@ -67,7 +67,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
 async fn a_claim_marks_job_and_queue_and_touches_nothing_else() {
     let (test, _database, session, task) = fresh().await;
     let added = session.add_jobs(&in_queues(&["q", "-"])).await.unwrap();
-    let claimed = session.get_jobs("taskbay-1", &[task], 10, Conditions::default()).await.unwrap();
+    let claimed = session.get_jobs("taskbay-1", &task, 10, Conditions::default()).await.unwrap();
     let locked_at = claimed[0].locked_at;
     let expected: Vec<Job> = added.into_iter().map(|job| Job { attempts: 1, locked_at, ..job }).collect();
     assert_eq!(claimed, expected);
@@ -103,12 +103,12 @@ async fn what_is_not_due_exhausted_locked_or_of_another_task_stays() {
         change("attempts = max_attempts", added[1]).await;
         change("locked_at = now() - interval '9 hours', locked_by = 'x'", added[2]).await;
         change("attempts = max_attempts - 1", added[3]).await;
-        let claimed = session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap();
+        let claimed = session.get_jobs("w", &task, 10, Conditions::default()).await.unwrap();
         assert_eq!(HashSet::<i64>::from_iter(ids(&claimed)), HashSet::from([added[3], added[4]]));
         session.complete_jobs("w", &completed(&claimed)).await.unwrap();
     }
-    assert_eq!(session.get_jobs("w", &[], 10, Conditions::default()).await.unwrap(), []);
-    assert_eq!(session.get_jobs("w", &[task], 0, Conditions::default()).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &TaskIds::default(), 10, Conditions::default()).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &task, 0, Conditions::default()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -117,11 +117,11 @@ async fn a_queue_gives_one_job_at_a_time_and_does_not_hold_up_the_others() {
     let mut queues = vec!["big"; 50];
     queues.extend(["small", "-", "other", "big"]);
     let added = ids(&session.add_jobs(&in_queues(&queues)).await.unwrap());
-    let claimed = session.get_jobs("w", &[task], 5, Conditions::default()).await.unwrap();
+    let claimed = session.get_jobs("w", &task, 5, Conditions::default()).await.unwrap();
     assert_eq!(ids(&claimed), [added[0], added[50], added[51], added[52]], "one of each queue, and the one without");
-    assert_eq!(session.get_jobs("w", &[task], 5, Conditions::default()).await.unwrap(), [], "all queues are busy");
+    assert_eq!(session.get_jobs("w", &task, 5, Conditions::default()).await.unwrap(), [], "all queues are busy");
     session.complete_jobs("w", &completed(&claimed[..1])).await.unwrap();
-    assert_eq!(ids(&session.get_jobs("v", &[task], 5, Conditions::default()).await.unwrap()), [added[1]]);
+    assert_eq!(ids(&session.get_jobs("v", &task, 5, Conditions::default()).await.unwrap()), [added[1]]);
 }
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn a_queue_that_another_program_has_locked_gives_nothing() {
     let claim = other.transaction().await.unwrap();
     claim.batch_execute("select from graphile_worker._private_job_queues for update").await.unwrap();
     let claimed =
-        tokio::time::timeout(Duration::from_secs(10), session.get_jobs("w", &[task], 1, Conditions::default())).await;
+        tokio::time::timeout(Duration::from_secs(10), session.get_jobs("w", &task, 1, Conditions::default())).await;
     assert_eq!(claimed.expect("it does not wait for the lock").unwrap(), []);
     claim.rollback().await.unwrap();
-    assert_eq!(session.get_jobs("w", &[task], 1, Conditions::default()).await.unwrap().len(), 1);
+    assert_eq!(session.get_jobs("w", &task, 1, Conditions::default()).await.unwrap().len(), 1);
 }
 
 /// Who works in which queue at this moment, as the claimers tell it.
@@ -156,14 +156,14 @@ async fn many_claimers_run_every_job_once_and_never_two_of_one_queue() {
     let floor = Arc::new(Mutex::new(Floor::default()));
     let mut claimers = JoinSet::new();
     for number in 0..8 {
-        let (database, floor) = (database.clone(), floor.clone());
+        let (database, floor, task) = (database.clone(), floor.clone(), task.clone());
         claimers.spawn(async move {
             let owner = format!("claimer-{number}");
             let session = database.session().await.unwrap();
             let started = Instant::now();
             while floor.lock().unwrap().done.len() < total {
                 assert!(started.elapsed() < Duration::from_secs(60), "all are done in time");
-                let jobs = session.get_jobs(&owner, &[task], 1 + number, Conditions::default()).await.unwrap();
+                let jobs = session.get_jobs(&owner, &task, 1 + number, Conditions::default()).await.unwrap();
                 for job in &jobs {
                     let mut floor = floor.lock().unwrap();
                     let again = floor.done.insert(job.id, owner.clone());
@@ -188,7 +188,7 @@ async fn many_claimers_run_every_job_once_and_never_two_of_one_queue() {
     let owners: HashSet<String> = floor.lock().unwrap().done.values().cloned().collect();
     assert!(owners.len() > 1, "more than one had a share");
     let session = database.session().await.unwrap();
-    assert_eq!(session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap(), []);
+    assert_eq!(session.get_jobs("w", &task, 10, Conditions::default()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -196,13 +196,12 @@ async fn claiming_reads_little_of_a_long_backlog() {
     let (test, database, session, task) = fresh().await;
     let client = test.client().await;
     // As many queues as jobs in them, and many more jobs without any.
-    let fill = format!(
-        "insert into graphile_worker._private_job_queues (queue_name) select 'q' || i from generate_series(1, 2000) as i;
-         insert into graphile_worker._private_jobs (task_id, job_queue_id, run_at)
-           select {task}, case when i > 48000 then i - 48000 end, now() - (50000 - i) * interval '1 second'
+    let fill = "
+        insert into graphile_worker._private_job_queues (queue_name) select 'q' || i from generate_series(1, 2000) as i;
+        insert into graphile_worker._private_jobs (task_id, job_queue_id, run_at)
+           select 1, case when i > 48000 then i - 48000 end, now() - (50000 - i) * interval '1 second'
            from generate_series(1, 50000) as i;
-         vacuum analyze graphile_worker._private_jobs; vacuum analyze graphile_worker._private_job_queues"
-    );
+         vacuum analyze graphile_worker._private_jobs; vacuum analyze graphile_worker._private_job_queues";
     for statement in fill.split(';') {
         client.batch_execute(statement).await.unwrap();
     }
@@ -216,7 +215,7 @@ async fn claiming_reads_little_of_a_long_backlog() {
     let before = read().await;
     // More often than Postgres plans a prepared statement anew.
     for _ in 0..12 {
-        assert_eq!(session.get_jobs("w", &[task], 10, Conditions::default()).await.unwrap().len(), 10);
+        assert_eq!(session.get_jobs("w", &task, 10, Conditions::default()).await.unwrap().len(), 10);
     }
     // The counters of a session are handed in when it ends.
     drop((session, database));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use taskbay::queue::{ClaimedJob, Conditions, FailedJob, Job, NewJob, Session, Settlement};
+use taskbay::queue::{ClaimedJob, Conditions, FailedJob, Job, NewJob, Session, Settlement, TaskIds};
 use tokio::time::timeout;
 
 use crate::harness::postgres::TestDatabase;
@@ -12,7 +12,7 @@ const NOTHING: Conditions<'static> = Conditions { forbidden_flags: &[], now: Non
 struct Bench {
     test: TestDatabase,
     session: Session,
-    task: i32,
+    task: TaskIds,
 }
 
 impl Bench {
@@ -20,7 +20,7 @@ impl Bench {
         let test = TestDatabase::installed().await;
         let session = test.database().session().await.unwrap();
         session.prepare_express().await.unwrap();
-        let task = session.task_ids(&["t"]).await.unwrap()["t"];
+        let task = session.task_ids(&["t"]).await.unwrap();
         Self { session, task, test }
     }
 
@@ -37,7 +37,7 @@ impl Bench {
     }
 
     async fn lock(&self, limit: usize) -> Vec<Job> {
-        self.session.lock_jobs(&[self.task], limit, NOTHING).await.unwrap()
+        self.session.lock_jobs(&self.task, limit, NOTHING).await.unwrap()
     }
 
     /// The job's columns but for its times, as text.
@@ -77,7 +77,7 @@ async fn jobs_are_locked_in_their_order_and_others_pass_over_them() {
     assert!(locked.iter().all(|job| job.attempts == 1), "the attempt under way counts");
 
     let other = bench.another_session().await;
-    let theirs = other.get_jobs("w", &[bench.task], 10, NOTHING).await.unwrap();
+    let theirs = other.get_jobs("w", &bench.task, 10, NOTHING).await.unwrap();
     added.drain(..2);
     assert_eq!(ids(&theirs)[0], in_queue);
     assert_eq!(ids(&theirs)[1..], added);
@@ -99,7 +99,7 @@ async fn what_is_done_is_gone_with_the_commit_and_the_rest_is_as_it_was() {
     assert_eq!(times, [(added[2], bench.locked_at(added[2]).await)].into());
     assert_eq!(bench.row(added[0]).await, "");
     assert_eq!(bench.row(added[3]).await, before);
-    let left = bench.another_session().await.get_jobs("w", &[bench.task], 10, NOTHING).await.unwrap();
+    let left = bench.another_session().await.get_jobs("w", &bench.task, 10, NOTHING).await.unwrap();
     assert_eq!(ids(&left), [added[3]], "one is done, one waits for its next attempt, one is marked");
     assert!(bench.row(added[2]).await.contains(" me "));
 }
@@ -119,7 +119,7 @@ async fn fails_alike(message: &str, permanent: bool, payload: Option<&str>, atte
             assert_eq!(ids(&bench.lock(1).await), [id]);
             bench.session.settle("me", &Settlement { failed: vec![failed], ..Settlement::default() }).await.unwrap();
         } else {
-            assert_eq!(ids(&bench.session.get_jobs("me", &[bench.task], 1, NOTHING).await.unwrap()), [id]);
+            assert_eq!(ids(&bench.session.get_jobs("me", &bench.task, 1, NOTHING).await.unwrap()), [id]);
             bench.session.fail_jobs("me", &[failed]).await.unwrap();
         }
         let waits =
@@ -203,7 +203,7 @@ async fn what_ends_the_connection_leaves_the_jobs_as_they_were() {
     let id = bench.add(1).await[0];
     let before = bench.row(id).await;
     let session = bench.another_session().await;
-    assert_eq!(ids(&session.lock_jobs(&[bench.task], 1, NOTHING).await.unwrap()), [id]);
+    assert_eq!(ids(&session.lock_jobs(&bench.task, 1, NOTHING).await.unwrap()), [id]);
     bench.test.terminate_others().await;
     let error = session.settle("me", &Settlement { done: vec![id], ..Settlement::default() }).await.unwrap_err();
     assert!(error.connection_lost(), "{error}");

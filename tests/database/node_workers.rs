@@ -66,8 +66,8 @@ async fn we_work_jobs_on_a_schema_of_node() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let session = host.session().await.unwrap();
-    let ids = session.task_ids(&["theirs"]).await.unwrap();
-    let jobs = session.get_jobs("taskbay-test", &[ids["theirs"]], 10, Conditions::default()).await.unwrap();
+    let task = session.task_ids(&["theirs"]).await.unwrap();
+    let jobs = session.get_jobs("taskbay-test", &task, 10, Conditions::default()).await.unwrap();
     let seen: Vec<_> = jobs.iter().map(|job| (job.payload.as_str(), job.queue_name.as_deref(), job.attempts)).collect();
     assert_eq!(seen, [(r#"{"n":1}"#, None, 1), (r#"{"n":2}"#, Some("q"), 1)]);
 

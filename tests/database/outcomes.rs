@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use taskbay::{
     migrate,
-    queue::{ClaimedJob, Conditions, FailedJob, Job, LONGEST_MESSAGE, NewJob, Session},
+    queue::{ClaimedJob, Conditions, FailedJob, Job, LONGEST_MESSAGE, NewJob, Session, TaskIds},
 };
 use tokio_postgres::Client;
 
@@ -14,7 +14,7 @@ struct Bench {
     test: TestDatabase,
     client: Client,
     session: Session,
-    task: i32,
+    task: TaskIds,
 }
 
 impl Bench {
@@ -23,14 +23,14 @@ impl Bench {
         let database = test.database();
         migrate::prepare(&database).await.unwrap();
         let session = database.session().await.unwrap();
-        let task = session.task_ids(&["t"]).await.unwrap()["t"];
+        let task = session.task_ids(&["t"]).await.unwrap();
         Self { client: test.client().await, test, session, task }
     }
 
     /// A job in queue `q`, claimed by `owner`.
     async fn claimed(&self, owner: &str) -> Job {
         self.session.add_job(&NewJob { queue_name: Some("q".to_owned()), ..NewJob::new("t") }).await.unwrap();
-        self.session.get_jobs(owner, &[self.task], 1, Conditions::default()).await.unwrap().remove(0)
+        self.session.get_jobs(owner, &self.task, 1, Conditions::default()).await.unwrap().remove(0)
     }
 
     async fn text(&self, sql: &str) -> String {
@@ -91,7 +91,7 @@ async fn a_late_word_about_an_earlier_attempt_changes_nothing() {
     let bench = Bench::new().await;
     let earlier = bench.claimed("w").await;
     bench.session.force_unlock(&["w"]).await.unwrap();
-    let later = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    let later = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     assert_eq!((later.id, later.attempts), (earlier.id, 2), "the same owner has it again");
     let before = bench.text(STORED).await;
     let late = [ClaimedJob::of(&earlier)];
@@ -110,7 +110,7 @@ async fn a_late_return_gives_nothing_back_that_was_claimed_since() {
     let earlier = bench.claimed("w").await;
     let returned = [ClaimedJob::of(&earlier)];
     assert_eq!(bench.session.return_jobs("w", &returned).await.unwrap(), [earlier.id]);
-    let later = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    let later = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     assert_eq!((later.id, later.attempts), (earlier.id, earlier.attempts), "the same attempt has begun again");
     let before = bench.text(STORED).await;
     assert_eq!(bench.session.return_jobs("w", &returned).await.unwrap(), Vec::<i64>::new());
@@ -166,7 +166,7 @@ async fn a_job_that_lost_its_key_while_it_ran_is_still_its_owners() {
         let queue_name = queue.map(str::to_owned);
         let keyed = NewJob { job_key: Some("k".to_owned()), max_attempts: Some(5), queue_name, ..NewJob::new("t") };
         bench.session.add_job(&keyed).await.unwrap();
-        let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+        let job = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
         bench.client.batch_execute("select graphile_worker.remove_job('k')").await.unwrap();
         let changed = match outcome {
             "complete" => bench.session.complete_jobs("w", &[ClaimedJob::of(&job)]).await.unwrap().len(),
@@ -228,7 +228,7 @@ async fn a_failed_job_waits_longer_each_time() {
         assert_eq!(bench.text("select last_error from graphile_worker._private_jobs").await, format!("no {attempt}"));
         assert_eq!(bench.queue_owner().await, "");
         bench.client.batch_execute("update graphile_worker._private_jobs set run_at = now()").await.unwrap();
-        job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+        job = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     }
 }
 
@@ -270,7 +270,7 @@ async fn a_job_fails_for_good_by_request_or_by_its_last_attempt() {
 
     bench.client.batch_execute("delete from graphile_worker._private_jobs").await.unwrap();
     bench.session.add_job(&NewJob { max_attempts: Some(1), ..NewJob::new("t") }).await.unwrap();
-    let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    let job = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     let stored = bench.session.fail_jobs("w", &[failed(&job, "last", false)]).await.unwrap();
     assert_eq!(stored[0].retry_at, None);
 }
@@ -282,7 +282,7 @@ async fn a_failure_replaces_the_payload_only_where_one_is_given_and_only_of_a_he
         let new = NewJob { payload: Some(payload.to_owned()), ..NewJob::new("t") };
         bench.session.add_job(&new).await.unwrap();
     }
-    let jobs = bench.session.get_jobs("w", &[bench.task], 2, Conditions::default()).await.unwrap();
+    let jobs = bench.session.get_jobs("w", &bench.task, 2, Conditions::default()).await.unwrap();
     let with = |job: &Job, payload: &str| FailedJob { payload: Some(payload.to_owned()), ..failed(job, "no", false) };
     let stored = "select string_agg(payload::text, ' ' order by id) from graphile_worker._private_jobs";
     let failures = [with(&jobs[0], "[ 2 ]"), failed(&jobs[1], "no", false)];
@@ -320,7 +320,7 @@ async fn returned_jobs_keep_their_attempts_and_their_place() {
     assert_eq!(bench.session.return_jobs("w", &back).await.unwrap(), [job.id]);
     assert_eq!(bench.text("select run_at from graphile_worker._private_jobs").await, before);
     assert_eq!(bench.queue_owner().await, "");
-    let again = bench.session.get_jobs("v", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    let again = bench.session.get_jobs("v", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     assert!(again.locked_at > job.locked_at);
     assert_eq!(again, Job { locked_at: again.locked_at, ..job });
 }
@@ -334,7 +334,7 @@ async fn a_batch_touches_exactly_its_jobs() {
         .map(|name| NewJob { queue_name: (*name != "-").then(|| (*name).to_owned()), ..NewJob::new("t") })
         .collect();
     bench.session.add_jobs(&jobs).await.unwrap();
-    let claimed = bench.session.get_jobs("w", &[bench.task], 10, Conditions::default()).await.unwrap();
+    let claimed = bench.session.get_jobs("w", &bench.task, 10, Conditions::default()).await.unwrap();
     let pick = |place: usize| ClaimedJob::of(&claimed[place]);
     let mut done = bench.session.complete_jobs("w", &[pick(0), pick(3)]).await.unwrap();
     done.sort_unstable();
@@ -354,7 +354,7 @@ async fn locks_of_lost_owners_can_be_taken_away() {
     let bench = Bench::new().await;
     let job = bench.claimed("lost").await;
     bench.session.force_unlock(&["lost", "nobody"]).await.unwrap();
-    let again = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+    let again = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
     assert_eq!((again.id, again.attempts), (job.id, 2));
     let waited = Duration::from_secs(1);
     assert!(again.run_at <= SystemTime::now() + waited);

@@ -41,6 +41,14 @@ impl TestDatabase {
         self.id_of("select (graphile_worker.add_job($1, $2, $3)).id", &[&task, &payload, &queue]).await
     }
 
+    /// Adds jobs with one statement, so that they are due at the same moment.
+    pub async fn add_many(&self, task: &str, count: i32) {
+        let sql = "select count(*) from graphile_worker.add_jobs(array(
+                     select row($1::text, '{}', null, now(), 25, null, 0, null)::graphile_worker.job_spec
+                     from generate_series(1, $2::int)))";
+        self.id_of(sql, &[&task, &count]).await;
+    }
+
     pub async fn add_in_an_hour(&self, task: &str, payload: Value) -> i64 {
         let sql = "select (graphile_worker.add_job($1, $2, run_at := now() + interval '1 hour')).id";
         self.id_of(sql, &[&task, &payload]).await
@@ -108,12 +116,17 @@ impl TestDatabase {
 
     /// Waits until every job is done.
     pub async fn wait_until_no_jobs(&self) {
+        self.wait_until_jobs(0).await;
+    }
+
+    /// Waits until so many jobs are left, or fewer.
+    pub async fn wait_until_jobs(&self, wanted: i64) {
         let client = self.client().await;
         let deadline = Instant::now() + DEADLINE;
         loop {
             let left: i64 =
                 client.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get(0);
-            if left == 0 {
+            if left <= wanted {
                 return;
             }
             assert!(Instant::now() < deadline, "{left} jobs are left: {:?}", self.jobs().await.first());

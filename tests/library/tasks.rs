@@ -116,6 +116,23 @@ async fn a_task_adds_jobs_and_uses_the_hosts_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tasks_own_statements_keep_the_limits_of_the_role() {
+    let database = TestDatabase::installed().await;
+    let name = database.config().get_dbname().expect("a name").to_owned();
+    database.execute(&format!("alter database {name} set statement_timeout = '77s'")).await;
+    let tasks = TaskList::new().task("job3", |_: Value, job: JobContext| async move {
+        // The host uses the same connections.
+        job.add_job(&NewJob::new("next")).await?;
+        let rows = job.query("select current_setting('statement_timeout')", &[]).await?;
+        job.add_job(&NewJob::new("next")).await?;
+        if rows[0].get::<_, &str>(0) == "77s" { Ok(()) } else { Err(TaskError::new(format!("{rows:?}"))) }
+    });
+    let id = database.add("job3", json!({})).await;
+    once(&database, &tasks).await;
+    assert!(database.jobs().await.iter().all(|job| job.id != id), "{:?}", database.jobs().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_of_the_program_goes_before_one_of_the_folder_and_that_is_said() {
     let database = TestDatabase::installed().await;
     let folder = tasks_folder();

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
     plugins::{install_plugin, remove_plugin, tasks_folder},
     postgres::TestDatabase,
+    processes::children_of,
     program::{DEADLINE, Running, Taskbay},
 };
 
@@ -69,21 +70,44 @@ async fn slow_jobs_are_claimed_as_slots_become_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_too_long_behind_a_slow_job_goes_back_with_its_attempt() {
-    let (database, folder) = workplace().await;
-    let host = ready(Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--claim", "marked"])).await;
-    for _ in 0..30 {
-        database.add("nothing", json!({})).await;
+async fn what_waits_too_long_behind_slow_jobs_is_left_to_others_with_its_attempt() {
+    for slots in [1, 10] {
+        let (database, folder) = workplace().await;
+        let command =
+            Taskbay::run(&database.url(), folder.path()).args(["-j", &slots.to_string(), "--claim", "marked"]);
+        let host = ready(command).await;
+        database.add_many("nothing", 30).await;
+        database.wait_until_no_jobs().await;
+        // Who has seen short jobs only takes these for short ones.
+        let sql = "select max(id) from graphile_worker.add_jobs(array(
+                     select row(case when n <= $1 then 'wait_for_cancellation' else 'nothing' end, '{}', null, now(), 25, null,
+                       n, null)::graphile_worker.job_spec
+                     from generate_series(1, 40 + $1) as n))";
+        database.id_of(sql, &[&slots]).await;
+        host.nth_event(&["job_started"], 30 + slots as usize).await;
+        assert_leaves_to_others(&host, &database, slots).await;
     }
-    database.wait_until_no_jobs().await;
-    // Who has seen short jobs only takes these for short ones.
-    let sql = "select max(id) from graphile_worker.add_jobs(array(
-                 select row(case when n = 1 then 'wait_for_cancellation' else 'nothing' end, '{}', null, now(), 25, null, n, null)
-                   ::graphile_worker.job_spec
-                 from generate_series(1, 40) as n))";
-    database.id_of(sql, &[]).await;
+}
+
+/// Another host works what this one gives back while its slots are busy, and this one does not claim it again.
+async fn assert_leaves_to_others(host: &Running, database: &TestDatabase, slots: i32) {
+    let busy_since = host.lines().len();
     host.event("job_returned", |_| true).await;
-    database.wait_until_locked_and_attempts((1, 1)).await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let other = ready(Taskbay::run(&database.url(), folder.path())).await;
+    database.wait_until_jobs(slots.into()).await;
+    for done in other.events("job_done") {
+        assert_eq!(done["attempt"], 1, "{done}");
+    }
+    other.stop().await;
+    let lines = host.lines().into_iter().skip(busy_since).filter(|line| line["event"] == "job_returned");
+    let mut returned: Vec<i64> = lines.filter_map(|line| line["job"].as_i64()).collect();
+    let all = returned.len();
+    returned.sort_unstable();
+    returned.dedup();
+    assert_eq!(returned.len(), all, "jobs were claimed again by a host without a free slot");
+    assert_eq!(database.locked_and_attempts().await, (database.jobs().await.len(), slots as i16));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,24 +127,36 @@ async fn a_local_queue_holds_as_many_as_it_was_told_and_gives_them_back_at_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn held_jobs_go_back_when_their_task_vanishes_and_when_their_time_is_up() {
-    for (settings, vanishes) in
-        [("local_queue_size = 6", true), ("local_queue_size = 6\nlocal_queue_ttl = \"300ms\"", false)]
-    {
-        let (database, folder) = workplace().await;
-        database.add("wait_for_cancellation", json!({})).await;
-        for _ in 0..5 {
-            database.add("greet", json!({"to": "Ada", "times": 1})).await;
-        }
-        let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--poll-interval", HOUR]);
-        let host = ready(command.settings(&format!("[worker]\n{settings}"))).await;
-        if vanishes {
-            database.wait_until_locked_and_attempts((6, 6)).await;
-            remove_plugin(folder.path(), "typed-plugin");
-        }
-        host.nth_event(&["job_returned"], 5).await;
-        database.wait_until_locked_and_attempts((1, 1)).await;
+async fn held_jobs_go_back_when_their_task_vanishes() {
+    let (database, folder) = workplace().await;
+    database.add("wait_for_cancellation", json!({})).await;
+    for _ in 0..5 {
+        database.add("greet", json!({"to": "Ada", "times": 1})).await;
     }
+    let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--poll-interval", HOUR]);
+    let host = ready(command.settings("[worker]\nlocal_queue_size = 6")).await;
+    database.wait_until_locked_and_attempts((6, 6)).await;
+    remove_plugin(folder.path(), "typed-plugin");
+    host.nth_event(&["job_returned"], 5).await;
+    database.wait_until_locked_and_attempts((1, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_queue_whose_time_is_up_claims_nothing_until_a_slot_is_free() {
+    let (database, folder) = workplace().await;
+    let slow = database.add("wait_for_cancellation", json!({})).await;
+    database.add_many("nothing", 5).await;
+    let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1"]);
+    let host = ready(command.settings("[worker]\nlocal_queue_size = 6\nlocal_queue_ttl = \"300ms\"")).await;
+    host.event("job_started", of_job(slow)).await;
+    assert_leaves_to_others(&host, &database, 1).await;
+    let next = database.add("nothing", json!({})).await;
+    // The slow job ends with its plugin's process.
+    for (plugin, _) in children_of(host.id()) {
+        kill_process(Pid::from_raw(plugin as i32).expect("a process"), Signal::KILL).expect("kill it");
+    }
+    host.event("job_failed", of_job(slow)).await;
+    host.event("job_done", of_job(next)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,7 +183,8 @@ pub(super) static WORKER: &[HostSetting] = &[
         section: "worker",
         key: "local_queue_ttl",
         kind: Kind::PositiveTime,
-        help: "how long a claimed job waits here before it is given back, with local_queue_size",
+        help: "how long a claimed job waits here before it is given back and nothing is claimed until a slot is free, with \
+               local_queue_size",
         flags: &[],
         variables: &[variable("TASKBAY_LOCAL_QUEUE_TTL")],
         without: "5m",

@@ -124,10 +124,11 @@ impl JobContext {
         self.inner.jobs.add_jobs(new).await
     }
 
-    /// A connection of the host's pool, outside of any transaction; it goes back when it is dropped. While a job keeps one
+    /// A connection of the host's pool, outside of any transaction; it goes back when it is dropped. The time limits of the role hold
+    /// on it, which do not for the host's own statements. While a job keeps one
     /// it should not wait for another: the pool has `max_pool_size` of them for all jobs.
     pub async fn client(&self) -> Result<PooledClient, QueueError> {
-        Ok(PooledClient { session: self.inner.jobs.database().session().await? })
+        Ok(PooledClient { session: self.inner.jobs.database().session_of_task().await? })
     }
 
     /// Runs one statement on such a connection.

@@ -39,7 +39,7 @@ pub(super) async fn advance(session: &mut Session, found: &Found, to: i32) -> Re
         }
     };
     // Dropped without a commit, it is rolled back.
-    let transaction = session.client_mut().transaction().await.map_err(failed)?;
+    let transaction = session.transaction().await.map_err(failed)?;
     announce(&transaction, found, to).await.map_err(failed)?;
     for file in files(found.number(), to) {
         transaction.batch_execute(&database.render(file)).await.map_err(failed)?;

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use super::{
-    FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
+    Accepted, FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
     connection::{Connection, Start},
     execution::{Execution, Line},
     generation::SHUTDOWN_LIMIT,
@@ -47,6 +47,7 @@ impl Alone {
     pub(super) async fn run<'a>(
         &self,
         (task, job, limit): (u32, &JobInput<'_>, Option<Duration>),
+        accepted: Accepted<'_>,
         execution: impl FnOnce(super::calls::Call, Line<'a>) -> Execution<'a>,
         stops: [&StopSignal; 3],
         running: TaskTrackerToken,
@@ -68,7 +69,7 @@ impl Alone {
             }
         };
         let connection = Arc::clone(&process.connection);
-        let call = match connection.start(task, job, limit) {
+        let call = match connection.start(task, job, limit, accepted) {
             Ok(Start::Begun(call)) => call,
             // Nothing was sent before.
             Ok(Start::Gone | Start::Full) => return failed("its process ended before the job could begin".to_owned()),

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use super::{
-    FailedItems, JobInput, ManifestInfo, TaskSpec,
+    Accepted, FailedItems, JobInput, ManifestInfo, TaskSpec,
     calls::{Call, CallEnd, Calls},
 };
 
@@ -108,10 +108,11 @@ impl BuiltIn {
     }
 
     /// Begins a job; `None` after the end.
-    pub(super) fn start(&self, task: u32, job: &JobInput<'_>) -> Option<Call> {
+    pub(super) fn start(&self, task: u32, job: &JobInput<'_>, accepted: Accepted<'_>) -> Option<Call> {
         let call = self.jobs.calls.begin(job.id, task)?;
         let ask = CancellationToken::new();
         let code = &self.tasks.get(task as usize)?.code;
+        accepted();
         let report = Report { jobs: Arc::clone(&self.jobs), call: call.id, end: None };
         // Even this much is not the host's own code: what it writes to the log may panic.
         let run = match std::panic::catch_unwind(AssertUnwindSafe(|| code.run(job, ask.clone()))) {

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Availability, HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
+    Accepted, Availability, HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
     calls::Call,
     connection::{Connection, Start},
     process::{Ending, Process},
@@ -84,9 +84,10 @@ impl Child {
         task: u32,
         job: &JobInput<'_>,
         timeout: Option<Duration>,
+        accepted: Accepted<'_>,
     ) -> Result<Start<(Call, Arc<Connection>)>, String> {
         let Some(connection) = self.current.load_full() else { return Ok(Start::Gone) };
-        Ok(match connection.start(task, job, timeout)? {
+        Ok(match connection.start(task, job, timeout, accepted)? {
             Start::Begun(call) => Start::Begun((call, connection)),
             Start::Gone => Start::Gone,
             Start::Full => Start::Full,

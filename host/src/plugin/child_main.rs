@@ -199,7 +199,7 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
         kind::RUN => {
             let (task, timeout_ms, job) = frames::take_job(&mut frame.body)?;
             let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
-            plugin.start(task, &job, timeout, frame.call);
+            plugin.start(task, &job, timeout, frame.call, &|| {});
         }
         kind::CANCEL => plugin.cancel(frame.call, frame.body.u32()?),
         kind::JOB_ADDED => {

@@ -14,7 +14,7 @@ use tokio_util::{
 };
 
 use super::{
-    HostServices, JobInput, LaunchError, ManifestInfo,
+    Accepted, HostServices, JobInput, LaunchError, ManifestInfo,
     calls::{Call, CallEnd, Calls},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, TooLong, kind, put_text},
     host_calls::{AddJob, PluginLog, add},
@@ -104,13 +104,14 @@ impl Connection {
         task: u32,
         job: &JobInput<'_>,
         timeout: Option<Duration>,
+        accepted: Accepted<'_>,
     ) -> Result<Start<Call>, String> {
         match self.outbox.has_room() {
             Some(true) => {}
             Some(false) => return Ok(Start::Full),
             None => return Ok(Start::Gone),
         }
-        let Some(call) = self.calls.begin(job.id, task) else { return Ok(Start::Gone) };
+        let Some(call) = self.calls.begin(job.id, task).inspect(|_| accepted()) else { return Ok(Start::Gone) };
         let timeout_ms = timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         match self.send(kind::RUN, call.id, |body| frames::put_job(body, task, timeout_ms, job)) {
             Ok(()) => Ok(Start::Begun(call)),
@@ -372,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_before_the_end_still_counts() {
         let (connection, _ends, mut theirs, mut launch) = open(None);
-        let start = |payload| match connection.start(0, &job(payload), None).unwrap() {
+        let start = |payload| match connection.start(0, &job(payload), None, &|| {}).unwrap() {
             Start::Begun(call) => Some(call),
             Start::Gone | Start::Full => None,
         };

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Availability, BuildId, FileKey, JobInput, ManifestInfo, Outcome, TaskSpec,
+    Accepted, Availability, BuildId, FileKey, JobInput, ManifestInfo, Outcome, TaskSpec,
     bounds::Bounds,
     executable_run::Run,
     lease::{BeingWritten, Lease},
@@ -81,12 +81,13 @@ impl Executable {
     }
 
     /// Runs one job to its end.
-    pub(super) async fn run(&self, job: &JobInput<'_>, run: Run<'_>) -> Outcome {
+    pub(super) async fn run(&self, job: &JobInput<'_>, run: Run<'_>, accepted: Accepted<'_>) -> Outcome {
         let (child, lease) = match self.start(job).await {
             Ok(Some(started)) => started,
             Ok(None) => return Outcome::NotStarted,
             Err(message) => return Outcome::Failed { kind: super::FailureKind::Error, message },
         };
+        accepted();
         let before = self.verified();
         let mut outcome = pin!(run.outcome(child, job, &self.build, &self.events));
         let outcome = match timeout(READ_WITHIN, &mut outcome).await {

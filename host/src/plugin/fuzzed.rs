@@ -122,7 +122,7 @@ fn start(connection: &Connection, number: usize) -> Call {
         last_error: None,
         flags: None,
     };
-    match connection.start(number as u32, &job, None) {
+    match connection.start(number as u32, &job, None, &|| {}) {
         Ok(Start::Begun(call)) => call,
         other => panic!("the line is open, and has room: {other:?}"),
     }

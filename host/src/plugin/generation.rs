@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
 
 use super::{
-    BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput, LaunchError,
-    ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
+    Accepted, BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput,
+    LaunchError, ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
     alone::Alone,
     bounds::Bounds,
     built_in::BuiltIn,
@@ -230,20 +230,31 @@ impl Generation {
     /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
     /// Dropping the future gives the job up without telling the plugin.
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
+        self.run_announced(task, job, cancel, &|| {}).await
+    }
+
+    /// Runs one job as [`Generation::run`] does, and says when it begins.
+    pub async fn run_announced(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        cancel: &Cancel,
+        accepted: Accepted<'_>,
+    ) -> Outcome {
         let Some(_running) = self.running.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
         if let Runner::Executable(executable) = &self.runner {
             let limit = limit.unwrap_or(executable::TIMEOUT);
             let run = Run { limit, grace: self.cancel_grace, cancel, killed: &self.killed };
-            return executable.run(job, run).await;
+            return executable.run(job, run, accepted).await;
         }
-        let mut started = self.runner.start(task, job, limit);
+        let mut started = self.runner.start(task, job, limit, accepted);
         while let (Ok(Start::Full), Runner::Child(child)) = (&started, &self.runner) {
             // In a box, because it is rare.
             if !Box::pin(wait_for_room(child, [&self.killed, &cancel.force, &cancel.ask])).await {
                 return Outcome::NotStarted;
             }
-            started = self.runner.start(task, job, limit);
+            started = self.runner.start(task, job, limit, accepted);
         }
         let (call, line) = match started {
             Ok(Start::Begun(started)) => started,
@@ -253,13 +264,13 @@ impl Generation {
         self.execution(task, job, limit, cancel, call, line).outcome().await
     }
 
-    /// Runs one job as [`Generation::run`] does, in a process of its own where that can be.
-    pub async fn run_alone(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
-        let Some(alone) = &self.alone else { return self.run(task, job, cancel).await };
+    /// Runs one job as [`Generation::run_announced`] does, in a process of its own where that can be.
+    pub async fn run_alone(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel, accepted: Accepted<'_>) -> Outcome {
+        let Some(alone) = &self.alone else { return self.run_announced(task, job, cancel, accepted).await };
         let Some(running) = self.running.enter() else { return Outcome::NotStarted };
         let limit = self.tasks()[task as usize].timeout.or(self.default_timeout);
         let execution = |call, line| self.execution(task, job, limit, cancel, call, line);
-        alone.run((task, job, limit), execution, [&self.killed, &cancel.force, &cancel.ask], running).await
+        alone.run((task, job, limit), accepted, execution, [&self.killed, &cancel.force, &cancel.ask], running).await
     }
 
     fn execution<'a>(
@@ -330,16 +341,22 @@ async fn wait_for_room(child: &Child, [first, second, third]: [&StopSignal; 3]) 
 }
 
 impl Runner {
-    fn start(&self, task: u32, job: &JobInput<'_>, limit: Option<Duration>) -> Result<Start<(Call, Line<'_>)>, String> {
+    fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        limit: Option<Duration>,
+        accepted: Accepted<'_>,
+    ) -> Result<Start<(Call, Line<'_>)>, String> {
         let call = |call: Option<Call>, line| call.map_or(Start::Gone, |call| Start::Begun((call, line)));
         Ok(match self {
-            Runner::Child(child) => match child.start(task, job, limit)? {
+            Runner::Child(child) => match child.start(task, job, limit, accepted)? {
                 Start::Begun((call, connection)) => Start::Begun((call, Line::Child(connection))),
                 Start::Gone => Start::Gone,
                 Start::Full => Start::Full,
             },
-            Runner::InProcess(plugin) => call(plugin.start(task, job, limit), Line::InProcess(plugin)),
-            Runner::BuiltIn(tasks) => call(tasks.start(task, job), Line::BuiltIn(tasks)),
+            Runner::InProcess(plugin) => call(plugin.start(task, job, limit, accepted), Line::InProcess(plugin)),
+            Runner::BuiltIn(tasks) => call(tasks.start(task, job, accepted), Line::BuiltIn(tasks)),
             // Its jobs are no calls.
             Runner::Executable(_) => Start::Gone,
         })

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
+    Accepted, HostServices, Image, JobInput, LaunchError, ManifestInfo, PluginSettings,
     calls::{Call, CallEnd, Calls},
     host_calls::{AddJob, PluginLog, add, max_level},
     host_table::{AddJobReply, End, LogLine, PluginHost},
@@ -105,9 +105,15 @@ impl InProcess {
     }
 
     /// Begins a job; `None` once the plugin was shut down.
-    pub(super) fn start(&self, task: u32, job: &JobInput<'_>, timeout: Option<Duration>) -> Option<Call> {
+    pub(super) fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        timeout: Option<Duration>,
+        accepted: Accepted<'_>,
+    ) -> Option<Call> {
         let call = self.host.calls.begin(job.id, task)?;
-        self.plugin.start(task, job, timeout, call.id).then_some(call)
+        self.plugin.start(task, job, timeout, call.id, accepted).then_some(call)
     }
 
     pub(super) fn cancel(&self, call: u64, mode: u32) {

@@ -34,6 +34,9 @@ pub struct Cancel {
     pub force: StopSignal,
 }
 
+/// Hears that a build has accepted a job, just before the task's code runs. A build that refuses a job does not call it.
+pub type Accepted<'a> = &'a (dyn Fn() + Sync);
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

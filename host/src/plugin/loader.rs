@@ -21,7 +21,7 @@ use taskbay_abi::{
 use tracing::{debug, trace};
 
 use super::{
-    JobInput, LaunchError, ManifestInfo, TaskSpec,
+    Accepted, JobInput, LaunchError, ManifestInfo, TaskSpec,
     host_table::{PluginHost, host_table},
     manifest::MAX_TASKS,
 };
@@ -76,8 +76,15 @@ impl MappedPlugin {
 }
 
 impl LoadedPlugin {
-    /// Begins a job, whose end the plugin's host hears of under `call`; `false` if the plugin was shut down.
-    pub(super) fn start(&self, task: u32, job: &JobInput<'_>, timeout: Option<Duration>, call: u64) -> bool {
+    /// Begins a job, whose end the plugin's host hears of under `call`; `false`, and not `accepted`, if the plugin was shut down.
+    pub(super) fn start(
+        &self,
+        task: u32,
+        job: &JobInput<'_>,
+        timeout: Option<Duration>,
+        call: u64,
+        accepted: Accepted<'_>,
+    ) -> bool {
         assert!(task < self.task_count, "a task's index comes from this build's own manifest");
         let job = Job {
             size: size_of_u32::<Job<'_>>(),
@@ -98,6 +105,7 @@ impl LoadedPlugin {
             flags: Str::from_option(job.flags),
         };
         self.unless_ended(|| {
+            accepted();
             // SAFETY: the layout was checked, `init` was called, the shutdown has not begun, the index exists, and all
             // that `job` borrows outlives the call.
             unsafe { (self.header.vtable.start)(task, &job, call) };

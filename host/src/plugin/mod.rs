@@ -55,7 +55,7 @@ pub use file_key::FileKey;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
 pub use image::{BuildId, Image};
-pub use job::{Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
+pub use job::{Accepted, Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};
 pub use process::probe;

@@ -33,7 +33,7 @@ impl<'a> Batch<'a> {
             }
             self.in_doubt = None;
         }
-        let transaction = session.client_mut().transaction().await.map_err(failed)?;
+        let transaction = session.transaction().await.map_err(failed)?;
         add_jobs_unread(&transaction, database.schema(), self.new).await?;
         let id = transaction.query_typed("select pg_catalog.txid_current()", &[]).await.map_err(failed)?;
         let id = id.first().map(|row| row.try_get::<_, i64>(0)).transpose().map_err(failed)?;

@@ -121,7 +121,7 @@ impl Session {
         let [lock, delete] = [lock, delete].map(|sql| self.database().render(sql));
         let mut tries = 1;
         loop {
-            match delete_once(self.client_mut(), &lock, &delete, parameters).await {
+            match delete_once(self, &lock, &delete, parameters).await {
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && tries < LOCK_TRIES => {
                     tries += 1;
                     tokio::time::sleep(LOCK_PAUSE).await;
@@ -144,12 +144,12 @@ impl Session {
 }
 
 async fn delete_once(
-    client: &mut tokio_postgres::Client,
+    session: &mut Session,
     lock: &str,
     delete: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<i64, tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
+    let transaction = session.transaction().await?;
     transaction.batch_execute(LOCK_TIMEOUT).await?;
     transaction.batch_execute(lock).await?;
     let rows = transaction.query_typed(delete, parameters).await?;

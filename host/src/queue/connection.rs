@@ -23,6 +23,7 @@ use super::{
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     health::Health,
+    limits::Pooled,
     liveness::NOTICE_SOON,
     retry::Retries,
     tls::TlsSettings,
@@ -104,8 +105,8 @@ impl Database {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A connection of the pool, new if none is idle. Waits while all are in use.
-    pub async fn session(&self) -> Result<Session, QueueError> {
+    /// A connection of the pool with whatever settings it has: see [`Database::session`].
+    pub(super) async fn any_session(&self) -> Result<Session, QueueError> {
         match self.inner.pool.get().await {
             Ok(client) => {
                 // A connection that has been used before has plans that nobody knows the age of.
@@ -147,6 +148,11 @@ impl Database {
         rendered.entry(sql).or_insert_with(render).clone()
     }
 
+    /// Without, a session may be a pooler's.
+    pub(super) fn prepares_statements(&self) -> bool {
+        self.inner.prepared_statements
+    }
+
     pub(super) fn health(&self) -> &Health {
         self.inner.connector.health()
     }
@@ -158,19 +164,19 @@ impl Database {
 
 /// Makes the pool's connections. Each has a task that runs it, which ends with the connection.
 impl managed::Manager for Connector {
-    type Type = ClientWrapper;
+    type Type = Pooled;
     type Error = QueueError;
 
-    async fn create(&self) -> Result<ClientWrapper, QueueError> {
+    async fn create(&self) -> Result<Pooled, QueueError> {
         let (client, connection) = self.connect().await?;
         let running = tokio::spawn(async move {
             // How it ended is told to whoever uses it next.
             let _ = connection.await;
         });
-        Ok(ClientWrapper::new(client, running))
+        Ok(Pooled::new(ClientWrapper::new(client, running)))
     }
 
-    async fn recycle(&self, client: &mut ClientWrapper, of: &managed::Metrics) -> managed::RecycleResult<QueueError> {
+    async fn recycle(&self, client: &mut Pooled, of: &managed::Metrics) -> managed::RecycleResult<QueueError> {
         let usable = !client.is_closed() && self.health().trusts(of.created);
         if usable { Ok(()) } else { Err(RecycleError::message("the connection was lost")) }
     }
@@ -184,7 +190,7 @@ const UNPLANNED: i32 = -1;
 /// When a method fails with [`QueueError::connection_lost`], the session is of no more use; the pool forgets it on drop.
 #[derive(Debug)]
 pub struct Session {
-    client: managed::Object<Connector>,
+    pub(super) client: managed::Object<Connector>,
     database: Database,
     /// How many pages the table of jobs had when the server began to plan, or [`UNPLANNED`].
     planned_pages: AtomicI32,
@@ -198,7 +204,7 @@ impl Session {
     }
 
     pub(super) fn prepares_statements(&self) -> bool {
-        self.database.inner.prepared_statements
+        self.database.prepares_statements()
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -210,7 +216,7 @@ impl Session {
         &self.client
     }
 
-    /// As [`Session::client`], for transactions.
+    /// The same, for what needs it alone.
     pub(crate) fn client_mut(&mut self) -> &mut tokio_postgres::Client {
         &mut self.client
     }
@@ -226,7 +232,8 @@ impl Session {
         let text = self.database.render(sql);
         let mut retries = Retries::default();
         loop {
-            match self.query_once(what, &text, parameters).await {
+            let asked = self.ask_alone(self.query_once(&text, parameters));
+            match self.health().answer(what, asked).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => retries.wait(error).await?,
             }
@@ -243,7 +250,8 @@ impl Session {
         let text = self.database.render(sql);
         let mut retries = Retries::default();
         loop {
-            match self.execute_once(what, &text, parameters).await {
+            let asked = self.ask_alone(self.execute_once(&text, parameters));
+            match self.health().answer(what, asked).await {
                 Ok(touched) => return Ok(touched),
                 Err(error) => retries.wait(error).await?,
             }
@@ -259,7 +267,7 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, QueueError> {
         let text = self.database.render(sql);
-        self.query_once(what, &text, parameters).await
+        self.health().answer(what, self.query_once(&text, parameters)).await
     }
 
     /// Runs a command that begins or ends a transaction.
@@ -317,6 +325,9 @@ impl Session {
         let planned = self.planned_pages.load(Ordering::Relaxed);
         if planned == UNPLANNED {
             self.planned_pages.store(pages, Ordering::Relaxed);
+        } else if pages < planned {
+            // It was emptied, and its statements may have been planned anew since.
+            self.planned_pages.store(pages, Ordering::Relaxed);
         } else if pages > planned.saturating_mul(4).saturating_add(50) {
             self.planned_pages.store(pages, Ordering::Relaxed);
             // If that fails, so does the next statement.
@@ -327,36 +338,28 @@ impl Session {
     /// Prepared at its first use on this connection; or without a name and in one go, if that is not wanted.
     async fn query_once(
         &self,
-        what: &'static str,
         text: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, QueueError> {
-        let asked = async {
-            if !self.prepares_statements() {
-                return self.client.query_typed(text, parameters).await;
-            }
-            let statement = self.prepare(text, parameters).await?;
-            let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-            self.client.query(&statement, &values).await
-        };
-        self.health().answer(what, asked).await
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if !self.prepares_statements() {
+            return self.client.query_typed(text, parameters).await;
+        }
+        let statement = self.prepare(text, parameters).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.query(&statement, &values).await
     }
 
     async fn execute_once(
         &self,
-        what: &'static str,
         text: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<u64, QueueError> {
-        let asked = async {
-            if !self.prepares_statements() {
-                return self.client.execute_typed(text, parameters).await;
-            }
-            let statement = self.prepare(text, parameters).await?;
-            let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-            self.client.execute(&statement, &values).await
-        };
-        self.health().answer(what, asked).await
+    ) -> Result<u64, tokio_postgres::Error> {
+        if !self.prepares_statements() {
+            return self.client.execute_typed(text, parameters).await;
+        }
+        let statement = self.prepare(text, parameters).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.execute(&statement, &values).await
     }
 
     async fn prepare(

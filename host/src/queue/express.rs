@@ -19,7 +19,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    Conditions, FailedJob, Job, QueueError, Session,
+    Conditions, FailedJob, Job, QueueError, Session, TaskIds,
     claim::{ABOUT_FREE, Answer, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
     fail_jobs::Failures,
 };
@@ -27,14 +27,12 @@ use super::{
 const LOCK: &str = "lock jobs";
 const SETTLE: &str = "store the results of jobs";
 
-/// Whatever the database has for a default: the locks are all the isolation that is needed, and stricter levels would have
-/// transactions fail.
-const BEGIN: &str = "begin isolation level read committed";
-
-/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, then what the [`Conditions`] need. It answers as the statement of
-/// the marked lane does.
+/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, $7 names of the tasks, then what the [`Conditions`] need. It answers
+/// as the statement of the marked lane does.
 const SELECT: &str = "
-with @step_part@
+with
+  @known_part@,
+  @step_part@
 select *, 0::int2
 from (
   select *
@@ -44,8 +42,11 @@ from (
 ) as job
 @about_free@";
 
-/// The same without steps: $1 ids of tasks, $2 how many, then what the [`Conditions`] need. It answers with jobs alone.
+/// The same without steps: $1 ids of tasks, $2 how many, $3 names of the tasks, then what the [`Conditions`] need. It answers with
+/// jobs alone.
 const SELECT_IN_ONE_GO: &str = "
+with
+  @known_part@
 select *, 0::int2
 from (@in_one_go@
 ) as job
@@ -149,10 +150,12 @@ impl Session {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
         let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::INT2_ARRAY, Type::TEXT_ARRAY];
-        let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
+        let in_one_go = [Type::INT4_ARRAY, Type::INT8, Type::TEXT_ARRAY];
+        let [ids_of_tasks, limit, names] = in_one_go.clone();
+        let selects: Vec<Type> = [ids_of_tasks, limit].into_iter().chain(Steps::KINDS).chain([names]).collect();
         let (lock, lock_in_one_go, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
-            self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &selects[..2]),
+            self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &in_one_go),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
             self.prepare_ahead(SETTLE, FAIL, &failures),
@@ -166,16 +169,18 @@ impl Session {
     /// On an error, and when this is dropped half-way, the session has to be dropped as well.
     pub async fn lock_jobs(
         &self,
-        task_ids: &[i32],
+        tasks: &TaskIds,
         limit: usize,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
-        let frontiers = self.database().memory().of(task_ids, conditions);
+        let frontiers = self.database().memory().of(tasks, conditions);
         let sent = Instant::now();
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(8);
-        parameters.extend([(&task_ids as &(dyn ToSql + Sync), Type::INT4_ARRAY), (&wanted, Type::INT8)]);
+        let [ids, names] = tasks.parameters();
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(9);
+        parameters.extend([ids, (&wanted, Type::INT8)]);
         if lock(&frontiers).calm.is() {
+            parameters.push(names);
             parameters.extend(conditions.parameters());
             let answer = self.begin_with(select_in_one_go(conditions), &parameters).await?;
             lock(&frontiers).calm.looked(answer.jobs.len() < limit, sent.elapsed());
@@ -183,9 +188,13 @@ impl Session {
         }
         let (begun, steps) = lock(&frontiers).begin_free(sent);
         parameters.extend(steps.free_parameters());
+        parameters.push(names);
         parameters.extend(conditions.parameters());
         let answer = self.begin_with(select(conditions), &parameters).await?;
-        self.plan_for(answer.pages).await;
+        self.learn(&answer, tasks).await;
+        if tasks.are_outdated() {
+            return Ok(answer.jobs);
+        }
         let now = Instant::now();
         lock(&frontiers).ended_free(begun, &answer, limit, now, now - sent);
         Ok(answer.jobs)
@@ -197,8 +206,9 @@ impl Session {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Answer, QueueError> {
         let sent = Instant::now();
+        let begin = self.begin_read_committed();
         let (transaction, rows) =
-            tokio::join!(biased; self.command(LOCK, BEGIN), self.query_as_part(LOCK, sql, parameters));
+            tokio::join!(biased; self.command(LOCK, begin), self.query_as_part(LOCK, sql, parameters));
         transaction?;
         Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
     }
@@ -243,7 +253,8 @@ impl Session {
             (&attempts, Type::INT2_ARRAY),
             (&added_at, Type::TIMESTAMPTZ_ARRAY),
         ];
-        self.command(LOCK, "begin isolation level read committed; set local lock_timeout = '1s'").await?;
+        self.command(LOCK, self.begin_read_committed()).await?;
+        self.command(LOCK, "set local lock_timeout = '1s'").await?;
         let rows = self.query_as_part(LOCK, LOCK_AGAIN, &parameters).await?;
         let mut again = LockedAgain::default();
         for row in rows {

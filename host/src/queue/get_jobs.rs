@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    Database, Job, QueueError, Session,
+    Database, Job, QueueError, Session, TaskIds,
     claim::{Answer, Begin, claim_statement, lock},
 };
 
@@ -63,14 +63,15 @@ impl Database {
 
     /// In how long a further claim of these tasks could bring jobs although the last one brought fewer than wanted, and nothing
     /// has changed since: it began where the one before had ended. `None`: it has seen everything.
-    pub fn look_again(&self, task_ids: &[i32], conditions: Conditions<'_>) -> Option<Duration> {
-        lock(&self.memory().of(task_ids, conditions)).next_lap(Instant::now())
+    pub fn look_again(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Option<Duration> {
+        lock(&self.memory().of(tasks, conditions)).next_lap(Instant::now())
     }
 }
 
 impl Session {
     /// Claims up to `limit` jobs of the given tasks for `owner`, the most urgent first; at most 1,000 at a time. A queue
-    /// gives at most one job, and none while another one of it is being worked by anyone.
+    /// gives at most one job, and none while another one of it is being worked by anyone. Where some of the tasks
+    /// have other ids by now, it brings nothing: see [`TaskIds::are_outdated`].
     ///
     /// Fewer than `limit` means that there are no more at the moment, with two exceptions. It does not look through all of a long
     /// backlog of busy queues once it has found something. And where earlier claims of this process have passed already, it
@@ -78,19 +79,22 @@ impl Session {
     pub async fn get_jobs(
         &self,
         owner: &str,
-        task_ids: &[i32],
+        tasks: &TaskIds,
         limit: usize,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let limit = limit.min(MOST);
-        if limit == 0 || task_ids.is_empty() {
+        if limit == 0 || tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let frontiers = self.database().memory().of(task_ids, conditions);
+        let frontiers = self.database().memory().of(tasks, conditions);
         loop {
             let begin = lock(&frontiers).begin(limit, Instant::now());
-            let answer = self.claim(owner, task_ids, limit, &begin, conditions).await?;
-            self.plan_for(answer.pages).await;
+            let answer = self.claim(owner, tasks, limit, &begin, conditions).await?;
+            self.learn(&answer, tasks).await;
+            if tasks.are_outdated() {
+                return Ok(answer.jobs);
+            }
             let goes_on = lock(&frontiers).ended(&begin, &answer, limit, Instant::now());
             if !goes_on || !answer.jobs.is_empty() {
                 return Ok(answer.jobs);
@@ -101,30 +105,35 @@ impl Session {
     /// Has the server plan the claim ahead, which takes it longer than most claims, by one that can bring nothing.
     pub(crate) async fn plan_claim(&self, conditions: Conditions<'_>) -> Result<(), QueueError> {
         if self.prepares_statements() {
-            let answer = self.claim("", &[], 0, &Begin::default(), conditions).await?;
-            self.plan_for(answer.pages).await;
+            let nothing = TaskIds::default();
+            let answer = self.claim("", &nothing, 0, &Begin::default(), conditions).await?;
+            self.learn(&answer, &nothing).await;
         }
         Ok(())
+    }
+
+    /// Takes note of what a claim has seen beside jobs.
+    pub(super) async fn learn(&self, answer: &Answer, tasks: &TaskIds) {
+        tasks.confirmed(answer.right_ids);
+        self.plan_for(answer.pages).await;
     }
 
     async fn claim(
         &self,
         owner: &str,
-        task_ids: &[i32],
+        tasks: &TaskIds,
         limit: usize,
         begin: &Begin,
         conditions: Conditions<'_>,
     ) -> Result<Answer, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(14);
-        parameters.extend([
-            (&owner as &(dyn ToSql + Sync), Type::TEXT),
-            (&task_ids, Type::INT4_ARRAY),
-            (&limit, Type::INT8),
-        ]);
+        let [ids, names] = tasks.parameters();
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(16);
+        parameters.extend([(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, (&limit, Type::INT8)]);
         parameters.extend(begin.steps.parameters());
         parameters.push((&begin.width, Type::INT8));
         parameters.extend(begin.offer.parameters());
+        parameters.push(names);
         parameters.extend(conditions.parameters());
         let sent = Instant::now();
         let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;

@@ -7,7 +7,7 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use super::{Database, QueueError, connect::Connection};
+use super::{Database, QueueError, connect::Connection, limits::STAY};
 use crate::events::{Event, Events};
 
 const WHAT: &str = "listen for new jobs";
@@ -83,9 +83,8 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
             Ok(both) => both,
             Err(error) => return error,
         };
-        let mut subscribed = pin!(
-            client.batch_execute("listen \"jobs:insert\"; listen \"worker:migrate\"; listen \"taskbay:listening\"")
-        );
+        let listen = format!("listen \"jobs:insert\"; listen \"worker:migrate\"; listen \"taskbay:listening\"; {STAY}");
+        let mut subscribed = pin!(client.batch_execute(&listen));
         // A connection does nothing unless it is polled, so it has to be polled for the statement to get through.
         loop {
             tokio::select! {

@@ -33,11 +33,6 @@ set tcp_keepalives_interval = 3;
 set tcp_keepalives_count = 3;
 set tcp_user_timeout = 14000";
 
-/// Servers before 14 end no session because it is idle, and do not know the setting.
-const STAY: &str = "
-select pg_catalog.set_config('idle_session_timeout', '0', false)
-where pg_catalog.current_setting('idle_session_timeout', true) is not null";
-
 /// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
 
@@ -244,7 +239,7 @@ select
         let (set, stays, locked, up) = tokio::join!(
             biased;
             client.batch_execute(NOTICE_SOON),
-            client.query_typed(STAY, &[]),
+            client.query_typed(self.limits(), &[]),
             client.query_typed(LOCK, &owner),
             client.query_typed(UP, &[]),
         );

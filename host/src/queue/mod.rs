@@ -35,6 +35,7 @@ mod force_unlock;
 mod get_jobs;
 mod health;
 mod known_crontabs;
+mod limits;
 mod list_jobs;
 mod listen;
 mod liveness;
@@ -67,6 +68,7 @@ pub use lock_holders::{LockHolder, LockHolders};
 pub use new_job::{JobKeyMode, NewJob};
 pub use row_security::{RowAccess, RowSecurityError};
 pub use stored_job::{JobState, StoredJob};
+pub use task_ids::TaskIds;
 pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
 
 pub(crate) use add_batch::Batch;

@@ -1,7 +1,10 @@
 //! A slot: runs one job after the other, each on the build that is current when it starts, to a verdict.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -66,32 +69,24 @@ impl Execution<'_> {
         let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
         let mut refused = None;
         loop {
+            if self.pool.stop.graceful.is_cancelled() {
+                return returned("the host is stopping");
+            }
             let task = match self.pool.tasks.find(&self.held.task, refused.as_ref()) {
                 Ok(task) => task,
                 Err(reason) => return returned(reason),
             };
-            if self.pool.stop.graceful.is_cancelled() {
-                return returned("the host is stopping");
-            }
             // Nothing is made for events that nobody hears.
             let heard = self
                 .pool
                 .events
                 .is_heard(Level::DEBUG)
                 .then(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
-            if let Some(run) = &heard {
-                self.pool.events.emit(Event::JobStarted { job: (**run).clone(), map: self.held.map });
-            }
             let crashes = Crashes::of(self.held.job.last_error.as_deref());
             let generation = &task.generation;
             let alone = generation.runs_alone() && crashes.want_own_process(generation.runs_in_this_process());
-            let (input, cancel) = (self.input(&task), &self.pool.cancel);
-            let outcome = if alone {
-                // In a box, because it is rare and large.
-                Box::pin(generation.run_alone(task.index, &input, cancel)).await
-            } else {
-                generation.run(task.index, &input, cancel).await
-            };
+            let cancel = &self.pool.cancel;
+            let outcome = self.attempt(&task, alone, heard.as_deref()).await;
             let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
             match outcome {
                 Outcome::Done => return (VerdictKind::Complete, heard),
@@ -113,6 +108,28 @@ impl Execution<'_> {
                 Outcome::NotStarted => refused = Some(task),
             }
         }
+    }
+
+    /// One attempt on one build. Its start is announced when the build accepts the job, and not where it refuses it.
+    async fn attempt(&self, task: &Task, alone: bool, heard: Option<&JobRun>) -> Outcome {
+        let announced = AtomicBool::new(false);
+        let announce = || {
+            if let Some(run) = heard.filter(|_| !announced.swap(true, Ordering::Relaxed)) {
+                self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.held.map });
+            }
+        };
+        let (input, cancel, generation) = (self.input(task), &self.pool.cancel, &task.generation);
+        let outcome = if alone {
+            // In a box, because it is rare and large.
+            Box::pin(generation.run_alone(task.index, &input, cancel, &announce)).await
+        } else {
+            generation.run_announced(task.index, &input, cancel, &announce).await
+        };
+        if outcome != Outcome::NotStarted {
+            // An attempt that failed before its code could run has an end, and so a start.
+            announce();
+        }
+        outcome
     }
 
     /// The next attempt gets the items that failed and no others, as they were stored.

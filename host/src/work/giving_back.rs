@@ -58,6 +58,7 @@ impl Pool {
             });
         }
         if stalled && !closing {
+            self.rests.store(true, Ordering::Release);
             self.speed.stalled(limit);
         }
     }

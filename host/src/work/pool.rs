@@ -74,7 +74,7 @@ pub struct Pool {
     pub(super) work: Notify,
     /// Wakes the second line.
     pub(super) help: Notify,
-    /// What the lines know of the database's numbers for tasks.
+    /// What the lines know of the database's ids for tasks.
     registered: ArcSwap<Registered>,
     /// Whether most of the jobs that were claimed last could have taken the express lane.
     pub(super) prefers_express: AtomicBool,
@@ -102,6 +102,8 @@ pub struct Pool {
     has_listened: AtomicBool,
 
     pub(super) held: HeldJobs,
+    /// Jobs went back because no slot was free for them in time: nothing is claimed before one is.
+    pub(super) rests: AtomicBool,
     /// When so few wait, a line is woken to claim more.
     pub(super) low_water: AtomicUsize,
     pub(super) speed: Speed,
@@ -164,6 +166,7 @@ impl Pool {
             known: Known::default(),
             has_listened: AtomicBool::new(false),
             held: HeldJobs::new(),
+            rests: AtomicBool::new(false),
             low_water: AtomicUsize::new(0),
             speed: Speed::default(),
             verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
@@ -281,6 +284,17 @@ impl Pool {
         let registered = Arc::new(registered);
         self.registered.store(Arc::clone(&registered));
         registered
+    }
+
+    pub(super) fn knows_task_ids(&self) -> bool {
+        self.registered().are_known()
+    }
+
+    /// The database has other ids for the tasks by now: the next claim asks for them.
+    pub(super) fn forget_task_ids(&self) {
+        self.register(Registered::unknown());
+        self.speed.forget_tasks();
+        self.nudge();
     }
 
     /// Takes note of what the database told of.

@@ -85,6 +85,12 @@ impl Speed {
         state.average = Some(average);
     }
 
+    /// The ids of tasks have changed. (What is learned late of a job with an old one leads to the wrong lane for a while, and to
+    /// nothing worse.)
+    pub(super) fn forget_tasks(&self) {
+        self.state().balances.clear();
+    }
+
     /// How many jobs this many slots end in the time that is worked ahead; none before anything is known.
     pub(super) fn ahead(&self, slots: usize) -> usize {
         self.within(AHEAD, slots)

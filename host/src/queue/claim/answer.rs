@@ -15,8 +15,9 @@ const PASSED: i16 = 1;
 const GONE: i16 = 2;
 /// `priority`: there is one that was not among the steps.
 const FOUND: i16 = 3;
-/// `id`: the microseconds that the walk over jobs without a queue took; `run_at`: the time by which jobs were due; `created_at`:
-/// the time by which they were locked; `revision`: the size of the table of jobs, in pages.
+/// `id`: the microseconds that the walk over jobs without a queue took; `task_id`: how many of the tasks have the ids that were
+/// given; `queue_name`: the file in which the table of jobs is stored; `run_at`: the time by which jobs were due; `created_at`: the
+/// time by which they were locked; `revision`: the size of the table, in pages.
 const FREE_WALK: i16 = 4;
 /// `id`: the microseconds that the walk over jobs in queues took.
 const QUEUED_WALK: i16 = 5;
@@ -35,6 +36,10 @@ pub(in crate::queue) struct Answer {
     pub(in crate::queue) locked_at: Option<SystemTime>,
     /// How many pages the table of jobs has.
     pub(in crate::queue) pages: i32,
+    /// The file in which it is stored: another one once the table was emptied by `truncate`, or made anew.
+    pub(super) file: Option<String>,
+    /// How many of the tasks have the ids by which they were asked for.
+    pub(in crate::queue) right_ids: usize,
     /// Priorities that were not among the steps.
     pub(super) found: Vec<i16>,
     /// How long the walk over jobs without a queue took.
@@ -57,6 +62,8 @@ impl Answer {
             due: SystemTime::UNIX_EPOCH,
             locked_at: None,
             pages: 0,
+            file: None,
+            right_ids: usize::MAX,
             found: Vec::new(),
             free_took: Duration::ZERO,
             queued_took: Duration::ZERO,
@@ -80,6 +87,8 @@ impl Answer {
                 FREE_WALK => {
                     (answer.free_took, answer.due, answer.pages) = (took(row)?, row.try_get(6)?, row.try_get(13)?);
                     answer.locked_at = row.try_get(10)?;
+                    answer.file = row.try_get(3)?;
+                    answer.right_ids = usize::try_from(row.try_get::<_, i32>(1)?).unwrap_or_default();
                 }
                 QUEUED_WALK => answer.queued_took = took(row)?,
                 LAST_QUEUED => {

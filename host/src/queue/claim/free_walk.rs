@@ -3,7 +3,17 @@
 use crate::queue::Conditions;
 
 /// A job whose queue is not asked about is due, of one of the tasks, and has no forbidden flag.
-const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@tasks@)@allowed@";
+const MAY_RUN: &str = "job.run_at <= @now@ and job.task_id = any (@ids@)@allowed@";
+
+/// How many of the tasks still have the ids by which they are known here. An id may be another task's by now, and then nothing is
+/// claimed. Postgres evaluates this once for each statement.
+const KNOWN: &str = "
+  known as materialized (
+    select count(*)::int4 as tasks
+    from unnest(@ids@, @names@) as known (id, name)
+    join @schema@._private_tasks as task on task.id = known.id and task.identifier = known.name
+  )";
+const ALL_ARE_KNOWN: &str = "(select tasks from known) = cardinality(@ids@)";
 
 /// The steps in the order of priority. `found` is the first priority in the gap before the step, if there is any.
 ///
@@ -18,6 +28,7 @@ pub(in crate::queue) const STEPS: &str = "
       limit 1
     ) as found
     from unnest(@steps@)
+    where @all_are_known@
   )";
 
 /// The walk over jobs without a queue, step by step: first the gap, then what is left of a crowd, then all from the place on.
@@ -84,7 +95,7 @@ pub(in crate::queue) const FREE: &str = "
 pub(in crate::queue) const IN_ONE_GO: &str = "
     select @columns@
     from @schema@._private_jobs as job
-    where job.is_available = true and job.job_queue_id is null and @may_run@
+    where @all_are_known@ and job.is_available = true and job.job_queue_id is null and @may_run@
     order by job.priority, job.run_at
     limit 1000
     for update skip locked";
@@ -97,18 +108,23 @@ from step
 where found is not null
 union all
 select
-  (extract(epoch from @took@) * 1000000)::int8, null, null, null, null, null, @now@, null, null, null, now(), null, null,
+  (extract(epoch from @took@) * 1000000)::int8, (select tasks from known), null,
+  pg_relation_filenode(@jobs@)::text, null, null, @now@, null, null, null, now(), null, null,
   (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
 
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
 /// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
-/// tasks and for the first condition.
-pub(in crate::queue) fn forms(text: &str, tasks: usize, first: usize) -> [String; 4] {
+/// ids and the names of the tasks; those of the conditions follow the names.
+pub(in crate::queue) fn forms(text: &str, ids: usize, names: usize) -> [String; 4] {
+    let first = names + 1;
     let allowed = format!(" and (job.flags ?| ${first}) is not true");
     let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
     [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
         text.replace("@may_run@", MAY_RUN)
-            .replace("@tasks@", &format!("${tasks}"))
+            .replace("@known_part@", KNOWN.trim_start())
+            .replace("@all_are_known@", ALL_ARE_KNOWN)
+            .replace("@ids@", &format!("${ids}"))
+            .replace("@names@", &format!("${names}"))
             .replace("@allowed@", allowed)
             .replace("@now@", now)
     })

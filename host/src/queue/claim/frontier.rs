@@ -135,6 +135,12 @@ impl Frontier {
         self.wants_lap = true;
     }
 
+    /// What was passed is not there any more.
+    pub(in crate::queue) fn forget(&mut self) {
+        // Walks under way say nothing of what is there now.
+        *self = Self { version: self.version + 1, ..Self::default() };
+    }
+
     /// A job that was passed can be claimed again. In the middle of a crowd, the walk goes back to it and not to where the crowd
     /// begins, which could be far.
     pub(in crate::queue) fn came_back(&mut self, priority: i16, run_at: SystemTime, id: i64) {

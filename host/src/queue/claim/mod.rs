@@ -27,7 +27,7 @@ use self::{
     calm::Calm,
     waiting::{Offer, Spot, Waiting},
 };
-use super::{CameBack, Conditions, Job};
+use super::{CameBack, Conditions, Job, TaskIds};
 
 /// So many kinds of claims are remembered: more than the pools of one process that work on one database.
 const MOST: usize = 16;
@@ -58,6 +58,8 @@ pub(super) struct Memory {
 /// What is remembered for one kind of claims.
 #[derive(Debug, Default)]
 pub(super) struct Frontiers {
+    /// The file of the table of jobs that it holds for; `None` before the first claim has ended.
+    file: Option<String>,
     /// Of the walks over jobs without a queue, in both lanes.
     pub(super) free: Frontier,
     pub(super) calm: Calm,
@@ -74,7 +76,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Memory {
     /// For claims of these tasks under these conditions.
-    pub(super) fn of(&self, task_ids: &[i32], conditions: Conditions<'_>) -> Arc<Mutex<Frontiers>> {
+    pub(super) fn of(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Arc<Mutex<Frontiers>> {
+        let task_ids = tasks.ids();
         let mut kinds = lock(&self.kinds);
         let known = kinds
             .iter()
@@ -144,6 +147,9 @@ impl Frontiers {
 
     /// Such a claim has ended. Returns whether the next one is to go on where this one has not seen all.
     pub(super) fn ended(&mut self, begin: &Begin, answer: &Answer, limit: usize, now: Instant) -> bool {
+        if self.forgets(answer) {
+            return true;
+        }
         let priorities = answer.priorities();
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
         if let Some(end) = answer.free_end(last) {
@@ -167,6 +173,22 @@ impl Frontiers {
         cut_short && last.is_none()
     }
 
+    /// Whether the table of jobs is not the one any more in which claims have come so far: then nothing of that holds, nor do the
+    /// ids of queues, and the next claim begins at the beginning.
+    fn forgets(&mut self, answer: &Answer) -> bool {
+        let known = self.file.is_some();
+        if self.file == answer.file {
+            return false;
+        }
+        self.file.clone_from(&answer.file);
+        if known {
+            self.free.forget();
+            self.queued.forget();
+            (self.calm, self.waiting, self.wider) = Default::default();
+        }
+        known
+    }
+
     /// For a walk over jobs without a queue alone.
     pub(super) fn begin_free(&mut self, now: Instant) -> (Begun, Steps) {
         (self.free.begin(now), Steps::new(&self.free, None))
@@ -174,6 +196,9 @@ impl Frontiers {
 
     /// Such a walk for up to `limit` jobs has ended, whose answer came at `now`, after so long.
     pub(super) fn ended_free(&mut self, begun: Begun, answer: &Answer, limit: usize, now: Instant, waited: Duration) {
+        if self.forgets(answer) {
+            return;
+        }
         let saw_everything = !self.free.is_ahead() && answer.jobs.len() < limit;
         self.calm.walked(saw_everything, answer.free_took, waited);
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);

@@ -9,8 +9,9 @@ use super::{
 use crate::queue::Conditions;
 
 /// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
-/// wait behind, then what the [`Conditions`] need: see [`claim_statement`].
+/// wait behind, $14 names of the tasks, then what the [`Conditions`] need: see [`claim_statement`].
 ///
+/// * `known`: how many of the tasks still have these ids. Where it is not all, there are no steps and nothing is claimed.
 /// * `free`: jobs without a queue, which have an index of their own and never look at queues.
 /// * `edge`: where the last of them stands, if they are as many as wanted. Jobs in queues matter only up to there.
 /// * `walked`: jobs in queues, whether these are free or not. The index knows nothing of jobs without a queue, so that these
@@ -26,6 +27,7 @@ use crate::queue::Conditions;
 ///   now; then its queue stays unmarked.
 const CLAIM: &str = "
 with
+  @known_part@,
   @step_part@,
   free as materialized (
     select id, priority, run_at
@@ -152,7 +154,8 @@ with
     from unnest($11, $12, $13) as waiting (queue_id, priority, run_at)
     left join @schema@._private_job_queues as queue on queue.id = waiting.queue_id
     left join front on front.job_queue_id = waiting.queue_id
-    where queue.is_available is distinct from false
+    where @all_are_known@
+      and queue.is_available is distinct from false
       and (front.id is null or (front.priority, front.run_at) > (waiting.priority, waiting.run_at))
   ),
   place as materialized (
@@ -166,7 +169,7 @@ with
     select near.id, near.job_queue_id, near.priority, near.run_at, near.wanted
     from place
     cross join lateral (
-      select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any ($2)@allowed@) as wanted
+      select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@ids@)@allowed@) as wanted
       from @schema@._private_jobs as job
       where job.is_available = true
         and job.priority = place.priority
@@ -204,7 +207,7 @@ with
     left join lateral (
       select near.id, near.priority, near.run_at
       from (
-        select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any ($2)@allowed@) as wanted
+        select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@ids@)@allowed@) as wanted
         from @schema@._private_jobs as job
         where job.is_available = true
           and job.priority = far.priority

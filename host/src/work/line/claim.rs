@@ -58,7 +58,7 @@ impl Line {
             () = pool.closing.cancelled() => return Ok(Vec::new()),
         };
         let registered = self.registered(session).await?;
-        if registered.ids.is_empty() {
+        if registered.tasks.is_empty() {
             return Ok(Vec::new());
         }
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
@@ -78,17 +78,11 @@ impl Line {
         let conditions = Conditions { forbidden_flags: &forbidden, now };
         let jobs = async {
             match lane {
-                Lane::Marked => session.get_jobs(pool.owner(), &registered.ids, wanted, conditions).await,
-                Lane::Express => session.lock_jobs(&registered.ids, wanted, conditions).await,
+                Lane::Marked => session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await,
+                Lane::Express => session.lock_jobs(&registered.tasks, wanted, conditions).await,
             }
         };
-        // Both are on their way at once. Not where a job may be waiting for just this claim: a marked one follows.
-        let recheck = async {
-            if lane == Lane::Marked {
-                self.recheck(session, &registered).await;
-            }
-        };
-        let ((), jobs) = tokio::join!(biased; recheck, jobs);
+        let jobs = jobs.await;
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         match &jobs {
             Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
@@ -97,15 +91,18 @@ impl Line {
         }
         let jobs = jobs?;
         let again = (lane == Lane::Marked && jobs.len() < wanted)
-            .then(|| pool.database.look_again(&registered.ids, conditions))
+            .then(|| pool.database.look_again(&registered.tasks, conditions))
             .flatten();
         pool.look_again_at(again.map(|rest| Instant::now() + rest));
+        if registered.tasks.are_outdated() {
+            pool.forget_task_ids();
+        }
         pool.speed.weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
         Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
     }
 
-    /// The numbers of the tasks of the current map; the front line asks for them when it has changed.
+    /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.
     async fn registered(&self, session: &Session) -> Result<Arc<Registered>, QueueError> {
         let (map, registered) = (self.pool.tasks.load(), self.pool.registered());
         if registered.map == map.epoch() || self.place == Place::Second {
@@ -117,22 +114,6 @@ impl Line {
             Registered::register(session, &map).await?
         };
         Ok(self.pool.register(registered))
-    }
-
-    /// Whatever becomes of the question, what is claimed has to be worked: the next claim asks again.
-    async fn recheck(&self, session: &Session, registered: &Registered) {
-        if self.place == Place::Second || !registered.may_be_outdated(self.pool.idle.load(Ordering::Relaxed)) {
-            return;
-        }
-        let asked = Instant::now();
-        match registered.is_right(session).await {
-            Ok(true) => drop(self.pool.register(registered.confirmed(asked))),
-            Ok(false) => {
-                self.pool.register(Registered::unknown());
-                self.pool.look.store(true, Ordering::Release);
-            }
-            Err(_) => {}
-        }
     }
 
     fn learn_lane(&self, jobs: &[Job], map: u64) {
@@ -159,10 +140,11 @@ impl Line {
         if claimed == 0 {
             pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty(pool.id()));
             if pool.mode == Mode::Once && lane == Lane::Marked {
-                if claiming.saw_everything() {
+                if claiming.saw_everything() && pool.knows_task_ids() {
                     pool.closing.cancel();
                 } else {
-                    // Where jobs are unsettled, it looks again when they are settled. Where not, the other line is claiming.
+                    // Where jobs are unsettled, it looks again when they are settled. Where not, the other line is claiming, or this
+                    // claim went by ids that were wrong.
                     pool.look_again_at(Some(Instant::now() + OTHER_LINE));
                 }
             }

@@ -181,6 +181,12 @@ impl Line {
         }
         let slots = pool.settings.concurrency;
         let free = slots.saturating_sub(pool.held.running());
+        if free > 0 {
+            pool.rests.store(false, Ordering::Release);
+        } else if pool.rests.load(Ordering::Acquire) {
+            // What it claims would go back as well, and be locked for others meanwhile. The next end of a job wakes it.
+            return 0;
+        }
         let held = pool.held.count() + pool.asked.load(Ordering::Acquire);
         if let Some(queue) = &pool.settings.local_queue {
             let waits = held >= free.max(1) || pool.refetch.until().is_some();

@@ -1,0 +1,68 @@
+//! Time limits that were set for other programs of the same role do not end the host's statements, transactions or sessions.
+
+use serde_json::json;
+
+use super::pooler::Pooler;
+use crate::harness::{
+    plugins::{install_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::Taskbay,
+};
+
+/// So many due jobs of a task that no host here has are walked in far more than 5 ms.
+const FOREIGN: &str = "
+insert into graphile_worker._private_tasks (identifier) values ('foreign');
+insert into graphile_worker._private_jobs (task_id, run_at)
+  select 1, now() - interval '1 day' + i * interval '1 millisecond' from generate_series(1, 300000) as i";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_statement_timeout_does_not_keep_a_host_from_jobs_behind_many_others() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    database.execute(FOREIGN).await;
+    let limits =
+        "-c%20statement_timeout%3D5ms%20-c%20lock_timeout%3D5ms%20-c%20idle_in_transaction_session_timeout%3D5ms";
+    let url = format!("{}?options={limits}", database.url());
+    for lane in ["marked", "express"] {
+        let host = Taskbay::run(&url, folder.path()).args(["--claim", lane]).spawn();
+        database.add_many("nothing", 100).await;
+        host.nth_event(&["job_done"], 100).await;
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_statement_timeout_behind_a_pooler_does_no_more() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    database.execute(FOREIGN).await;
+    let limits =
+        "set statement_timeout = '5ms'; set lock_timeout = '5ms'; set idle_in_transaction_session_timeout = '5ms'";
+    let pooler = Pooler::start_with(&database, limits).await;
+    for lane in ["marked", "express"] {
+        let host = Taskbay::run(&pooler.url(&database), folder.path())
+            .args(["--no-prepared-statements", "--no-listen", "--no-liveness", "--poll-interval", "50ms"])
+            .args(["--claim", lane])
+            .spawn();
+        database.add_many("nothing", 100).await;
+        host.nth_event(&["job_done"], 100).await;
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_timeout_does_not_cut_a_host_off_that_has_nothing_to_do() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let url = format!("{}?options=-c%20idle_session_timeout%3D1s", database.url());
+    let host = Taskbay::run(&url, folder.path()).args(["--poll-interval", "1h"]).spawn();
+    host.event("listening", |_| true).await;
+    // For so long, nothing is said on any connection but that of the job.
+    database.add("sleep", json!({"ms": 4000})).await;
+    host.event("job_done", |_| true).await;
+    let next = database.add("nothing", json!({})).await;
+    host.event("job_done", |line| line["job"] == next).await;
+    assert_eq!(host.events("listening").len(), 1, "it had to connect again");
+    assert_eq!(host.events("database_trouble").len(), 0, "{:?}", host.events("database_trouble"));
+    host.stop().await;
+}
