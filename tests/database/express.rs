@@ -61,7 +61,7 @@ fn ids(jobs: &[Job]) -> Vec<i64> {
 
 fn failure(id: i64, attempt: i16, message: &str, permanent: bool) -> FailedJob {
     let claim = ClaimedJob { id, attempt, keyed: false, job_queue_id: None, locked_at: None };
-    FailedJob { claim, message: message.to_owned(), permanent, payload: None }
+    FailedJob { claim, message: message.to_owned(), permanent, payload: None, crashes: None }
 }
 
 #[tokio::test]

@@ -73,8 +73,13 @@ async fn we_work_jobs_on_a_schema_of_node() {
 
     let done = [ClaimedJob::of(&jobs[0])];
     assert_eq!(session.complete_jobs("taskbay-test", &done).await.unwrap(), [jobs[0].id]);
-    let failed =
-        FailedJob { payload: None, claim: ClaimedJob::of(&jobs[1]), message: "it broke".to_owned(), permanent: false };
+    let failed = FailedJob {
+        payload: None,
+        crashes: None,
+        claim: ClaimedJob::of(&jobs[1]),
+        message: "it broke".to_owned(),
+        permanent: false,
+    };
     assert_eq!(session.fail_jobs("taskbay-test", &[failed]).await.unwrap().len(), 1);
 
     // Node finds the failed one again when its time has come.

@@ -52,7 +52,7 @@ const STORED: &str = "select string_agg(job::text || queue::text, ',')
     from graphile_worker._private_jobs as job, graphile_worker._private_job_queues as queue";
 
 fn failed(job: &Job, message: &str, permanent: bool) -> FailedJob {
-    FailedJob { claim: ClaimedJob::of(job), message: message.to_owned(), permanent, payload: None }
+    FailedJob { claim: ClaimedJob::of(job), message: message.to_owned(), permanent, payload: None, crashes: None }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tokio_postgres::{
 use super::{
     Conditions, FailedJob, Job, QueueError, Session,
     claim::{ABOUT_FREE, Answer, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
+    crash_record::WITH_RECORD,
     fail_jobs::Failures,
 };
 
@@ -90,18 +91,23 @@ set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
 where job.id = any ($2)
 returning job.id, job.locked_at";
 
-/// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 payloads, null where it stays.
-const FAIL: &str = "
+/// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 payloads, null where it stays, $5
+/// records of crashes, null where it was none.
+static FAIL: LazyLock<String> =
+    LazyLock::new(|| FAIL_TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "failure.crashes")));
+
+const FAIL_TEXT: &str = "
 update @schema@._private_jobs as job
 set
   last_error = failure.message,
   payload = coalesce(failure.payload::json, job.payload),
+  flags = @flags@,
   attempts = case when failure.permanent then job.max_attempts else job.attempts + 1 end,
   run_at = case
     when failure.permanent then job.run_at
     else greatest(statement_timestamp(), job.run_at) + exp(least(job.attempts + 1, 10)) * interval '1 second'
   end
-from unnest($1, $2, $3, $4) as failure (id, message, permanent, payload)
+from unnest($1, $2, $3, $4, $5) as failure (id, message, permanent, payload, crashes)
 where job.id = failure.id";
 
 /// $1 owner, $2 ids, $3 the attempts under way. What was committed although nobody heard of it is gone, has failed, or is
@@ -142,14 +148,14 @@ impl Session {
     pub async fn prepare_express(&self) -> Result<(), QueueError> {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
-        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY];
+        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY];
         let selects: Vec<Type> = [Type::INT4_ARRAY, Type::INT8].into_iter().chain(Steps::KINDS).collect();
         let (lock, lock_in_one_go, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
             self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &selects[..2]),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
-            self.prepare_ahead(SETTLE, FAIL, &failures),
+            self.prepare_ahead(SETTLE, &FAIL, &failures),
         );
         lock.and(lock_in_one_go).and(delete).and(mark).and(fail)
     }
@@ -206,13 +212,13 @@ impl Session {
         let Settlement { done, failed, marked, in_ascii } = settlement;
         let failures = Failures::of(failed, *in_ascii);
         let deleting: [(&(dyn ToSql + Sync), Type); 1] = [(done, Type::INT8_ARRAY)];
-        let [messages, permanent, payloads] = failures.what_to_store();
-        let failing = [failures.ids(), messages, permanent, payloads];
+        let [messages, permanent, payloads, crashes] = failures.what_to_store();
+        let failing = [failures.ids(), messages, permanent, payloads, crashes];
         let marking: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::TEXT), (marked, Type::INT8_ARRAY)];
         let (deleted, failed, marked, committed) = tokio::join!(
             biased;
             self.unless(done.is_empty(), DELETE, &deleting),
-            self.unless(failed.is_empty(), FAIL, &failing),
+            self.unless(failed.is_empty(), &FAIL, &failing),
             self.unless(marked.is_empty(), MARK, &marking),
             self.command(SETTLE, "commit"),
         );

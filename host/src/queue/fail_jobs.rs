@@ -1,13 +1,13 @@
 //! Stores the failure of jobs: the message, and when they are tried again.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::LazyLock, time::SystemTime};
 
 use tokio_postgres::{
     error::SqlState,
     types::{ToSql, Type},
 };
 
-use super::{ClaimedJob, QueueError, Session, claimed::Claims};
+use super::{ClaimedJob, CrashRecord, QueueError, Session, claimed::Claims, crash_record::WITH_RECORD};
 
 const WHAT: &str = "store the failure of jobs";
 
@@ -25,6 +25,8 @@ pub struct FailedJob {
     pub permanent: bool,
     /// What the payload becomes, as JSON text; `None`: it stays.
     pub payload: Option<String>,
+    /// It failed because a process crashed.
+    pub crashes: Option<CrashRecord>,
 }
 
 /// What became of a failed job.
@@ -35,15 +37,20 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
-/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth:
+/// $1 owner, $2 to $4 the claims, $5 messages, $6 whether for good, $7 payloads, null where it stays, $8 records of
+/// crashes, null where it was none. The wait grows with e to the power of the attempts, up to the tenth:
 /// 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later.
-const SQL: &str = "
+static SQL: LazyLock<String> =
+    LazyLock::new(|| TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "claimed.crashes")));
+
+const TEXT: &str = "
 with
   failed as (
     update @schema@._private_jobs as job
     set
       last_error = claimed.message,
       payload = coalesce(claimed.payload::json, job.payload),
+      flags = @flags@,
       attempts = case when claimed.permanent then job.max_attempts else job.attempts end,
       run_at = case
         when claimed.permanent then job.run_at
@@ -51,7 +58,7 @@ with
       end,
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5, $6, $7) as claimed (id, attempt, keyed, message, permanent, payload)
+    from unnest($2, $3, $4, $5, $6, $7, $8) as claimed (id, attempt, keyed, message, permanent, payload, crashes)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),
@@ -81,7 +88,7 @@ impl Session {
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&owner, Type::TEXT)];
         parameters.extend(failures.claims.parameters());
         parameters.extend(failures.what_to_store());
-        let rows = self.query(WHAT, SQL, &parameters).await?;
+        let rows = self.query(WHAT, &SQL, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter()
             .map(|row| Ok(StoredFailure { id: row.try_get(0).map_err(read)?, retry_at: row.try_get(1).map_err(read)? }))
@@ -96,6 +103,7 @@ pub(super) struct Failures<'a> {
     messages: Vec<Cow<'a, str>>,
     permanent: Vec<bool>,
     payloads: Vec<Option<&'a str>>,
+    crashes: Vec<Option<String>>,
 }
 
 impl<'a> Failures<'a> {
@@ -110,6 +118,7 @@ impl<'a> Failures<'a> {
             messages: jobs.iter().map(message).collect(),
             permanent: jobs.iter().map(|job| job.permanent).collect(),
             payloads: jobs.iter().map(|job| job.payload.as_deref()).collect(),
+            crashes: jobs.iter().map(|job| job.crashes.map(CrashRecord::as_json)).collect(),
         }
     }
 
@@ -119,9 +128,14 @@ impl<'a> Failures<'a> {
         ids
     }
 
-    /// Messages, whether for good, and payloads.
-    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 3] {
-        [(&self.messages, Type::TEXT_ARRAY), (&self.permanent, Type::BOOL_ARRAY), (&self.payloads, Type::TEXT_ARRAY)]
+    /// Messages, whether for good, payloads, and records of crashes.
+    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+        [
+            (&self.messages, Type::TEXT_ARRAY),
+            (&self.permanent, Type::BOOL_ARRAY),
+            (&self.payloads, Type::TEXT_ARRAY),
+            (&self.crashes, Type::TEXT_ARRAY),
+        ]
     }
 }
 

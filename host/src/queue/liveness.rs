@@ -4,7 +4,7 @@
 //! Whoever takes such a lock from a dead owner holds it while it releases that owner's jobs. So an owner that comes back, after
 //! its connection was lost and nothing else, has its lock again before anybody releases its jobs, or not until all are released.
 
-use std::{collections::HashSet, pin::pin, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
@@ -13,7 +13,7 @@ use tokio_postgres::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Database, QueueError, Session};
+use super::{Database, QueueError, Session, crash_record::WITH_HOST_ENDED};
 
 /// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
@@ -62,7 +62,9 @@ select exists (
 )";
 
 /// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
-const RELEASE: &str = "
+static RELEASE: LazyLock<String> = LazyLock::new(|| RELEASE_TEXT.replace("@flags@", WITH_HOST_ENDED));
+
+const RELEASE_TEXT: &str = "
 with
   owner as materialized (
     select locked_by as name
@@ -94,11 +96,8 @@ with
   released as (
     update @schema@._private_jobs as job
     set
-      last_error = pg_catalog.format(
-        'the host %s ended without a word while it had this job (crash %s)',
-        dead.name,
-        1 + coalesce(pg_catalog.substring(job.last_error, '[(]crash ([0-9]{1,4})[)]$')::int4, 0)
-      ),
+      last_error = pg_catalog.format('the host %s ended without a word while it had this job', dead.name),
+      flags = @flags@,
       locked_by = null,
       locked_at = null
     from dead
@@ -234,7 +233,7 @@ impl Session {
     /// less; those that had none left have failed.
     pub async fn release_dead(&self) -> Result<Released, QueueError> {
         const WHAT: &str = "release the jobs of hosts that have died";
-        let rows = self.query(WHAT, RELEASE, &[]).await?;
+        let rows = self.query(WHAT, &RELEASE, &[]).await?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let Some(row) = rows.first() else { return Ok(Released::default()) };
         Ok(Released {

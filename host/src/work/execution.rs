@@ -17,7 +17,7 @@ use super::{
 use crate::{
     events::{Event, JobRun},
     plugin::{FailedItems, FailureKind, JobInput, Outcome},
-    queue::ClaimedJob,
+    queue::{ClaimedJob, without_record},
     tasks::Task,
 };
 
@@ -65,6 +65,7 @@ impl Execution<'_> {
     async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
         let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
         let mut refused = None;
+        let flags = without_record(self.held.job.flags.as_deref());
         loop {
             let task = match self.pool.tasks.find(&self.held.task, refused.as_ref()) {
                 Ok(task) => task,
@@ -82,10 +83,11 @@ impl Execution<'_> {
             if let Some(run) = &heard {
                 self.pool.events.emit(Event::JobStarted { job: (**run).clone(), map: self.held.map });
             }
-            let crashes = Crashes::of(self.held.job.last_error.as_deref());
+            let crashes = Crashes::of(&self.held.job);
             let generation = &task.generation;
-            let alone = generation.runs_alone() && crashes.want_own_process(generation.runs_in_this_process());
-            let (input, cancel) = (self.input(&task), &self.pool.cancel);
+            let in_host = generation.runs_in_this_process();
+            let alone = generation.runs_alone() && crashes.want_own_process(in_host);
+            let (input, cancel) = (self.input(&task, flags.as_deref()), &self.pool.cancel);
             let outcome = if alone {
                 // In a box, because it is rare and large.
                 Box::pin(generation.run_alone(task.index, &input, cancel)).await
@@ -100,13 +102,17 @@ impl Execution<'_> {
                     return (VerdictKind::Return { reason: "the host is stopping", at_once: false }, heard);
                 }
                 Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
-                    let (message, over) = crashes.and_one_more(&message, alone, self.pool.settings.max_crashes);
+                    let most = self.pool.settings.max_crashes;
+                    let (message, over, record) = crashes.and_one_more(&message, alone, in_host, most);
                     let permanent = over || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
+                    return (
+                        VerdictKind::Fail { message, permanent, payload: None, crashes: Some(record) },
+                        Some(run()),
+                    );
                 }
                 Outcome::Failed { kind, message } => {
                     let permanent = kind == FailureKind::Discard || self.is_last_attempt(&task);
-                    return (VerdictKind::Fail { message, permanent, payload: None }, Some(run()));
+                    return (VerdictKind::Fail { message, permanent, payload: None, crashes: None }, Some(run()));
                 }
                 Outcome::PartlyFailed { items, message } => {
                     let run = run();
@@ -125,13 +131,13 @@ impl Execution<'_> {
                 let (left, again) = failed.left(last);
                 let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
                 let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
-                VerdictKind::Fail { message, permanent: !again, payload }
+                VerdictKind::Fail { message, permanent: !again, payload, crashes: None }
             }
             // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
             Err(error) if payload.trim_start().starts_with('[') => {
                 let message =
                     format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
-                VerdictKind::Fail { message, permanent: last, payload: None }
+                VerdictKind::Fail { message, permanent: last, payload: None, crashes: None }
             }
             // As graphile-worker does: results that stand for nothing in the payload are no results.
             Ok(_) | Err(_) => {
@@ -151,7 +157,7 @@ impl Execution<'_> {
         task.spec().max_attempts.map_or(of_job, |of_task| of_task.min(of_job))
     }
 
-    fn input(&self, task: &Task) -> JobInput<'_> {
+    fn input<'a>(&'a self, task: &Task, flags: Option<&'a str>) -> JobInput<'a> {
         let job = &self.held.job;
         JobInput {
             id: job.id,
@@ -167,7 +173,7 @@ impl Execution<'_> {
             queue: job.queue_name.as_deref(),
             key: job.key.as_deref(),
             last_error: job.last_error.as_deref(),
-            flags: job.flags.as_deref(),
+            flags,
         }
     }
 }

@@ -11,7 +11,7 @@ use tracing::Level;
 
 use crate::{
     events::{Event, Events, JobRun},
-    queue::{ClaimedJob, FailedJob, QueueError, Session, Settlement},
+    queue::{ClaimedJob, CrashRecord, FailedJob, QueueError, Session, Settlement},
 };
 
 /// How a job ended.
@@ -38,6 +38,8 @@ pub(super) enum VerdictKind {
         permanent: bool,
         /// What the payload becomes, if it is to be another one.
         payload: Option<String>,
+        /// A process crashed that ran it.
+        crashes: Option<CrashRecord>,
     },
     /// It never reached its task.
     Return {
@@ -192,8 +194,14 @@ impl Verdict {
     }
 
     fn failure(&self) -> Option<FailedJob> {
-        let VerdictKind::Fail { message, permanent, payload } = &self.kind else { return None };
-        Some(FailedJob { claim: self.claim, message: message.clone(), permanent: *permanent, payload: payload.clone() })
+        let VerdictKind::Fail { message, permanent, payload, crashes } = &self.kind else { return None };
+        Some(FailedJob {
+            claim: self.claim,
+            message: message.clone(),
+            permanent: *permanent,
+            payload: payload.clone(),
+            crashes: *crashes,
+        })
     }
 
     /// Says that it changed nothing, because the job was not this pool's any more.
