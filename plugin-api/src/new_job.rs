@@ -215,7 +215,8 @@ impl NewJobs {
 
     fn send(self) -> Result<(String, Pending), TaskError> {
         let what = self.to_string();
-        let specs = self.jobs.into_iter().map(|job| job.into_spec(&*self.by.link)).collect::<Result<Vec<Spec>, TaskError>>()?;
+        let specs =
+            self.jobs.into_iter().map(|job| job.into_spec(&*self.by.link)).collect::<Result<Vec<Spec>, TaskError>>()?;
         Ok((what, self.by.request(&specs)?))
     }
 }

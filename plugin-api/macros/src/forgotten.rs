@@ -84,7 +84,17 @@ impl Source {
 /// An attribute of the language, which makes no task of a function and leads no module elsewhere.
 fn is_plain(attribute: &Attribute) -> bool {
     const PLAIN: [&str; 12] = [
-        "doc", "allow", "expect", "warn", "deny", "forbid", "cfg", "inline", "cold", "must_use", "deprecated",
+        "doc",
+        "allow",
+        "expect",
+        "warn",
+        "deny",
+        "forbid",
+        "cfg",
+        "inline",
+        "cold",
+        "must_use",
+        "deprecated",
         "track_caller",
     ];
     PLAIN.iter().any(|plain| attribute.path().is_ident(plain))

@@ -94,9 +94,11 @@ fn an_async_task_that_waits_instead_of_awaiting_is_told_so_and_adds_nothing() {
         add_plain
     ));
     host.answer_at_once(|_, reply| deliver(reply, STATUS_OK, None, Some("77")));
-    for (task, what) in
-        [("add_by_waiting", "a job for `send_email`"), ("add_many_by_waiting", "2 jobs"), ("add_by_waiting_within", "a job for `send_email`")]
-    {
+    for (task, what) in [
+        ("add_by_waiting", "a job for `send_email`"),
+        ("add_many_by_waiting", "2 jobs"),
+        ("add_by_waiting_within", "a job for `send_email`"),
+    ] {
         let ended = host.run(task, "null");
         let expected =
             format!("cannot add {what}: `.wait()` would block the thread of an async task; write `.await` instead");
