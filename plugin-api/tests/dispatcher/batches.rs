@@ -47,11 +47,11 @@ async fn borrowing(ctx: Context<Limits>, texts: Vec<String>) -> BatchResult {
 /// The same with what the task has made itself, and by a block.
 #[task]
 async fn borrowing_more(ctx: Context<Limits>, texts: Vec<String>) -> BatchResult {
-    let (limits, said) = (ctx.state(), String::from("too long"));
+    let (limits, said) = (ctx.state(), &String::from("too long"));
     let items = texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
     let results = concurrently(
         4,
-        items.map(|(_, text)| async {
+        items.map(|(_, text)| async move {
             tokio::task::yield_now().await;
             if text.len() > limits.longest { bail!("{said}: {text}") } else { Ok::<_, TaskError>(text.len()) }
         }),
