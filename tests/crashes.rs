@@ -160,6 +160,38 @@ async fn a_plugin_that_keeps_crashing_is_left_alone_until_a_new_build_comes() {
     host.stop().await;
 }
 
+/// In a process of its own and in the host's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_async_task_that_blocks_is_named_and_the_others_of_its_plugin_go_on() {
+    for how in [&[][..], &["--in-process"]] {
+        let database = TestDatabase::installed().await;
+        let (folder, files) = (tasks_folder(), tempfile::tempdir().unwrap());
+        install_plugin(folder.path(), "typed-plugin");
+        let host = Taskbay::run(&database.url(), folder.path()).args(how).spawn();
+        host.event("listening", |_| true).await;
+        let file = files.path().join("go on");
+        let blocked = database.add("blocks_until", json!(file)).await;
+        host.event("job_started", of_job(blocked)).await;
+        for _ in 0..5 {
+            let other = database.add("greet", json!({"to": "Ada", "times": 3})).await;
+            host.event("job_done", of_job(other)).await;
+        }
+        let named = |line: &Value| {
+            let text = line["message"].as_str().unwrap_or_default();
+            text.contains("the async task `blocks_until`") && text.contains("blocks its thread")
+        };
+        let line = host.line(named).await;
+        assert_eq!(
+            (&line["level"], &line["job"], &line["task"]),
+            (&json!("WARN"), &json!(blocked), &json!("blocks_until"))
+        );
+        std::fs::write(file, "").unwrap();
+        host.event("job_done", of_job(blocked)).await;
+        assert_eq!(host.lines().iter().filter(|line| named(line)).count(), 1, "it is named once");
+        host.stop().await;
+    }
+}
+
 async fn crash_once(host: &Running, database: &TestDatabase, crash: usize) {
     let id = database.add("abort", json!({})).await;
     host.event("job_failed", of_job(id)).await;
@@ -207,6 +239,77 @@ async fn a_job_that_crashes_again_and_again_is_given_up_and_takes_no_other_along
     host.stop().await;
 }
 
+/// Neither what a task says nor what a worker on Node has stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_text_that_looks_like_a_count_of_crashes_counts_for_nothing() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let host = Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", "50ms"]).spawn();
+    host.event("listening", |_| true).await;
+    let text = "it broke (crash 3)";
+    let told = database.add("fail", json!({"message": text})).await;
+    let sql = "select (graphile_worker.add_job('nothing', run_at := now() + interval '1 hour')).id";
+    let stored = database.id_of(sql, &[]).await;
+    host.event("job_failed", of_job(told)).await;
+    assert_eq!(database.job(told).await.last_error.as_deref(), Some(text));
+    let segfaults = "task_id = (select id from graphile_worker._private_tasks where identifier = 'segfault')";
+    for (id, crashes, text) in [(told, 1, text), (stored, 2, "the host x ended (crash 3)")] {
+        let change = format!("last_error = '{text}', attempts = 1, run_at = now(), {segfaults}");
+        database.execute(&format!("update graphile_worker._private_jobs set {change} where id = {id}")).await;
+        host.event("job_failed", move |line| line["job"] == id && line["attempt"] == 2).await;
+        let job = database.job(id).await;
+        assert_eq!((job.attempts, job.max_attempts), (2, 25), "it is tried again");
+        let error = job.last_error.expect("it failed");
+        assert!(error.ends_with("the next attempt has a process of its own (crash 1)"), "{error}");
+        // It ran where the others do.
+        host.nth_event(&["plugin_restarted"], crashes).await;
+    }
+    host.stop().await;
+}
+
+/// The next host has the count, whatever the job was marked with besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_of_crashes_survives_the_end_of_a_host_and_does_not_grow_by_it() {
+    let database = TestDatabase::installed().await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let record = |count: u32, attempt: u32| json!({"taskbay:crashes": {"count": count, "attempt": attempt}});
+    let ended = |count: u32| json!({"count": count, "attempt": 4, "host_ended": true});
+    let mut slow = record(2, 3);
+    slow["slow"] = json!(true);
+    let mut expected = Vec::new();
+    for (flags, count) in [
+        (slow, 2),
+        (Value::Null, 0),
+        // An attempt between ended otherwise, or somebody else wrote something.
+        (record(2, 2), 0),
+        (json!({"taskbay:crashes": true}), 0),
+        (json!({"taskbay:crashes": {"count": "x", "attempt": "3"}}), 0),
+    ] {
+        let id = database.add("theirs", json!({})).await;
+        let flags = if flags.is_null() { "null".to_owned() } else { format!("'{flags}'") };
+        let change = "attempts = 4, locked_by = 'taskbay-live-0123456789abcdef01', locked_at = now()";
+        database
+            .execute(&format!("update graphile_worker._private_jobs set flags = {flags}, {change} where id = {id}"))
+            .await;
+        expected.push((id, count));
+    }
+    let host = Taskbay::run(&database.url(), folder.path()).spawn();
+    host.event("taken_over", |_| true).await;
+    let client = database.client().await;
+    for (place, (id, count)) in expected.into_iter().enumerate() {
+        let row =
+            client.query_one("select flags from graphile_worker._private_jobs where id = $1", &[&id]).await.unwrap();
+        let flags: Value = row.get(0);
+        assert_eq!(flags["taskbay:crashes"], ended(count), "{flags}");
+        assert_eq!(flags["slow"] == true, place == 0, "{flags}");
+        let error = database.job(id).await.last_error.expect("its host ended");
+        assert_eq!(error, "the host taskbay-live-0123456789abcdef01 ended without a word while it had this job");
+    }
+    host.stop().await;
+}
+
 /// A process that is to run one job is stopped like any other: by the time that the job may take, by the host's end, and with
 /// the build.
 #[tokio::test(flavor = "multi_thread")]
@@ -217,8 +320,7 @@ async fn a_job_that_runs_alone_keeps_to_its_time_and_ends_with_its_build() {
     let settings = "[plugins.misbehaving]\ntimeout = \"300ms\"\ncancel_grace = \"100ms\"";
     let host = Taskbay::run(&database.url(), folder.path()).settings(settings).spawn();
     host.event("listening", |_| true).await;
-    let crashed =
-        "update graphile_worker._private_jobs set last_error = 'killed (crash 1)', run_at = now() where id = ";
+    let crashed = r#"update graphile_worker._private_jobs set flags = '{"taskbay:crashes": {"count": 1, "attempt": 0}}', run_at = now() where id = "#;
     let later = |task: &'static str, payload: Value| {
         let database = &database;
         async move {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::harness::{
@@ -124,6 +124,46 @@ async fn webhook_posts_and_tells_a_lasting_refusal_from_a_passing_one() {
     assert_eq!(jobs.len(), 2);
     assert!(error(&jobs[0]).contains("404") && jobs[0].attempts == jobs[0].max_attempts, "{jobs:?}");
     assert!(error(&jobs[1]).contains("503") && jobs[1].attempts == 1, "{jobs:?}");
+}
+
+/// Reads one request, whose body ends with the only `}` in it.
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the connection was not kept");
+    }
+    String::from_utf8(request).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_keeps_its_connection_and_makes_another_one_when_it_dies() {
+    let place = Workplace::with("webhook").await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", server.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let (mut first, _) = server.accept().await.unwrap();
+        for _ in 0..2 {
+            read_request(&mut first).await;
+            first.write_all(answer).await.unwrap();
+        }
+        let unanswered = read_request(&mut first).await;
+        drop(first);
+        let (mut second, _) = server.accept().await.unwrap();
+        assert_eq!(read_request(&mut second).await, unanswered);
+        second.write_all(answer).await.unwrap();
+    });
+    let host = place.run("").args(["--poll-interval", "50ms"]).spawn();
+    for attempt in [1, 1, 2] {
+        let id = place.database.add("webhook", json!({"url": url, "body": {"n": 1}})).await;
+        if attempt == 2 {
+            host.event("job_failed", |line| line["job"] == id).await;
+            place.database.execute("update graphile_worker._private_jobs set run_at = now()").await;
+        }
+        host.event("job_done", |line| line["job"] == id && line["attempt"] == attempt).await;
+    }
+    serving.await.unwrap();
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

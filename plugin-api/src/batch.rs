@@ -1,9 +1,11 @@
 //! The items of a batch at the same time.
 
 use std::{
-    future::{Future, poll_fn},
+    fmt,
+    future::Future,
+    iter::Fuse,
     pin::Pin,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use crate::{TaskError, TaskResult, error::BoxError};
@@ -11,51 +13,90 @@ use crate::{TaskError, TaskResult, error::BoxError};
 /// Runs the futures of a batch's items, at most `limit` of them at once (and at least one), and gives their results in
 /// order: for [`BatchResult`](crate::BatchResult).
 ///
-/// They run as one, on one thread: what computes for long belongs into a plain task.
+/// They run as one, on one thread: what computes for long belongs into a plain task. An item's future is made when its turn
+/// comes, and may borrow whatever lives as long as the batch:
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
-/// # async fn connect() -> Result<(), std::io::Error> { Ok(()) }
-/// # async fn send(_: &(), to: String) -> TaskResult { Ok(()) }
+/// # #[derive(Deserialize)]
+/// # struct Order { customer: String }
+/// # struct Shop;
+/// # impl Shop { async fn write_to(&self, customer: &str) -> Result<(), std::io::Error> { Ok(()) } }
 ///
 /// #[task]
-/// async fn send_all(addresses: Vec<String>) -> BatchResult {
-///     let server = connect().await.or_fail("no mail server")?;
-///     Ok(concurrently(10, addresses.into_iter().map(|to| send(&server, to))).await)
+/// async fn notify_all(ctx: Context<Shop>, orders: Vec<Order>) -> BatchResult {
+///     Ok(concurrently(4, orders.iter().map(|order| notify(&ctx, order))).await)
 /// }
+///
+/// async fn notify(ctx: &Context<Shop>, order: &Order) -> TaskResult {
+///     ctx.state().write_to(&order.customer).await.or_fail("cannot write")
+/// }
+/// # fn open(_: &Setup) -> Result<Shop, TaskError> { Ok(Shop) }
+/// # plugin! { state: open, tasks: [notify_all] }
+/// # fn main() {}
 /// ```
-pub async fn concurrently<T, E: Into<BoxError>>(
+pub fn concurrently<'a, T: 'a, E, F, I>(limit: usize, items: I) -> Concurrently<'a>
+where
+    E: Into<BoxError> + 'a,
+    F: Future<Output = Result<T, E>> + Send + 'a,
+    I: IntoIterator<Item = F, IntoIter: Send + 'a>,
+{
+    // The types of iterator and futures end here. Kept in the future of a task, closures and borrows in them would have the
+    // compiler want more of them than it can find out there.
+    let items: Box<dyn Iterator<Item = Item<'a>> + Send + 'a> =
+        Box::new(items.into_iter().map(|future| -> Item<'a> { Box::pin(told(future)) }));
+    Concurrently { limit: limit.max(1), waiting: items.fuse(), running: Vec::new(), results: Vec::new() }
+}
+
+/// The future of [`concurrently`].
+#[must_use = "items run only by `.await`"]
+pub struct Concurrently<'a> {
     limit: usize,
-    items: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
-) -> Vec<TaskResult> {
-    let mut waiting = items.into_iter().fuse();
-    let mut running: Vec<(usize, Pin<Box<_>>)> = Vec::new();
-    let mut results: Vec<Option<TaskResult>> = Vec::new();
-    poll_fn(move |cx| {
+    waiting: Fuse<Box<dyn Iterator<Item = Item<'a>> + Send + 'a>>,
+    running: Vec<(usize, Item<'a>)>,
+    results: Vec<Option<TaskResult>>,
+}
+
+type Item<'a> = Pin<Box<dyn Future<Output = TaskResult> + Send + 'a>>;
+
+async fn told<T, E: Into<BoxError>>(item: impl Future<Output = Result<T, E>>) -> TaskResult {
+    item.await.map(drop).map_err(TaskError::from_any)
+}
+
+impl Future for Concurrently<'_> {
+    type Output = Vec<TaskResult>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<TaskResult>> {
+        let Self { limit, waiting, running, results } = &mut *self;
         loop {
-            while running.len() < limit.max(1) {
+            while running.len() < *limit {
                 let Some(item) = waiting.next() else { break };
-                running.push((results.len(), Box::pin(item)));
+                running.push((results.len(), item));
                 results.push(None);
             }
             let before = running.len();
             running.retain_mut(|(index, item)| match item.as_mut().poll(cx) {
                 Poll::Ready(result) => {
-                    results[*index] = Some(result.map(drop).map_err(TaskError::from_any));
+                    results[*index] = Some(result);
                     false
                 }
                 Poll::Pending => true,
             });
             if before == 0 {
-                return Poll::Ready(std::mem::take(&mut results).into_iter().flatten().collect());
+                return Poll::Ready(std::mem::take(results).into_iter().flatten().collect());
             }
             // Those that have ended make room for others, which must be polled before this can wait.
             if running.len() == before {
                 return Poll::Pending;
             }
         }
-    })
-    .await
+    }
+}
+
+impl fmt::Debug for Concurrently<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Concurrently").field("limit", &self.limit).field("running", &self.running.len()).finish()
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,15 @@ impl Calls {
         table.open.keys().copied().collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table().open.is_empty()
+    }
+
+    /// The calls whose futures are being polled, with the number of the poll.
+    pub(crate) fn polled(&self) -> Vec<(Arc<Call>, u64)> {
+        self.table().open.values().filter_map(|call| Some((Arc::clone(call), call.poll()?))).collect()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

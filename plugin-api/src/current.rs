@@ -12,6 +12,7 @@ use std::{
 use crate::{
     TaskError,
     host_link::{Ended, HostLink},
+    job::Call,
     panics,
 };
 
@@ -70,6 +71,7 @@ pub(crate) fn guard(current: Current, code: impl FnOnce() -> Ended) -> Ended {
 pub(crate) struct Guarded {
     /// Lent to the thread that polls.
     current: Option<Current>,
+    call: Arc<Call>,
     future: Option<TaskFuture>,
 }
 
@@ -77,8 +79,8 @@ pub(crate) struct Guarded {
 pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>;
 
 impl Guarded {
-    pub(crate) fn new(current: Current, future: TaskFuture) -> Self {
-        Self { current: Some(current), future: Some(future) }
+    pub(crate) fn new(call: &Arc<Call>, future: TaskFuture) -> Self {
+        Self { current: Some(call.current(true)), call: Arc::clone(call), future: Some(future) }
     }
 
     /// The author's destructors may panic as well, and must do it while the thread works for the call.
@@ -97,8 +99,10 @@ impl Future for Guarded {
         let Some(future) = &mut this.future else { return Poll::Pending };
         let Some(current) = this.current.take() else { return Poll::Pending };
         let entered = enter(current);
+        this.call.turn();
         let ended = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => {
+                this.call.turn();
                 this.current = entered.leave();
                 return Poll::Pending;
             }
@@ -106,6 +110,7 @@ impl Future for Guarded {
             Err(payload) => Ended::Panicked(panics::take(&*payload)),
         };
         let dropped = this.discard();
+        this.call.turn();
         Poll::Ready(match ended {
             Ended::Panicked(_) => ended,
             ended => dropped.unwrap_or(ended),

@@ -27,6 +27,8 @@ use crate::{
     intake::{Hand, Intake},
     job::{Call, Job, Stop},
     logging, panics,
+    runs::{run_async, run_blocking},
+    watch::{SPARE_THREADS, Watch, Watched},
 };
 
 /// A plugin's state, of a type that only its own code knows.
@@ -96,6 +98,7 @@ struct Running {
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
     threads: Arc<AtomicUsize>,
+    watch: Watch,
 }
 
 /// A job that is yet to be begun.
@@ -160,7 +163,7 @@ impl Running {
         let threads = Arc::new(AtomicUsize::new(0));
         let (started, stopped) = (Arc::clone(&threads), Arc::clone(&threads));
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(definition.worker_threads)
+            .worker_threads(definition.worker_threads + SPARE_THREADS)
             .thread_name(format!("tb:{}", definition.name))
             .enable_all()
             .on_thread_start(move || {
@@ -179,6 +182,7 @@ impl Running {
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             threads,
+            watch: Watch::default(),
         })
     }
 
@@ -188,6 +192,14 @@ impl Running {
         if self.calls.begin(&call).is_err() {
             return;
         }
+        for _ in 0..SPARE_THREADS {
+            self.watch.keep_spare(&self.handle);
+        }
+        self.handle.spawn_blocking(|| {
+            let watched = Watched { watch: &self.watch, calls: &self.calls, handle: &self.handle, link: &*self.link };
+            let wake = || self.intake.call_another().into_iter().for_each(|hand| self.put_to_work(hand));
+            watched.run(|| self.intake.taken_while_others_wait(), wake);
+        });
         let report = Report { running: self, number: INIT_CALL };
         self.handle.spawn_blocking(move || {
             let ended = guard(self.current(), || {
@@ -211,6 +223,7 @@ impl Running {
             Err(Refused::Closed(reason)) => return self.link.finish(number, &Ended::Cancelled(reason)),
             Err(Refused::Running) => return self.complain(&format!("call {number} was started twice")),
         }
+        self.watch.call_began();
         let report = Report { running: self, number };
         if let Some(hand) = self.intake.offer(Waiting { task, call, report }) {
             self.put_to_work(hand);
@@ -240,7 +253,7 @@ impl Running {
             (.., None) => Ended::Failed(TaskError::new("the plugin has not finished starting")),
             (_, Some(run), Some(state)) => match run(JobCall { call: Arc::clone(&call), state }) {
                 Work::Async(future) => {
-                    let mut task = Guarded::new(call.current(true), future);
+                    let mut task = Guarded::new(&call, future);
                     match poll_fn(|context| Poll::Ready(Pin::new(&mut task).poll(context))).await {
                         Poll::Ready(ended) => ended,
                         Poll::Pending => {
@@ -275,6 +288,7 @@ impl Running {
         if let Some(built) = self.set_built(None) {
             self.tear_down(built, begun + timeout);
         }
+        self.watch.close();
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(timeout.saturating_sub(begun.elapsed()));
@@ -332,36 +346,6 @@ impl Running {
 
 fn complain(link: &dyn HostLink, message: &str) {
     link.log(INIT_CALL, &Line { level: LEVEL_ERROR, target: "taskbay_plugin", message, fields: None });
-}
-
-async fn run_async(call: &Call, task: Guarded) -> Ended {
-    tokio::select! {
-        biased;
-        stop = aborted(call) => stop,
-        ended = task => ended,
-    }
-}
-
-/// A plain function cannot be stopped from outside: an abort only keeps one that has not begun from beginning.
-async fn run_blocking(call: &Call, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
-    let current = call.current(true);
-    let mut running = tokio::task::spawn_blocking(move || guard(current, || code().into()));
-    let (result, stop) = tokio::select! {
-        biased;
-        result = &mut running => (result, Ended::Cancelled("the plugin was shut down")),
-        stop = aborted(call) => {
-            running.abort();
-            (running.await, stop)
-        }
-    };
-    result.unwrap_or(stop)
-}
-
-async fn aborted(call: &Call) -> Ended {
-    match call.stopped(Stop::Aborted("")).await {
-        Stop::Aborted(reason) => Ended::Cancelled(reason),
-        Stop::No | Stop::Asked => Ended::Cancelled("cancelled"),
-    }
 }
 
 /// The duty to report how a call ended. Dropping it reports that the call was cancelled.

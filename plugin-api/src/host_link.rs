@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::SystemTime,
 };
 
 use crate::{TaskError, new_job::Answer};
@@ -30,6 +31,10 @@ pub(crate) trait HostLink: fmt::Debug + Send + Sync {
     fn log(&self, call: u64, line: &Line<'_>);
     /// Asks for a job or an array of jobs to be added; the answer comes from any thread, also before this returns.
     fn add_job(&self, call: u64, spec: &str, answer: Answer);
+    /// From when on `run_in` counts.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
     /// The least important level that anybody listens to, by the numbers of `taskbay_abi`.
     fn max_level(&self) -> u32;
 }

@@ -32,6 +32,8 @@ struct State<T> {
     called: usize,
     /// Which of the hands are idle.
     idle: Vec<usize>,
+    /// How many jobs were taken so far.
+    taken: u64,
 }
 
 /// What a hand does.
@@ -41,6 +43,8 @@ enum Doing {
     Idle(Waker),
     /// Is about to look for a job.
     Called,
+    /// Was called and did not come: it is behind a job that keeps its thread. It may come later.
+    Missing,
     /// Begins one.
     Working,
 }
@@ -55,7 +59,7 @@ pub(crate) struct Hand {
 impl<T> Intake<T> {
     /// For a runtime of so many threads.
     pub(crate) fn new(threads: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), hands: Vec::new(), called: 0, idle: Vec::new() };
+        let state = State { waiting: VecDeque::new(), hands: Vec::new(), called: 0, idle: Vec::new(), taken: 0 };
         Self { threads, state: Mutex::new(state) }
     }
 
@@ -65,6 +69,26 @@ impl<T> Intake<T> {
         let mut state = self.lock();
         state.waiting.push_back(job);
         let call = state.call(self.threads);
+        drop(state);
+        call.and_then(Call::make)
+    }
+
+    /// How many jobs were taken so far, if others wait. If that stays the same, those that were called do not come.
+    pub(crate) fn taken_while_others_wait(&self) -> Option<u64> {
+        let state = self.lock();
+        (!state.waiting.is_empty()).then_some(state.taken)
+    }
+
+    /// Reckons no longer with the hands that are called, and calls another one for what waits. If it is given back, it has to
+    /// be put to work, from outside.
+    #[must_use]
+    pub(crate) fn call_another(&self) -> Option<Hand> {
+        let mut state = self.lock();
+        for hand in state.hands.iter_mut().filter(|hand| matches!(hand, Doing::Called)) {
+            *hand = Doing::Missing;
+        }
+        state.called = 0;
+        let call = state.call(1);
         drop(state);
         call.and_then(Call::make)
     }
@@ -90,12 +114,9 @@ impl<T> Intake<T> {
         taken.await.make()
     }
 
-    /// The hand has called another task, which must not have to wait for the next job: where other threads could begin
-    /// that one, it is left to them.
+    /// The hand has called another task, which must not have to wait for the next job: that one may keep the thread.
     pub(crate) fn has_called(&self, hand: &mut Hand) {
-        if self.threads > 1 {
-            hand.in_a_row = IN_A_ROW;
-        }
+        hand.in_a_row = IN_A_ROW;
     }
 
     /// Takes out all that wait.
@@ -151,7 +172,7 @@ impl<T> State<T> {
         };
         match mem::replace(&mut self.hands[number], Doing::Called) {
             Doing::Idle(waker) => Some(Call::Wake(waker)),
-            Doing::Called | Doing::Working => None,
+            Doing::Called | Doing::Missing | Doing::Working => None,
         }
     }
 
@@ -165,6 +186,7 @@ impl<T> State<T> {
 
     fn take(&mut self, hand: usize) -> Option<Taken<T>> {
         let job = self.waiting.pop_front()?;
+        self.taken += 1;
         self.leave(hand, Doing::Working);
         Some(Taken { job, call: self.call(1) })
     }
@@ -179,7 +201,7 @@ impl<T> State<T> {
             Doing::Called => self.called -= 1,
             // Woken by somebody else, such as what a job waited for that it began.
             Doing::Idle(_) => self.idle.retain(|idle| *idle != hand),
-            Doing::Working => {}
+            Doing::Missing | Doing::Working => {}
         }
     }
 }
@@ -286,6 +308,20 @@ mod tests {
         assert!(intake.offer(2).is_none());
         assert_eq!(look(&intake, &mut hand, &woken).expect("the job").0, 2);
         assert!(intake.offer(3).is_some(), "the only hand works");
+    }
+
+    #[test]
+    fn hands_that_do_not_come_are_replaced_and_may_come_later() {
+        let (intake, woken) = (Intake::new(1), Arc::new(Woken::default()));
+        let mut first = intake.offer(0).expect("a hand");
+        assert!(intake.call_another().is_some_and(|mut second| look(&intake, &mut second, &woken).is_some()));
+        assert_eq!(intake.taken_while_others_wait(), None);
+        let mut third = intake.offer(1).expect("the first one is not counted on");
+        assert!(intake.offer(2).is_none());
+        assert_eq!(intake.taken_while_others_wait(), Some(1));
+        assert_eq!(look(&intake, &mut first, &woken).expect("a job").0, 1);
+        assert_eq!(look(&intake, &mut third, &woken).expect("a job").0, 2);
+        assert!(intake.call_another().is_none(), "nothing waits");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -54,6 +54,8 @@ pub(crate) struct Call {
     aborted: OnceLock<&'static str>,
     /// One of these two has changed.
     told: Notify,
+    /// Counts the beginnings and the ends of the polls of its future: odd while a thread polls it.
+    polls: AtomicU64,
 }
 
 impl Call {
@@ -61,11 +63,21 @@ impl Call {
         let limit = (job.timeout_ms > 0).then(|| Duration::from_millis(job.timeout_ms));
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let (asked, aborted, told) = (AtomicBool::new(false), OnceLock::new(), Notify::new());
-        Self { number, task, job, deadline, link, asked, aborted, told }
+        Self { number, task, job, deadline, link, asked, aborted, told, polls: AtomicU64::new(0) }
     }
 
     pub(crate) fn current(&self, owns_panics: bool) -> Current {
         Current { call: self.number, link: Arc::clone(&self.link), owns_panics }
+    }
+
+    /// A poll of its future begins or ends. Only one thread polls it at a time.
+    pub(crate) fn turn(&self) {
+        self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// The number of the poll that a thread is in.
+    pub(crate) fn poll(&self) -> Option<u64> {
+        Some(self.polls.load(Ordering::Relaxed)).filter(|polls| polls % 2 == 1)
     }
 
     /// Tells the call to stop. A weaker demand does not undo a stronger one.

@@ -45,7 +45,8 @@
 //!   text as it is. A payload that does not fit fails the job with a message that names the field.
 //!
 //! An `async fn` runs on the plugin's own tokio runtime: it must not block, and may use everything that needs tokio 1. A
-//! plain `fn` runs on a thread for blocking work: for files, computations, and libraries that are not async.
+//! plain `fn` runs on a thread for blocking work: for files, computations, and libraries that are not async. [Threads](#threads)
+//! says what happens to an async task that blocks all the same.
 //!
 //! # Outcomes
 //!
@@ -162,6 +163,13 @@
 //! A plugin has one thread for its async tasks (`worker_threads` in [`plugin!`]) and as many as needed for plain ones. Do not
 //! leave threads or `tokio::spawn`ed work behind that outlive the state.
 //!
+//! An async task that blocks (`std::thread::sleep`, a file on a slow disk, a library that is not async, a long computation)
+//! keeps its thread from the other async jobs of its plugin. If no thread comes back for a second, a warning in the log names
+//! the job and its task, and a spare thread goes on with the others. There are four of those, so four tasks may block at once
+//! before the rest of the plugin has to wait. A blocked task cannot be stopped: at its timeout, the host ends the whole process
+//! of the plugin, with all that runs in it. Make such a task a plain `fn`, or move what blocks into
+//! `tokio::task::spawn_blocking`.
+//!
 //! # Tests
 //!
 //! [`testing`] makes a context, so that tests call tasks as the functions they are. A crate of the type `cdylib` has unit
@@ -189,8 +197,10 @@ mod payload;
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "no part of the interface for people")]
 pub mod private;
+mod runs;
 mod setup;
 pub mod testing;
+mod watch;
 
 pub use serde::{de::Deserialize, ser::Serialize};
 pub use serde_json::{Value as Json, json, value::RawValue as RawJson};
@@ -198,7 +208,7 @@ pub use taskbay_plugin_macros::{Deserialize, Serialize, plugin, task};
 pub use {serde, serde_json, tokio, tracing};
 
 pub use crate::{
-    batch::concurrently,
+    batch::{Concurrently, concurrently},
     context::Context,
     error::{BatchResult, BoxError, OrFail, TaskError, TaskResult},
     new_job::{KeyMode, NewJob, NewJobs, OnHost, Unsent},

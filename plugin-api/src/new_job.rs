@@ -14,9 +14,9 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
-use crate::{TaskError, host_link::HostLink, job::micros};
+use crate::{TaskError, host_link::HostLink, job::micros, panics};
 
 /// A job that is about to be added.
 ///
@@ -27,6 +27,7 @@ use crate::{TaskError, host_link::HostLink, job::micros};
 pub struct NewJob<By = Unsent> {
     by: By,
     spec: Spec,
+    due: Due,
     payload: Result<Box<RawValue>, serde_json::Error>,
 }
 
@@ -62,6 +63,15 @@ pub enum KeyMode {
     UnsafeDedupe,
 }
 
+/// When a job is due.
+#[derive(Default)]
+enum Due {
+    #[default]
+    AtOnce,
+    At(SystemTime),
+    After(Duration),
+}
+
 #[derive(Serialize, Default)]
 struct Spec {
     identifier: String,
@@ -87,13 +97,13 @@ impl NewJob {
     /// A job for [`Context::add_jobs`](crate::Context::add_jobs).
     pub fn new<P: Serialize + ?Sized>(task: impl Into<String>, payload: &P) -> Self {
         let spec = Spec { identifier: task.into(), ..Spec::default() };
-        Self { by: Unsent, spec, payload: serde_json::value::to_raw_value(payload) }
+        Self { by: Unsent, spec, due: Due::AtOnce, payload: serde_json::value::to_raw_value(payload) }
     }
 }
 
 impl<By> NewJob<By> {
     pub(crate) fn by<Other>(self, by: Other) -> NewJob<Other> {
-        NewJob { by, spec: self.spec, payload: self.payload }
+        NewJob { by, spec: self.spec, due: self.due, payload: self.payload }
     }
 
     /// The jobs of one queue run one after the other.
@@ -104,13 +114,14 @@ impl<By> NewJob<By> {
 
     /// When the job is due. Without this it is due at once.
     pub fn run_at(mut self, time: SystemTime) -> Self {
-        self.spec.run_at = Some(micros(time));
+        self.due = Due::At(time);
         self
     }
 
-    /// The job is due after this time, by the clock of this machine.
-    pub fn run_in(self, delay: Duration) -> Self {
-        self.run_at(SystemTime::now() + delay)
+    /// The job is due this long after it is added, by the clock of this machine.
+    pub fn run_in(mut self, delay: Duration) -> Self {
+        self.due = Due::After(delay);
+        self
     }
 
     /// A smaller number runs earlier. Without this it is 0.
@@ -147,8 +158,14 @@ impl<By> NewJob<By> {
         self
     }
 
-    fn into_spec(self) -> Result<Spec, TaskError> {
-        let Self { mut spec, payload, .. } = self;
+    fn into_spec(self, link: &dyn HostLink) -> Result<Spec, TaskError> {
+        let Self { mut spec, due, payload, .. } = self;
+        spec.run_at = match due {
+            Due::AtOnce => None,
+            Due::At(time) => Some(micros(time)),
+            // Beyond what a clock can show, it is due at the end of time.
+            Due::After(delay) => Some(link.now().checked_add(delay).map_or(i64::MAX, micros)),
+        };
         let payload = payload.map_err(|error| {
             TaskError::new(format!("cannot write the payload of the new job `{}` as JSON: {error}", spec.identifier))
         })?;
@@ -162,21 +179,17 @@ impl NewJob<OnHost> {
     ///
     /// # Errors
     ///
-    /// When the payload cannot be written as JSON, or the host could not add the job.
-    ///
-    /// # Panics
-    ///
-    /// In an async task, which it would block: write `.await` there.
+    /// When the payload cannot be written as JSON, or the host could not add the job. In an async task, which this would
+    /// block: write `.await` there. In each case, no job is added.
     pub fn wait(self) -> Result<i64, TaskError> {
+        refuse_in_async_code(&self.to_string())?;
         let (what, pending) = self.send()?;
         read(&what, pending.wait())
     }
 
     fn send(self) -> Result<(String, Pending), TaskError> {
-        let by = self.by.clone();
-        let spec = self.into_spec()?;
-        let what = format!("a job for `{}`", spec.identifier);
-        Ok((what, by.request(&spec)?))
+        let (by, what) = (self.by.clone(), self.to_string());
+        Ok((what, by.request(&self.into_spec(&*by.link)?)?))
     }
 }
 
@@ -189,12 +202,10 @@ impl NewJobs {
     ///
     /// # Errors
     ///
-    /// When a payload cannot be written as JSON, or the host could not add the jobs; then none of them is added.
-    ///
-    /// # Panics
-    ///
-    /// In an async task, which it would block: write `.await` there.
+    /// When a payload cannot be written as JSON, or the host could not add the jobs. In an async task, which this would
+    /// block: write `.await` there. In each case, none of them is added.
     pub fn wait(self) -> Result<Vec<i64>, TaskError> {
+        refuse_in_async_code(&self.to_string())?;
         if self.jobs.is_empty() {
             return Ok(Vec::new());
         }
@@ -203,10 +214,43 @@ impl NewJobs {
     }
 
     fn send(self) -> Result<(String, Pending), TaskError> {
-        let what = format!("{} jobs", self.jobs.len());
-        let specs = self.jobs.into_iter().map(NewJob::into_spec).collect::<Result<Vec<Spec>, TaskError>>()?;
+        let what = self.to_string();
+        let specs =
+            self.jobs.into_iter().map(|job| job.into_spec(&*self.by.link)).collect::<Result<Vec<Spec>, TaskError>>()?;
         Ok((what, self.by.request(&specs)?))
     }
+}
+
+impl fmt::Display for NewJob<OnHost> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a job for `{}`", self.spec.identifier)
+    }
+}
+
+impl fmt::Display for NewJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} job{}", self.jobs.len(), if self.jobs.len() == 1 { "" } else { "s" })
+    }
+}
+
+/// Before anything is sent: a task that cannot hear the answer would add its job again at each attempt.
+fn refuse_in_async_code(what: &str) -> Result<(), TaskError> {
+    if !runs_async_code() {
+        return Ok(());
+    }
+    Err(TaskError::new(format!(
+        "cannot add {what}: `.wait()` would block the thread of an async task; write `.await` instead"
+    )))
+}
+
+/// Whether this thread runs async code. tokio answers that only by a panic where somebody blocks it.
+fn runs_async_code() -> bool {
+    if Handle::try_current().is_err() {
+        return false;
+    }
+    let (answer, receiver) = oneshot::channel();
+    let _ = answer.send(());
+    panics::would_panic(|| drop(receiver.blocking_recv()))
 }
 
 impl OnHost {

@@ -1,6 +1,12 @@
 //! Where a panic happened and what it said, kept for the outcome of the job.
 
-use std::{any::Any, cell::RefCell, panic, sync::Once, thread};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+    thread,
+};
 
 use crate::{
     current,
@@ -9,6 +15,8 @@ use crate::{
 
 thread_local! {
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// A panic is an answer here.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Installs the hook in this plugin's own copy of the standard library, which the host's hook never hears of.
@@ -18,6 +26,9 @@ pub(crate) fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         panic::set_hook(Box::new(|info| {
+            if EXPECTED.try_with(Cell::get).unwrap_or_default() {
+                return;
+            }
             let said = said(info.payload());
             let message = match info.location() {
                 Some(place) => format!("panicked at {place}: {said}"),
@@ -31,6 +42,14 @@ pub(crate) fn install_hook() {
             }
         }));
     });
+}
+
+/// Whether code panics, which nobody hears of.
+pub(crate) fn would_panic(code: impl FnOnce()) -> bool {
+    EXPECTED.set(true);
+    let ended = panic::catch_unwind(AssertUnwindSafe(code));
+    EXPECTED.set(false);
+    ended.is_err()
 }
 
 /// The message of the panic that was just caught on this thread.

@@ -59,16 +59,9 @@ pub const fn task_def<T: Task>() -> TaskDef {
     }
 }
 
-/// Whether no earlier task has this name.
-pub const fn is_new(name: &str, earlier: &[&str]) -> bool {
-    let mut i = 0;
-    while i < earlier.len() {
-        if same(name.as_bytes(), earlier[i].as_bytes()) {
-            return false;
-        }
-        i += 1;
-    }
-    true
+/// Whether two tasks have the same name.
+pub const fn same_name<A: Task, B: Task>() -> bool {
+    same(A::NAME.as_bytes(), B::NAME.as_bytes())
 }
 
 const fn same(a: &[u8], b: &[u8]) -> bool {

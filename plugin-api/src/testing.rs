@@ -17,6 +17,30 @@
 //! assert_eq!(job.added()[0]["payload"]["subject"], "Hello Ada");
 //! ```
 //!
+//! The host that it plays has a clock that stands still, so that the times of added jobs can be told in advance, and it may
+//! refuse them:
+//!
+//! ```
+//! use std::time::{Duration, UNIX_EPOCH};
+//! use taskbay_plugin::{prelude::*, testing::TestJob};
+//!
+//! #[task]
+//! fn remind(ctx: Context) -> TaskResult {
+//!     let again = ctx.attempt() < 3;
+//!     let hour = Duration::from_secs(3600);
+//!     ctx.add_job("remind", &json!({ "again": again })).run_in(hour).wait().or_fail("nobody will be reminded")?;
+//!     Ok(())
+//! }
+//!
+//! let job = TestJob::new().now(UNIX_EPOCH + Duration::from_secs(1_900_000_000)).attempt(2, 25).last_error("no route");
+//! remind(job.context()).unwrap();
+//! assert_eq!(job.added()[0]["run_at"], "2030-03-17T18:46:40Z");
+//!
+//! let job = TestJob::new().refuse_jobs("the database is gone");
+//! let error = remind(job.context()).unwrap_err();
+//! assert_eq!(error.to_string(), "nobody will be reminded: cannot add a job for `remind`: the database is gone");
+//! ```
+//!
 //! A batch task gives the results of its items:
 //!
 //! ```
@@ -30,35 +54,46 @@
 //! assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
 //! ```
 
-use crate::{
-    Context, Json, Setup,
-    host_link::{Ended, HostLink, Line},
-    job::{Call, Job, Stop, micros},
-    new_job::Answer,
-    private::Task,
-};
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-/// A job that exists only in a test. It is the first attempt of the job 1, added now.
+use serde::Serialize;
+
+use crate::{
+    Context, Json, Setup,
+    host_link::{Ended, HostLink, Line},
+    job::{Call, Job, Stop, micros, time},
+    new_job::Answer,
+    private::Task,
+};
+
+/// A job that exists only in a test. It is the first attempt of the job 1, added now, by a clock that stands still at a whole
+/// second.
 #[derive(Debug)]
 pub struct TestJob<S = ()> {
     job: Job,
+    flags: BTreeMap<String, bool>,
+    now: SystemTime,
+    refusal: Option<String>,
     state: Arc<S>,
     cancelled: AtomicBool,
     calls: Mutex<Vec<Arc<Call>>>,
-    host: Arc<TestHost>,
+    added: Arc<Mutex<Vec<Json>>>,
 }
 
-#[derive(Debug, Default)]
+/// The host of one call.
+#[derive(Debug)]
 struct TestHost {
-    added: Mutex<Vec<Json>>,
+    now: SystemTime,
+    refusal: Option<String>,
+    added: Arc<Mutex<Vec<Json>>>,
 }
 
 impl TestJob {
@@ -79,11 +114,27 @@ impl<S> TestJob<S> {
     /// A job for a task that takes `Context<S>`.
     #[must_use]
     pub fn with_state(state: S) -> Self {
-        let now = micros(SystemTime::now());
-        let times = Job { run_at_us: now, created_at_us: now, updated_at_us: now, ..Job::default() };
-        let job = Job { id: 1, attempt: 1, max_attempts: 25, payload: "null".to_owned(), ..times };
-        let (cancelled, calls) = (AtomicBool::new(false), Mutex::default());
-        Self { job, state: Arc::new(state), cancelled, calls, host: Arc::default() }
+        let job = Job { id: 1, attempt: 1, max_attempts: 25, payload: "null".to_owned(), ..Job::default() };
+        let this = Self {
+            job,
+            flags: BTreeMap::new(),
+            now: SystemTime::UNIX_EPOCH,
+            refusal: None,
+            state: Arc::new(state),
+            cancelled: AtomicBool::new(false),
+            calls: Mutex::default(),
+            added: Arc::default(),
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        this.now(SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs()))
+    }
+
+    /// Another time at which the clock stands: when the job was added and is due, and from when on `run_in` counts.
+    #[must_use]
+    pub fn now(mut self, now: SystemTime) -> Self {
+        self.now = now;
+        (self.job.created_at_us, self.job.updated_at_us) = (micros(now), micros(now));
+        self.run_at(now)
     }
 
     /// Another id.
@@ -101,10 +152,78 @@ impl<S> TestJob<S> {
         self
     }
 
+    /// A payload, for a task that asks its context for it. Others get theirs as an argument.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written as JSON.
+    #[must_use]
+    pub fn payload<P: Serialize + ?Sized>(mut self, payload: &P) -> Self {
+        self.job.payload = serde_json::to_string(payload).expect("the payload cannot be written as JSON");
+        self
+    }
+
+    /// A key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.job.key = Some(key.into());
+        self
+    }
+
+    /// A queue.
+    #[must_use]
+    pub fn queue(mut self, name: impl Into<String>) -> Self {
+        self.job.queue = Some(name.into());
+        self
+    }
+
+    /// A flag. May be called several times.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.insert(flag.into(), true);
+        self.job.flags = serde_json::to_string(&self.flags).ok();
+        self
+    }
+
+    /// Another priority.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.job.priority = priority;
+        self
+    }
+
+    /// Another time at which it was due.
+    #[must_use]
+    pub fn run_at(mut self, time: SystemTime) -> Self {
+        self.job.run_at_us = micros(time);
+        self
+    }
+
+    /// Why the attempt before this one failed.
+    #[must_use]
+    pub fn last_error(mut self, error: impl Into<String>) -> Self {
+        self.job.last_error = Some(error.into());
+        self
+    }
+
+    /// How long it may run. Nobody ends it after that; [`cancel`](TestJob::cancel) is what the host would do.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.job.timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Has the host refuse to add jobs, for this reason.
+    #[must_use]
+    pub fn refuse_jobs(mut self, reason: impl Into<String>) -> Self {
+        self.refusal = Some(reason.into());
+        self
+    }
+
     /// The context to call the task with.
     pub fn context(&self) -> Context<S> {
-        let link: Arc<dyn HostLink> = self.host.clone();
-        let call = Arc::new(Call::new(1, "test", self.job.clone(), link));
+        let host = TestHost { now: self.now, refusal: self.refusal.clone(), added: Arc::clone(&self.added) };
+        let call = Arc::new(Call::new(1, "test", self.job.clone(), Arc::new(host)));
         self.calls().push(Arc::clone(&call));
         if self.cancelled.load(Ordering::SeqCst) {
             call.tell(Stop::Asked);
@@ -122,9 +241,11 @@ impl<S> TestJob<S> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The jobs that the task added, as objects with `identifier`, `payload` and what else was set. Their ids count from 1.
+    /// The jobs that the task added, as objects with `identifier`, `payload` and what else was set: `queue_name`, `run_at` (a
+    /// time such as `2030-01-31T12:00:00Z`), `max_attempts`, `job_key`, `job_key_mode`, `priority`, `flags`. Their ids count
+    /// from 1.
     pub fn added(&self) -> Vec<Json> {
-        self.host.added.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.added.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -165,24 +286,97 @@ impl HostLink for TestHost {
     fn log(&self, _: u64, _: &Line<'_>) {}
 
     fn add_job(&self, _: u64, spec: &str, answer: Answer) {
-        let added = serde_json::from_str(spec).map_err(|error| error.to_string()).map(|spec: Json| {
+        let specs = match (&self.refusal, serde_json::from_str(spec)) {
+            (Some(reason), _) => Err(reason.clone()),
+            (None, specs) => specs.map_err(|error| error.to_string()),
+        };
+        answer.deliver(specs.map(|spec: Json| {
             let mut jobs = self.added.lock().unwrap_or_else(PoisonError::into_inner);
             let before = jobs.len();
             match spec {
                 Json::Array(specs) => {
-                    jobs.extend(specs);
+                    jobs.extend(specs.into_iter().map(for_people));
                     Json::from_iter(before + 1..=jobs.len()).to_string()
                 }
                 spec => {
-                    jobs.push(spec);
+                    jobs.push(for_people(spec));
                     jobs.len().to_string()
                 }
             }
-        });
-        answer.deliver(added);
+        }));
+    }
+
+    fn now(&self) -> SystemTime {
+        self.now
     }
 
     fn max_level(&self) -> u32 {
         0
+    }
+}
+
+/// The year 10000.
+const END_OF_DATES: i64 = 253_402_300_800_000_000;
+
+/// Times cross the border as microseconds, which nobody would write into a test.
+fn for_people(mut spec: Json) -> Json {
+    if let Some(run_at) = spec.get_mut("run_at")
+        && let Some(at @ 0..END_OF_DATES) = run_at.as_i64()
+    {
+        let text = match at % 1_000_000 {
+            0 => humantime::format_rfc3339_seconds(time(at)),
+            _ => humantime::format_rfc3339_micros(time(at)),
+        };
+        *run_at = text.to_string().into();
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyMode;
+
+    #[test]
+    fn the_context_has_what_was_said_of_the_job() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let job = TestJob::new().now(now).id(7).attempt(2, 5).key("k").queue("q").flag("b").flag("a").priority(-3);
+        let job = job.last_error("no route").payload(&[1, 2]).timeout(Duration::from_secs(30));
+        let ctx = job.context();
+        assert_eq!((ctx.id(), ctx.attempt(), ctx.max_attempts(), ctx.priority()), (7, 2, 5, -3));
+        assert_eq!((ctx.key(), ctx.queue(), ctx.last_error()), (Some("k"), Some("q"), Some("no route")));
+        assert_eq!((ctx.flags(), ctx.payload()), (vec!["a".to_owned(), "b".to_owned()], "[1,2]"));
+        assert_eq!((ctx.run_at(), ctx.created_at(), ctx.updated_at()), (now, now, now));
+        assert_eq!(ctx.timeout(), Some(Duration::from_secs(30)));
+        assert_eq!(TestJob::new().run_at(now).context().run_at(), now);
+    }
+
+    #[test]
+    fn the_times_of_added_jobs_can_be_told_in_advance() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let job = TestJob::new().now(now);
+        let ctx = job.context();
+        let (hour, past) = (Duration::from_secs(3600), SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+        let many = [ctx.add_job("a", &1).run_in(hour), ctx.add_job("b", &1).run_at(now + Duration::from_millis(1))];
+        assert_eq!(ctx.add_jobs(many).wait().unwrap(), [1, 2]);
+        ctx.add_job("c", &1).key("k").key_mode(KeyMode::PreserveRunAt).run_at(past).wait().unwrap();
+        ctx.add_job("d", &1).wait().unwrap();
+        let times: Vec<Json> = job.added().iter().map(|job| job["run_at"].clone()).collect();
+        assert_eq!(
+            Json::Array(times),
+            crate::json!(["2023-11-14T23:13:20Z", "2023-11-14T22:13:20.001000Z", -1_000_000, null])
+        );
+        let of_now = micros(TestJob::new().context().run_at());
+        assert_eq!(of_now % 1_000_000, 0, "a clock that stands still can stand at a whole second");
+    }
+
+    #[test]
+    fn a_host_that_refuses_adds_nothing() {
+        let job = TestJob::new().refuse_jobs("the database is gone");
+        let error = job.context().add_job("a", &1).wait().unwrap_err();
+        assert_eq!(error.to_string(), "cannot add a job for `a`: the database is gone");
+        let error = block_on(async { job.context().add_jobs([job.context().add_job("a", &1)]).await.unwrap_err() });
+        assert_eq!(error.to_string(), "cannot add 1 job: the database is gone");
+        assert!(job.added().is_empty());
     }
 }

@@ -79,6 +79,7 @@ async fn we_work_jobs_on_a_schema_of_node() {
         message: "it broke".to_owned(),
         permanent: false,
         max_attempts: None,
+        crashes: None,
     };
     assert_eq!(session.fail_jobs("taskbay-test", &[failed]).await.unwrap().len(), 1);
 

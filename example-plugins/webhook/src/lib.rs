@@ -1,16 +1,33 @@
 //! Posts a job's payload to a web server, asynchronously: one thread serves any number of slow servers at once.
+//!
+//! All jobs share one client, the plugin's state, which keeps its connections. A connection that has died costs at most the
+//! attempt of the job that was using it: the client makes another one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, StatusCode, Uri,
     body::Bytes,
-    client::conn::http1,
-    header::{CONTENT_TYPE, HOST, USER_AGENT},
+    header::{CONTENT_TYPE, USER_AGENT},
 };
-use hyper_util::rt::TokioIo;
-use taskbay_plugin::{prelude::*, tokio::net::TcpStream};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use taskbay_plugin::prelude::*;
+
+/// The state of the plugin.
+struct Http {
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+fn open(_: &Setup) -> Result<Http, TaskError> {
+    let mut client = Client::builder(TokioExecutor::new());
+    // Servers close connections that nobody uses. To close them sooner leaves few to be found dead.
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).pool_max_idle_per_host(8);
+    Ok(Http { client: client.build_http() })
+}
 
 #[derive(Deserialize)]
 struct Webhook {
@@ -22,19 +39,18 @@ struct Webhook {
 
 /// Posts JSON to an `http` address.
 #[task(timeout = "15s", max_attempts = 10)]
-async fn webhook(ctx: Context, hook: Webhook) -> TaskResult {
+async fn webhook(ctx: Context<Http>, hook: Webhook) -> TaskResult {
     let uri: Uri = hook.url.parse().or_discard(format_args!("`{}` is not an address", hook.url))?;
-    let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+    if uri.scheme_str() != Some("http") || uri.host().is_none() {
         return Err(TaskError::discard(format_args!("`{}` is not an http address", hook.url)));
-    };
-    let status = post(&ctx, &uri, host, &hook).await.or_fail(format_args!("cannot post to {uri}"))?;
+    }
+    let status = post(&ctx, &uri, &hook).await.or_fail(format_args!("cannot post to {uri}"))?;
     info!(url = hook.url, status = status.as_u16(), "posted");
     judge(status)
 }
 
-async fn post(ctx: &Context, uri: &Uri, host: &str, hook: &Webhook) -> Result<StatusCode, TaskError> {
-    let mut request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(HOST, uri.authority().map_or(host, |authority| authority.as_str()))
+async fn post(ctx: &Context<Http>, uri: &Uri, hook: &Webhook) -> Result<StatusCode, TaskError> {
+    let mut request = Request::post(uri)
         .header(USER_AGENT, concat!("taskbay-webhook/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_TYPE, "application/json")
         // The receiver can tell by this that it has seen a delivery before.
@@ -43,15 +59,9 @@ async fn post(ctx: &Context, uri: &Uri, host: &str, hook: &Webhook) -> Result<St
         request = request.header(name, value);
     }
     let request = request.body(Full::new(Bytes::from(hook.body.get().to_owned()))).or_discard("bad headers")?;
-
-    // The brackets around an IPv6 address belong to the URL, not to the address.
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((name, uri.port_u16().unwrap_or(80))).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // This moves the bytes until `sender` is gone; if the connection breaks, the request below fails.
-    ctx.spawn(connection);
-    let response = sender.send_request(request).await?;
+    let response = ctx.state().client.request(request).await?;
     let status = response.status();
+    // Only a connection whose answer was read to its end can serve the next job.
     response.into_body().collect().await?;
     Ok(status)
 }
@@ -70,12 +80,15 @@ fn judge(status: StatusCode) -> TaskResult {
     }
 }
 
-plugin!(webhook);
+plugin! {
+    state: open,
+    tasks: [webhook],
+}
 
 #[cfg(test)]
 mod tests {
     use taskbay_plugin::{
-        testing::{TestJob, block_on},
+        testing::{TestJob, block_on, setup},
         tokio::{
             self,
             io::{AsyncReadExt, AsyncWriteExt},
@@ -85,31 +98,47 @@ mod tests {
 
     use super::*;
 
-    /// Serves one request with this answer and gives the request's text.
-    async fn serve_one(listener: TcpListener, answer: &str) -> String {
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    /// Takes one connection and serves a request on it with each of these answers; then it is gone. Gives the requests' texts.
+    async fn serve(listener: &TcpListener, answers: &[&str]) -> Vec<String> {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"}") {
-            stream.read_buf(&mut request).await.unwrap();
+        let mut requests = Vec::new();
+        for answer in answers {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the connection was not kept");
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            requests.push(String::from_utf8(request).unwrap());
         }
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(request).unwrap()
+        requests
     }
 
-    async fn deliver(answer: &str) -> (TaskResult, String) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    async fn listen() -> TcpListener {
+        TcpListener::bind(("127.0.0.1", 0)).await.unwrap()
+    }
+
+    fn job() -> TestJob<Http> {
+        TestJob::with_state(open(&setup(&json!({}))).unwrap()).id(7)
+    }
+
+    fn hook(listener: &TcpListener) -> Webhook {
         let url = format!("http://{}/hooks?a=1", listener.local_addr().unwrap());
         let body = RawJson::from_string(r#"{"n": 9007199254740993}"#.to_owned()).unwrap();
-        let headers = BTreeMap::from([("x-key".to_owned(), "secret".to_owned())]);
-        let job = TestJob::new().id(7);
-        tokio::join!(webhook(job.context(), Webhook { url, body, headers }), serve_one(listener, answer))
+        Webhook { url, body, headers: BTreeMap::from([("x-key".to_owned(), "secret".to_owned())]) }
+    }
+
+    async fn deliver(answer: &str) -> (TaskResult, Vec<String>) {
+        let (listener, job, answers) = (listen().await, job(), [answer]);
+        tokio::join!(webhook(job.context(), hook(&listener)), serve(&listener, &answers))
     }
 
     #[test]
     fn the_body_is_posted_as_it_is() {
-        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        let (result, request) = block_on(deliver(answer));
+        let (result, requests) = block_on(deliver(OK));
         result.unwrap();
+        let request = &requests[0];
         assert!(request.starts_with("POST /hooks?a=1 HTTP/1.1\r\n"), "{request}");
         assert!(request.contains("x-job-id: 7\r\n") && request.contains("x-key: secret\r\n"), "{request}");
         assert!(request.ends_with("\r\n\r\n{\"n\": 9007199254740993}"), "{request}");
@@ -127,8 +156,26 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_hangs_up_is_an_error() {
-        let (result, _) = block_on(deliver(""));
-        assert!(result.unwrap_err().to_string().starts_with("cannot post to http://127.0.0.1:"));
+    fn jobs_share_a_connection_and_its_death_costs_one_attempt() {
+        block_on(async {
+            let (listener, job) = (listen().await, job());
+            let jobs = async {
+                for _ in 0..2 {
+                    webhook(job.context(), hook(&listener)).await.unwrap();
+                }
+                // The server hangs up instead of answering.
+                let error = webhook(job.context(), hook(&listener)).await.unwrap_err();
+                assert!(error.to_string().starts_with("cannot post to http://127.0.0.1:"), "{error}");
+                assert!(!error.is_discard());
+                for _ in 0..2 {
+                    webhook(job.context(), hook(&listener)).await.unwrap();
+                }
+            };
+            let server = async {
+                serve(&listener, &[OK, OK, ""]).await;
+                serve(&listener, &[OK, OK]).await;
+            };
+            tokio::join!(jobs, server);
+        });
     }
 }

@@ -21,6 +21,7 @@ use tokio_postgres::{
 use super::{
     Conditions, FailedJob, Job, QueueError, Session, TaskIds,
     claim::{ABOUT_FREE, Answer, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
+    crash_record::WITH_RECORD,
     fail_jobs::Failures,
 };
 
@@ -92,12 +93,16 @@ where job.id = any ($2)
 returning job.id, job.locked_at";
 
 /// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 the tasks' limits of attempts,
-/// $5 payloads; both null where the job's own stays.
-const FAIL: &str = "
+/// $5 payloads, both null where the job's own stays, $6 records of crashes, null where it was none.
+static FAIL: LazyLock<String> =
+    LazyLock::new(|| FAIL_TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "failure.crashes")));
+
+const FAIL_TEXT: &str = "
 update @schema@._private_jobs as job
 set
   last_error = failure.message,
   payload = coalesce(failure.payload::json, job.payload),
+  flags = @flags@,
   attempts = case
     when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
     else job.attempts + 1
@@ -107,7 +112,7 @@ set
     when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
     else job.attempts + 1
   end))
-from unnest($1, $2, $3, $4, $5) as failure (id, message, permanent, max_attempts, payload)
+from unnest($1, $2, $3, $4, $5, $6) as failure (id, message, permanent, max_attempts, payload, crashes)
 where job.id = failure.id";
 
 /// $1 owner, $2 ids, $3 the attempts under way, $4 when the jobs were added: after a failover to a server that had not heard of
@@ -149,7 +154,8 @@ impl Session {
     pub async fn prepare_express(&self) -> Result<(), QueueError> {
         let ids = Type::INT8_ARRAY;
         let marks = [Type::TEXT, ids.clone()];
-        let failures = [ids.clone(), Type::TEXT_ARRAY, Type::BOOL_ARRAY, Type::INT2_ARRAY, Type::TEXT_ARRAY];
+        let texts = Type::TEXT_ARRAY;
+        let failures = [ids.clone(), texts.clone(), Type::BOOL_ARRAY, Type::INT2_ARRAY, texts.clone(), texts];
         let in_one_go = [Type::INT4_ARRAY, Type::INT8, Type::TEXT_ARRAY];
         let [ids_of_tasks, limit, names] = in_one_go.clone();
         let selects: Vec<Type> = [ids_of_tasks, limit].into_iter().chain(Steps::KINDS).chain([names]).collect();
@@ -158,7 +164,7 @@ impl Session {
             self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &in_one_go),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
-            self.prepare_ahead(SETTLE, FAIL, &failures),
+            self.prepare_ahead(SETTLE, &FAIL, &failures),
         );
         lock.and(lock_in_one_go).and(delete).and(mark).and(fail)
     }
@@ -222,13 +228,13 @@ impl Session {
         let Settlement { done, failed, marked, in_ascii } = settlement;
         let failures = Failures::of(failed, *in_ascii);
         let deleting: [(&(dyn ToSql + Sync), Type); 1] = [(done, Type::INT8_ARRAY)];
-        let [messages, permanent, max_attempts, payloads] = failures.what_to_store();
-        let failing = [failures.ids(), messages, permanent, max_attempts, payloads];
+        let [messages, permanent, max_attempts, payloads, crashes] = failures.what_to_store();
+        let failing = [failures.ids(), messages, permanent, max_attempts, payloads, crashes];
         let marking: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::TEXT), (marked, Type::INT8_ARRAY)];
         let (deleted, failed, marked, committed) = tokio::join!(
             biased;
             self.unless(done.is_empty(), DELETE, &deleting),
-            self.unless(failed.is_empty(), FAIL, &failing),
+            self.unless(failed.is_empty(), &FAIL, &failing),
             self.unless(marked.is_empty(), MARK, &marking),
             self.command(SETTLE, "commit"),
         );

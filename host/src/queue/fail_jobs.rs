@@ -1,10 +1,12 @@
 //! Stores the failure of jobs: the message, and when they are tried again.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::LazyLock, time::SystemTime};
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{ClaimedJob, QueueError, Session, beyond_encoding, claimed::Claims};
+use super::{
+    ClaimedJob, CrashRecord, QueueError, Session, beyond_encoding, claimed::Claims, crash_record::WITH_RECORD,
+};
 
 const WHAT: &str = "store the failure of jobs";
 
@@ -24,6 +26,8 @@ pub struct FailedJob {
     pub max_attempts: Option<i16>,
     /// What the payload becomes, as JSON text; `None`: it stays.
     pub payload: Option<String>,
+    /// It failed because a process crashed.
+    pub crashes: Option<CrashRecord>,
 }
 
 /// What became of a failed job.
@@ -35,16 +39,20 @@ pub struct StoredFailure {
 }
 
 /// $1 owner, $2 to $5 the claims, $6 messages, $7 whether for good, $8 the task's limit of attempts, null where it is not lower,
-/// $9 payloads, null where it stays. The wait grows with e to the power of the attempts, up to the tenth: 2.7 s, 7.4 s, 20 s …
-/// 6 h 7 min, counted from now or from when the job was due, whichever is later. A job that is not tried again gets it as well,
-/// as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
-const SQL: &str = "
+/// $9 payloads, null where it stays, $10 records of crashes, null where it was none. The wait grows with e to the power of the
+/// attempts, up to the tenth: 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later. A
+/// job that is not tried again gets it as well, as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
+static SQL: LazyLock<String> =
+    LazyLock::new(|| TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "claimed.crashes")));
+
+const TEXT: &str = "
 with
   failed as (
     update @schema@._private_jobs as job
     set
       last_error = claimed.message,
       payload = coalesce(claimed.payload::json, job.payload),
+      flags = @flags@,
       attempts = case
         when claimed.permanent then greatest(least(job.max_attempts, claimed.max_attempts), job.attempts)
         else job.attempts
@@ -56,8 +64,8 @@ with
       end)),
       locked_by = null,
       locked_at = null
-    from unnest($2, $3, $4, $5, $6, $7, $8, $9)
-      as claimed (id, attempt, keyed, locked_at, message, permanent, max_attempts, payload)
+    from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)
+      as claimed (id, attempt, keyed, locked_at, message, permanent, max_attempts, payload, crashes)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
   ),
@@ -87,7 +95,7 @@ impl Session {
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&owner, Type::TEXT)];
         parameters.extend(failures.claims.parameters());
         parameters.extend(failures.what_to_store());
-        let rows = self.query(WHAT, SQL, &parameters).await?;
+        let rows = self.query(WHAT, &SQL, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter()
             .map(|row| Ok(StoredFailure { id: row.try_get(0).map_err(read)?, retry_at: row.try_get(1).map_err(read)? }))
@@ -103,6 +111,7 @@ pub(super) struct Failures<'a> {
     permanent: Vec<bool>,
     max_attempts: Vec<Option<i16>>,
     payloads: Vec<Option<&'a str>>,
+    crashes: Vec<Option<String>>,
 }
 
 impl<'a> Failures<'a> {
@@ -118,6 +127,7 @@ impl<'a> Failures<'a> {
             permanent: jobs.iter().map(|job| job.permanent).collect(),
             max_attempts: jobs.iter().map(|job| job.max_attempts).collect(),
             payloads: jobs.iter().map(|job| job.payload.as_deref()).collect(),
+            crashes: jobs.iter().map(|job| job.crashes.map(CrashRecord::as_json)).collect(),
         }
     }
 
@@ -127,13 +137,14 @@ impl<'a> Failures<'a> {
         ids
     }
 
-    /// Messages, whether for good, the tasks' limits of attempts, and payloads.
-    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+    /// Messages, whether for good, the tasks' limits of attempts, payloads, and records of crashes.
+    pub(super) fn what_to_store(&self) -> [(&(dyn ToSql + Sync), Type); 5] {
         [
             (&self.messages, Type::TEXT_ARRAY),
             (&self.permanent, Type::BOOL_ARRAY),
             (&self.max_attempts, Type::INT2_ARRAY),
             (&self.payloads, Type::TEXT_ARRAY),
+            (&self.crashes, Type::TEXT_ARRAY),
         ]
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Those who have lost their connections share a second lock for a while, from which others learn that there was an outage.
 
-use std::{collections::HashSet, pin::pin, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
@@ -15,7 +15,7 @@ use tokio_postgres::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Database, QueueError, Session};
+use super::{Database, QueueError, Session, crash_record::WITH_HOST_ENDED};
 
 /// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
@@ -105,7 +105,9 @@ where not exists (
 /// $1 the owner who does this, and must live on this server, $2 second keys of those that are dead.
 ///
 /// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
-const RELEASE: &str = "
+static RELEASE: LazyLock<String> = LazyLock::new(|| RELEASE_TEXT.replace("@flags@", WITH_HOST_ENDED));
+
+const RELEASE_TEXT: &str = "
 with
   owner as materialized (
     select locked_by as name
@@ -148,11 +150,8 @@ with
   released as (
     update @schema@._private_jobs as job
     set
-      last_error = pg_catalog.format(
-        'the host %s ended without a word while it had this job (crash %s)',
-        dead.name,
-        1 + coalesce(pg_catalog.substring(job.last_error, '[(]crash ([0-9]{1,4})[)]$')::int4, 0)
-      ),
+      last_error = pg_catalog.format('the host %s ended without a word while it had this job', dead.name),
+      flags = @flags@,
       locked_by = null,
       locked_at = null
     from dead
@@ -351,7 +350,7 @@ impl Session {
     pub async fn release_dead(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
         const WHAT: &str = "release the jobs of hosts that have died";
         let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY)];
-        let rows = self.query_as_part(WHAT, RELEASE, &parameters).await?;
+        let rows = self.query_as_part(WHAT, &RELEASE, &parameters).await?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let Some(row) = rows.first() else { return Ok(Released::default()) };
         Ok(Released {

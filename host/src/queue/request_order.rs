@@ -8,6 +8,8 @@ use std::{
     time::SystemTime,
 };
 
+use serde::de::IgnoredAny;
+
 use super::{AddedJob, NewJob, job_rules::as_stored};
 
 /// The requests, and the rows found for them so far.
@@ -120,7 +122,7 @@ impl<'a> Content<'a> {
     }
 
     fn of_row(row: &'a AddedJob) -> Self {
-        let flags: Option<HashMap<String, bool>> =
+        let flags: Option<HashMap<String, IgnoredAny>> =
             row.flags.as_deref().and_then(|json| serde_json::from_str(json).ok());
         Self {
             task: &row.task,

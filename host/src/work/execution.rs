@@ -20,7 +20,7 @@ use super::{
 use crate::{
     events::{Event, JobRun},
     plugin::{FailedItems, FailureKind, JobInput, Outcome},
-    queue::ClaimedJob,
+    queue::{ClaimedJob, CrashRecord, without_record},
     tasks::Task,
 };
 
@@ -68,6 +68,7 @@ impl Execution<'_> {
     async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
         let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
         let mut refused = None;
+        let flags = without_record(self.held.job.flags.as_deref());
         loop {
             if self.pool.stop.graceful.is_cancelled() {
                 return returned("the host is stopping");
@@ -82,11 +83,12 @@ impl Execution<'_> {
                 .events
                 .is_heard(Level::DEBUG)
                 .then(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
-            let crashes = Crashes::of(self.held.job.last_error.as_deref());
+            let crashes = Crashes::of(&self.held.job);
             let generation = &task.generation;
-            let alone = generation.runs_alone() && crashes.want_own_process(generation.runs_in_this_process());
+            let in_host = generation.runs_in_this_process();
+            let alone = generation.runs_alone() && crashes.want_own_process(in_host);
             let cancel = &self.pool.cancel;
-            let outcome = self.attempt(&task, alone, heard.as_deref()).await;
+            let outcome = self.attempt(&task, alone, flags.as_deref(), heard.as_deref()).await;
             let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
             match outcome {
                 Outcome::Done => return (VerdictKind::Complete, heard),
@@ -95,11 +97,13 @@ impl Execution<'_> {
                     return (VerdictKind::Return { reason: "the host is stopping", at_once: false }, heard);
                 }
                 Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
-                    let (message, over) = crashes.and_one_more(&message, alone, self.pool.settings.max_crashes);
-                    return (self.failed(&task, message, over, None), Some(run()));
+                    let most = self.pool.settings.max_crashes;
+                    let (message, over, record) = crashes.and_one_more(&message, alone, in_host, most);
+                    return (self.failed(&task, message, over, None, Some(record)), Some(run()));
                 }
                 Outcome::Failed { kind, message } => {
-                    return (self.failed(&task, message, kind == FailureKind::Discard, None), Some(run()));
+                    let permanent = kind == FailureKind::Discard;
+                    return (self.failed(&task, message, permanent, None, None), Some(run()));
                 }
                 Outcome::PartlyFailed { items, message } => {
                     let run = run();
@@ -111,14 +115,14 @@ impl Execution<'_> {
     }
 
     /// One attempt on one build. Its start is announced when the build accepts the job, and not where it refuses it.
-    async fn attempt(&self, task: &Task, alone: bool, heard: Option<&JobRun>) -> Outcome {
+    async fn attempt(&self, task: &Task, alone: bool, flags: Option<&str>, heard: Option<&JobRun>) -> Outcome {
         let announced = AtomicBool::new(false);
         let announce = || {
             if let Some(run) = heard.filter(|_| !announced.swap(true, Ordering::Relaxed)) {
                 self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.held.map });
             }
         };
-        let (input, cancel, generation) = (self.input(task), &self.pool.cancel, &task.generation);
+        let (input, cancel, generation) = (self.input(task, flags), &self.pool.cancel, &task.generation);
         let outcome = if alone {
             // In a box, because it is rare and large.
             Box::pin(generation.run_alone(task.index, &input, cancel, &announce)).await
@@ -140,13 +144,13 @@ impl Execution<'_> {
                 let (left, again) = failed.left(run.attempt >= run.max_attempts);
                 let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
                 let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
-                self.failed(task, message, !again, payload)
+                self.failed(task, message, !again, payload, None)
             }
             // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
             Err(error) if payload.trim_start().starts_with('[') => {
                 let message =
                     format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
-                self.failed(task, message, false, None)
+                self.failed(task, message, false, None, None)
             }
             // As graphile-worker does: results that stand for nothing in the payload are no results.
             Ok(_) | Err(_) => {
@@ -156,13 +160,20 @@ impl Execution<'_> {
         }
     }
 
-    fn failed(&self, task: &Task, message: String, permanent: bool, payload: Option<String>) -> VerdictKind {
+    fn failed(
+        &self,
+        task: &Task,
+        message: String,
+        permanent: bool,
+        payload: Option<String>,
+        crashes: Option<CrashRecord>,
+    ) -> VerdictKind {
         let allowed = self.held.max_attempts(task);
         let max_attempts = (allowed < self.held.job.max_attempts).then_some(allowed);
-        VerdictKind::Fail { message, permanent, max_attempts, payload }
+        VerdictKind::Fail { message, permanent, max_attempts, payload, crashes }
     }
 
-    fn input(&self, task: &Task) -> JobInput<'_> {
+    fn input<'a>(&'a self, task: &Task, flags: Option<&'a str>) -> JobInput<'a> {
         let job = &self.held.job;
         JobInput {
             id: job.id,
@@ -178,7 +189,7 @@ impl Execution<'_> {
             queue: job.queue_name.as_deref(),
             key: job.key.as_deref(),
             last_error: job.last_error.as_deref(),
-            flags: job.flags.as_deref(),
+            flags,
         }
     }
 }

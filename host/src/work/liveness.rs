@@ -172,7 +172,8 @@ impl<'a> Watch<'a> {
         self.backoff.succeeded();
         let began = Instant::now();
         (self.search_at, self.has_searched) = (began, false);
-        self.not_before = began + AFTER_OUTAGE.saturating_sub(if self.outage { Duration::ZERO } else { sign.server_up_for });
+        self.not_before =
+            began + AFTER_OUTAGE.saturating_sub(if self.outage { Duration::ZERO } else { sign.server_up_for });
         let mut tells = self.outage;
         if tells && let Err(error) = sign.tell_of_outage(true).await {
             return Lost::Connection(error);
@@ -276,7 +277,8 @@ impl<'a> Watch<'a> {
         match done {
             Some(Done::Searched(Some(unseen))) => {
                 self.missing.found(&unseen.owners);
-                let recovered = unseen.since_recovery.map_or(Duration::ZERO, |since| AFTER_OUTAGE.saturating_sub(since));
+                let recovered =
+                    unseen.since_recovery.map_or(Duration::ZERO, |since| AFTER_OUTAGE.saturating_sub(since));
                 if began.elapsed() < AFTER_OUTAGE {
                     self.not_before = self.not_before.max(now + recovered);
                 }

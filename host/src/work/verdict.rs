@@ -11,7 +11,7 @@ use tracing::Level;
 
 use crate::{
     events::{Event, Events, JobRun},
-    queue::{ClaimedJob, FailedJob, QueueError, Session, Settlement},
+    queue::{ClaimedJob, CrashRecord, FailedJob, QueueError, Session, Settlement},
 };
 
 /// How a job ended.
@@ -40,6 +40,8 @@ pub(super) enum VerdictKind {
         max_attempts: Option<i16>,
         /// What the payload becomes, if it is to be another one.
         payload: Option<String>,
+        /// A process crashed that ran it.
+        crashes: Option<CrashRecord>,
     },
     /// It never reached its task.
     Return {
@@ -194,13 +196,14 @@ impl Verdict {
     }
 
     fn failure(&self) -> Option<FailedJob> {
-        let VerdictKind::Fail { message, permanent, max_attempts, payload } = &self.kind else { return None };
+        let VerdictKind::Fail { message, permanent, max_attempts, payload, crashes } = &self.kind else { return None };
         Some(FailedJob {
             claim: self.claim,
             message: message.clone(),
             permanent: *permanent,
             max_attempts: *max_attempts,
             payload: payload.clone(),
+            crashes: *crashes,
         })
     }
 

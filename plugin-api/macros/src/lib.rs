@@ -1,6 +1,7 @@
 //! The macros of `taskbay-plugin`, which re-exports and documents them.
 
 mod derive;
+mod forgotten;
 mod options;
 mod plugin;
 mod schedule;

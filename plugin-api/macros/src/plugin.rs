@@ -9,7 +9,10 @@ use syn::{
     spanned::Spanned,
 };
 
-use crate::options::{error_at, unknown};
+use crate::{
+    forgotten,
+    options::{error_at, unknown},
+};
 
 /// The name under which abi_stable looks for the root module of a library.
 const ROOT_MODULE_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
@@ -28,6 +31,9 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
         Ok(plugin) => plugin,
         Err(error) => return error.into_compile_error(),
     };
+    if let Some(errors) = forgotten::errors(&plugin.tasks) {
+        return errors.into_compile_error();
+    }
     let statics = plugin.statics(&quote!(#[unsafe(export_name = "TASKBAY_PLUGIN")]));
     quote! {
         #[cfg(panic = "abort")]
@@ -106,16 +112,19 @@ impl Plugin {
     fn checks(&self) -> TokenStream {
         let mut checks = TokenStream::new();
         for (i, task) in self.tasks.iter().enumerate() {
-            let earlier = &self.tasks[..i];
-            checks.extend(quote_spanned! {task.span()=>
-                const _: () = ::core::assert!(
-                    ::taskbay_plugin::private::is_new(
-                        <#task as ::taskbay_plugin::private::Task>::NAME,
-                        &[#(<#earlier as ::taskbay_plugin::private::Task>::NAME),*],
-                    ),
-                    "two tasks of this plugin have the same name",
+            for earlier in &self.tasks[..i] {
+                let message = format!(
+                    "the tasks `{}` and `{}` have the same name: give one of them another by `#[task(name = \"…\")]`",
+                    written(earlier),
+                    written(task)
                 );
-            });
+                checks.extend(quote_spanned! {task.span()=>
+                    const _: () = ::core::assert!(
+                        !::taskbay_plugin::private::same_name::<#earlier, #task>(),
+                        #message,
+                    );
+                });
+            }
             if self.state.is_none() {
                 checks.extend(quote_spanned! {task.span()=>
                     const _: () = ::taskbay_plugin::private::fits::<#task, ()>();
@@ -187,11 +196,22 @@ impl Parse for Plugin {
         if plugin.tasks.is_empty() {
             return Err(syn::Error::new(Span::call_site(), "a plugin offers at least one task: plugin!(send_email)"));
         }
+        for (i, task) in plugin.tasks.iter().enumerate() {
+            if plugin.tasks[..i].contains(task) {
+                return Err(error_at(task, format!("the task `{}` is listed twice", written(task))));
+            }
+        }
         if let (Some(teardown), None) = (&plugin.teardown, &plugin.state) {
             return Err(error_at(teardown, "there is nothing to tear down without `state`"));
         }
         Ok(plugin)
     }
+}
+
+/// A path as it is usually written.
+fn written(path: &Path) -> String {
+    let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    segments.join("::")
 }
 
 fn fields(input: ParseStream<'_>) -> syn::Result<Plugin> {
@@ -250,6 +270,8 @@ mod tests {
         refused("tasks: []", "at least one task");
         refused("task: [a]", "there is no field `task`: did you mean `tasks`?");
         refused("tasks: [a], tasks: [b]", "`tasks` is given twice");
+        refused("a, mail::a, a", "the task `a` is listed twice");
+        refused("tasks: [mail::a, mail::a]", "the task `mail::a` is listed twice");
         refused("tasks: [a], teardown: close", "nothing to tear down without `state`");
         refused("tasks: [a], worker_threads: 0", "worker_threads: 2");
         refused("tasks: [a], worker_threads: \"two\"", "worker_threads: 2");

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use taskbay_abi::{STATUS_ERROR, STATUS_OK};
-use taskbay_plugin::{prelude::*, private::plugin_header, serde_json::Value};
+use taskbay_plugin::{
+    prelude::*,
+    private::plugin_header,
+    serde_json::Value,
+    tokio::{self, task::block_in_place},
+};
 
 use crate::fake_host::{FakeHost, deliver};
 
@@ -33,6 +38,34 @@ fn add_plain(ctx: Context) -> TaskResult {
 }
 
 #[task]
+async fn add_by_waiting(ctx: Context) -> TaskResult {
+    ctx.add_job("send_email", &json!([1, 2])).wait()?;
+    Ok(())
+}
+
+#[task]
+async fn add_many_by_waiting(ctx: Context) -> TaskResult {
+    ctx.add_jobs([ctx.add_job("send_email", &1), ctx.add_job("send_email", &2)]).wait()?;
+    Ok(())
+}
+
+/// As tokio wants it done.
+#[task]
+async fn add_in_place(ctx: Context) -> TaskResult {
+    let id = block_in_place(|| ctx.add_job("send_email", &json!([1, 2])).wait())?;
+    bail!("added {id}")
+}
+
+/// A plain task may have a runtime of its own, whose code must not be blocked either.
+#[task]
+fn add_by_waiting_within(ctx: Context) -> TaskResult {
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+        ctx.add_job("send_email", &json!([1, 2])).wait()?;
+        Ok(())
+    })
+}
+
+#[task]
 async fn add_impossible(ctx: Context) -> TaskResult {
     let not_json = std::collections::BTreeMap::from([((1, 2), 3)]);
     ctx.add_job("send_email", &not_json).await?;
@@ -49,6 +82,33 @@ fn an_answer_that_comes_before_the_request_has_returned_is_taken() {
     });
     assert_eq!(host.run("add", "null").message, "added 77");
     assert_eq!(host.run("add_plain", "null").message, "added 77");
+}
+
+#[test]
+fn an_async_task_that_waits_instead_of_awaiting_is_told_so_and_adds_nothing() {
+    let host = FakeHost::serving(plugin_header!(
+        add_by_waiting,
+        add_many_by_waiting,
+        add_by_waiting_within,
+        add_in_place,
+        add_plain
+    ));
+    host.answer_at_once(|_, reply| deliver(reply, STATUS_OK, None, Some("77")));
+    for (task, what) in [
+        ("add_by_waiting", "a job for `send_email`"),
+        ("add_many_by_waiting", "2 jobs"),
+        ("add_by_waiting_within", "a job for `send_email`"),
+    ] {
+        let ended = host.run(task, "null");
+        let expected =
+            format!("cannot add {what}: `.wait()` would block the thread of an async task; write `.await` instead");
+        assert_eq!((ended.status, ended.message), (STATUS_ERROR, expected), "{task}");
+    }
+    assert_eq!(host.requests(), 0);
+    assert_eq!(host.lines(), [], "nothing is said of a panic");
+    for task in ["add_plain", "add_in_place"] {
+        assert_eq!(host.run(task, "null").message, "added 77", "{task}");
+    }
 }
 
 #[test]

@@ -30,6 +30,40 @@ async fn later(ctx: Context, texts: Vec<String>) -> BatchResult {
     Ok(concurrently(2, texts.into_iter().map(item)).await)
 }
 
+struct Limits {
+    longest: usize,
+}
+
+fn limits(_: &Setup) -> Result<Limits, TaskError> {
+    Ok(Limits { longest: 2 })
+}
+
+/// As the documentation shows it: items and the shared state, both borrowed.
+#[task]
+async fn borrowing(ctx: Context<Limits>, texts: Vec<String>) -> BatchResult {
+    Ok(concurrently(4, texts.iter().map(|text| read_short(&ctx, text))).await)
+}
+
+/// The same with what the task has made itself, and by a block.
+#[task]
+async fn borrowing_more(ctx: Context<Limits>, texts: Vec<String>) -> BatchResult {
+    let (limits, said) = (ctx.state(), &String::from("too long"));
+    let items = texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
+    let results = concurrently(
+        4,
+        items.map(|(_, text)| async move {
+            tokio::task::yield_now().await;
+            if text.len() > limits.longest { bail!("{said}: {text}") } else { Ok::<_, TaskError>(text.len()) }
+        }),
+    );
+    Ok(results.await)
+}
+
+async fn read_short(ctx: &Context<Limits>, text: &str) -> Result<u8, TaskError> {
+    tokio::task::yield_now().await;
+    if text.len() > ctx.state().longest { bail!("too long: {text}") } else { read(text) }
+}
+
 #[task]
 async fn perhaps(texts: Vec<String>) -> BatchResult {
     let first = texts.first().ok_or_else(|| TaskError::discard("nothing to do"))?;
@@ -54,6 +88,15 @@ async fn endless(numbers: Vec<u8>) -> BatchResult {
 
 fn ended(status: u32, message: &str, detail: &str) -> Ended {
     Ended { status, message: message.to_owned(), detail: detail.to_owned() }
+}
+
+#[test]
+fn items_may_borrow_the_shared_state() {
+    let host = FakeHost::serving(plugin_header! { state: limits, tasks: [borrowing, borrowing_more] });
+    for task in ["borrowing", "borrowing_more"] {
+        let end = host.run(task, r#"["12", "345", "6"]"#);
+        assert_eq!((end.status, &*end.message), (STATUS_PARTLY_FAILED, "1 of 3 items failed:\nitem 1: too long: 345"));
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Gate {
 
     fn wait(&self) {
         let open = self.open.lock().unwrap();
-        let (open, _) = self.opened.wait_timeout_while(open, Duration::from_secs(10), |open| !*open).unwrap();
+        let (open, _) = self.opened.wait_timeout_while(open, Duration::from_secs(60), |open| !*open).unwrap();
         assert!(*open, "no later job began");
     }
 }
@@ -99,7 +99,7 @@ async fn blocks_for_the_one_before() {
     let mut turns = TURNS.lock().unwrap();
     turns.1 += 1;
     let wanted = turns.1;
-    let (turns, _) = TURN.wait_timeout_while(turns, Duration::from_secs(5), |turns| turns.0 < wanted).unwrap();
+    let (turns, _) = TURN.wait_timeout_while(turns, Duration::from_secs(60), |turns| turns.0 < wanted).unwrap();
     let enough = turns.0 >= wanted;
     drop(turns);
     assert!(enough, "the job before does not go on");

@@ -13,7 +13,7 @@ use serde_json::Value;
 use taskbay_abi::{Header, Host, HostContext, INIT_CALL, Job, LEVEL_TRACE, Outcome, Reply, STATUS_OK, Str};
 
 /// Every wait in these tests ends after this time at the latest.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct FakeHost {
     plugin: &'static Header,
@@ -134,6 +134,11 @@ impl FakeHost {
     pub(crate) fn request(&self) -> (Value, Reply) {
         let (spec, reply) = self.wait(|heard| heard.requests.pop());
         (serde_json::from_str(&spec).unwrap(), reply)
+    }
+
+    /// How many requests to add jobs came that were not taken.
+    pub(crate) fn requests(&self) -> usize {
+        self.heard().requests.len()
     }
 
     #[track_caller]

@@ -5,6 +5,7 @@ mod fake_host;
 mod add_job;
 mod batches;
 mod begin;
+mod blocking;
 mod cancellation;
 mod exports;
 mod log_lines;

@@ -1,6 +1,6 @@
 //! A plugin written as people write them, for what the runners make of its ways to end.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use taskbay_plugin::{prelude::*, tokio::time::sleep};
 
@@ -48,6 +48,14 @@ fn works_for_ever() -> TaskResult {
     }
 }
 
+/// Keeps its thread until a file is there, as an async task should not.
+#[task]
+async fn blocks_until(file: PathBuf) {
+    while !file.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[task]
 async fn notices(ctx: Context) -> TaskResult {
     info!("waiting");
@@ -86,6 +94,7 @@ plugin!(
     fails,
     sleeps_for_ever,
     works_for_ever,
+    blocks_until,
     notices,
     adds,
     adds_many,
