@@ -1,6 +1,7 @@
 //! Clocks that are set while jobs run: that of a host, and that of Postgres.
 
 use std::{
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -16,6 +17,7 @@ use crate::{
         clock::JumpingClock,
         cluster::Cluster,
         plugins::{build_labelled, install, tasks_folder},
+        postgres::TestDatabase,
         program::{DEADLINE, Running, Taskbay},
     },
     outages::Place,
@@ -35,6 +37,45 @@ select count(*)
 from graphile_worker._private_jobs as job
 join graphile_worker._private_tasks as task on task.id = job.task_id
 where task.identifier <> 'nobodys'";
+
+/// On a machine whose clock is two days ahead.
+#[tokio::test]
+async fn added_and_rescheduled_jobs_are_due_by_the_clock_that_says_which_jobs_are_due() {
+    let database = TestDatabase::installed().await;
+    let (url, folder) = (database.url(), tempfile::tempdir().expect("a folder"));
+    let clock = JumpingClock::new(folder.path());
+    clock.set(48 * HOUR);
+    let payloads = folder.path().join("payloads");
+    fs::write(&payloads, "{}\n").expect("write a file");
+    let jobs = folder.path().join("jobs");
+    fs::write(&jobs, "{\"identifier\": \"t\"}\n").expect("write a file");
+    let (payloads, jobs) = (payloads.to_str().expect("UTF-8"), jobs.to_str().expect("UTF-8"));
+    for (setting, ahead) in [("database", 0), ("process", 48)] {
+        let call = |command: &str, args: &[&str]| {
+            let call = Taskbay::command(command).args(args).env("DATABASE_URL", &url).by_clock(&clock);
+            let output = call.settings(&format!("[worker]\nclock = {setting:?}")).output();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        for (args, hours) in [
+            (&["add", "t"][..], 0),
+            (&["add", "t", "--in", "5h"], 5),
+            (&["add", "t", "--run-at", "now"], 0),
+            (&["add", "--file", jobs], 0),
+            (&["add", "t", "--file", payloads], 0),
+            (&["add", "t", "--file", payloads, "--in", "5h"], 5),
+            (&["jobs", "reschedule", "--task", "t", "--yes", "--in", "5h"], 5),
+            (&["jobs", "reschedule", "--task", "t", "--yes", "--run-at", "now"], 0),
+        ] {
+            if args[0] == "add" {
+                database.execute("delete from graphile_worker._private_jobs").await;
+            }
+            call(args[0], &args[1..]);
+            let due = database.seconds_until_run(database.only_job().await.id).await / 3_600.0;
+            let expected = f64::from(hours + ahead);
+            assert!((due - expected).abs() < 0.5, "{args:?} by the clock of the {setting}: due in {due} hours");
+        }
+    }
+}
 
 /// A host that never polls, so that only what it hears or remembers brings it jobs.
 fn host(place: &Place) -> Taskbay {

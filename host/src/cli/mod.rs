@@ -15,6 +15,7 @@ mod options;
 mod output;
 mod plugins;
 mod run;
+mod run_at;
 mod service_manager;
 mod setting_flags;
 mod signals;

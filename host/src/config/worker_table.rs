@@ -121,7 +121,7 @@ pub(super) static WORKER: &[HostSetting] = &[
         section: "worker",
         key: "clock",
         kind: Kind::Choice(&["database", "process"]),
-        help: "whose clock says which jobs are due: the database's, or this machine's",
+        help: "whose clock says which jobs are due, and when jobs are that are added without a time or with --in: the database's, or this machine's",
         flags: &[switch(
             "use-node-time",
             "process",

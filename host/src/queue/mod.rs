@@ -42,6 +42,7 @@ mod listen;
 mod liveness;
 mod lock_age;
 mod lock_holders;
+mod now;
 mod return_jobs;
 mod row_security;
 mod task_ids;

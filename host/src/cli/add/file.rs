@@ -22,7 +22,10 @@ use super::{
     lines::{self, Form, Piece, Reading},
     progress::Progress,
 };
-use crate::queue::{self, Database, NewJob, QueueError};
+use crate::{
+    config::Clock,
+    queue::{self, Database, NewJob, QueueError},
+};
 
 /// How long the database is waited for before a batch is given up.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -81,8 +84,10 @@ pub(super) struct Lines {
     name: String,
     file: File,
     size: Option<u64>,
-    form: Form,
+    pub(super) form: Form,
     from: u64,
+    /// Whose clock says when a job is due that has no time.
+    pub(super) clock: Clock,
 }
 
 impl Lines {
@@ -95,7 +100,7 @@ impl Lines {
         match open().and_then(|file| Ok((file.metadata()?, file))) {
             Ok((metadata, file)) => {
                 let size = metadata.is_file().then_some(metadata.len());
-                Ok(Self { name, file, size, form, from })
+                Ok(Self { name, file, size, form, from, clock: Clock::default() })
             }
             Err(error) => Err(FileError::Unopened { name, error }),
         }
@@ -169,7 +174,7 @@ impl Lines {
     fn start(self, tolerant: bool) -> mpsc::Receiver<Piece> {
         let (send, pieces) = mpsc::channel(1);
         std::thread::spawn(move || {
-            Reading { form: self.form, from: self.from, tolerant }.run(self.file, &send);
+            Reading { form: self.form, from: self.from, tolerant, clock: self.clock }.run(self.file, &send);
         });
         pieces
     }

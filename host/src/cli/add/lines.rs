@@ -2,12 +2,17 @@
 //!
 //! Whatever the size of the file, a batch and a line are in memory, and one more batch on its way.
 
-use std::{collections::HashSet, fs::File, io, time::Duration};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::mpsc;
 
 use super::line_reader::{LineReader, Next};
-use crate::queue::NewJob;
+use crate::{config::Clock, queue::NewJob};
 
 /// A batch is one transaction: long enough that its commit does not matter, short enough that the first jobs run soon.
 const JOBS_OF_A_BATCH: usize = 10_000;
@@ -60,6 +65,8 @@ pub(super) struct Reading {
     pub(super) from: u64,
     /// Whether lines follow after a bad one.
     pub(super) tolerant: bool,
+    /// Whose clock says when a job is due that has no time.
+    pub(super) clock: Clock,
 }
 
 impl Reading {
@@ -86,7 +93,10 @@ impl Reading {
                     }
                     match self.form.read(text) {
                         Ok(None) => None,
-                        Ok(Some(job)) => {
+                        Ok(Some(mut job)) => {
+                            if self.clock == Clock::Process {
+                                job.run_at.get_or_insert_with(SystemTime::now);
+                            }
                             // One call of the database knows a key once; later lines change what earlier ones added.
                             if let Some(key) = &job.job_key
                                 && !keys.insert(key.clone())
@@ -136,6 +146,13 @@ impl Reading {
 }
 
 impl Form {
+    /// Sets the time of the jobs whose payloads the lines are.
+    pub(super) fn payloads_run_at(&mut self, time: Option<SystemTime>) {
+        if let Self::Payloads(job) = self {
+            job.run_at = time;
+        }
+    }
+
     /// The job of a line, if it is not blank; or what is wrong with it.
     fn read(&self, line: &[u8]) -> Result<Option<NewJob>, String> {
         if line.trim_ascii().is_empty() {

@@ -14,13 +14,13 @@ use thiserror::Error;
 use super::{
     CliError, Ending,
     database::{Connected, explain_refusal},
-    moment,
     options::DatabaseOptions,
     print,
+    run_at::{RunAt, clock},
 };
 use crate::{
-    config::Layer,
-    queue::{Database, JobKeyMode, NewJob},
+    config::{Clock, Layer},
+    queue::{Database, JobKeyMode, NewJob, Session},
 };
 
 pub(super) use file::FileError;
@@ -56,8 +56,8 @@ pub(super) struct Add {
     #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
     /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m
-    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = moment::parse_future)]
-    run_at: Option<SystemTime>,
+    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = RunAt::parse)]
+    run_at: Option<RunAt>,
     /// How often it may be tried [default: 25]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
     max_attempts: Option<i16>,
@@ -115,18 +115,25 @@ impl Add {
 
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         if let Some(path) = &self.file {
-            let lines = file::Lines::open(path, self.form()?, self.from_line)?;
+            let mut lines = file::Lines::open(path, self.form()?, self.from_line)?;
             if self.dry_run {
                 return lines.check().await;
             }
             let connected = Connected::find(&settings).await?;
-            return lines.add(Database::new(connected.settings.clone())?).await;
+            let database = Database::new(connected.settings.clone())?;
+            lines.clock = clock(&settings);
+            if self.run_at.is_some() {
+                let session = database.session().await?;
+                lines.form.payloads_run_at(self.due(&settings, &database, &session).await?);
+            }
+            return lines.add(database).await;
         }
         let payload = Some(read_payload(&self.payload)?);
-        let job = NewJob { payload, ..self.job() };
         let connected = Connected::find(&settings).await?;
         let database = Database::new(connected.settings.clone())?;
-        let added = match database.session().await?.add_job(&job).await {
+        let session = database.session().await?;
+        let job = NewJob { payload, run_at: self.due(&settings, &database, &session).await?, ..self.job() };
+        let added = match session.add_job(&job).await {
             Ok(added) => added,
             Err(error) => return Err(explain_refusal(&database, error).await),
         };
@@ -134,11 +141,24 @@ impl Add {
         Ok(Ending::Success)
     }
 
-    /// The job without its payload.
+    /// When the job is due, by the clock of the settings; `None`: at once, by the database's.
+    async fn due(
+        &self,
+        settings: &Layer,
+        database: &Database,
+        session: &Session,
+    ) -> Result<Option<SystemTime>, CliError> {
+        match (self.run_at, clock(settings)) {
+            (Some(run_at), _) => run_at.by_clock_of(settings, database, session).await.map(Some),
+            (None, Clock::Process) => Ok(Some(SystemTime::now())),
+            (None, Clock::Database) => Ok(None),
+        }
+    }
+
+    /// The job without its payload and its time.
     fn job(&self) -> NewJob {
         NewJob {
             queue_name: self.queue.clone(),
-            run_at: self.run_at,
             max_attempts: self.max_attempts,
             job_key: self.key.clone(),
             job_key_mode: match self.key_mode {
@@ -159,7 +179,7 @@ impl Add {
             job.check().map_err(CliError::Usage)?;
             return Ok(lines::Form::Payloads(Box::new(job)));
         }
-        if job == NewJob::new("") {
+        if job == NewJob::new("") && self.run_at.is_none() {
             return Ok(lines::Form::Jobs);
         }
         Err(CliError::Usage(

@@ -8,6 +8,7 @@ use super::{
         database::{Connected, explain},
         moment::age,
         print,
+        run_at::RunAt,
     },
     filter::Target,
     report::{Left, Report},
@@ -27,7 +28,8 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(super) enum Change {
     Complete,
     Fail(Option<String>),
-    Reschedule(Reschedule),
+    /// With the time apart, for which the database may have to be asked.
+    Reschedule(Reschedule, Option<RunAt>),
     Retry,
     Remove,
 }
@@ -37,7 +39,7 @@ impl Change {
         match self {
             Self::Complete => "complete",
             Self::Fail(_) => "fail",
-            Self::Reschedule(_) => "reschedule",
+            Self::Reschedule(..) => "reschedule",
             Self::Retry => "retry",
             Self::Remove => "remove",
         }
@@ -47,7 +49,7 @@ impl Change {
         match self {
             Self::Complete => "completed",
             Self::Fail(_) => "failed",
-            Self::Reschedule(_) => "rescheduled",
+            Self::Reschedule(..) => "rescheduled",
             Self::Retry => "retried",
             Self::Remove => "removed",
         }
@@ -67,7 +69,7 @@ impl Change {
         match self {
             Self::Complete => session.administer_complete(ids).await,
             Self::Fail(reason) => session.administer_fail(ids, reason.as_deref()).await,
-            Self::Reschedule(change) => {
+            Self::Reschedule(change, _) => {
                 let spent = spent(session, ids, change).await?;
                 let ids: Vec<i64> = ids.iter().copied().filter(|id| !spent.contains(id)).collect();
                 session.administer_reschedule(&ids, change).await
@@ -81,7 +83,7 @@ impl Change {
     fn reason(&self, job: &StoredJob) -> Left {
         match (self, job.state) {
             (_, JobState::Running) => Left::Held(holder(job).into()),
-            (Self::Reschedule(_), JobState::Failed) => Left::Spent { attempts: job.attempts, of: job.max_attempts },
+            (Self::Reschedule(..), JobState::Failed) => Left::Spent { attempts: job.attempts, of: job.max_attempts },
             (Self::Retry, _) if job.attempts == 0 => Left::Untried,
             _ => Left::Freed,
         }
@@ -101,7 +103,7 @@ async fn spent(session: &Session, ids: &[i64], change: &Reschedule) -> Result<Ha
 /// Changes the jobs that are meant, and says what was done and what was not.
 pub(super) async fn apply(
     target: &Target,
-    change: &Change,
+    mut change: Change,
     as_json: bool,
     settings: &Layer,
 ) -> Result<Ending, CliError> {
@@ -117,8 +119,11 @@ pub(super) async fn apply(
             return Ok(Ending::Refusals);
         }
     }
+    if let Change::Reschedule(change, Some(run_at)) = &mut change {
+        change.run_at = Some(run_at.by_clock_of(settings, &database, &session).await?);
+    }
     let report = Report::begin(change.done(), filter.is_some(), as_json)?;
-    let mut work = Work { session: &session, database: &database, change, last, report };
+    let mut work = Work { session: &session, database: &database, change: &change, last, report };
     let worked = match &filter {
         Some(filter) => work.all(filter).await,
         None => work.each(&target.ids).await,

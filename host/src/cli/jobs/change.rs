@@ -1,16 +1,15 @@
 //! `taskbay jobs complete`, `fail`, `retry`, `reschedule` and `remove`.
 
-use std::time::SystemTime;
-
 use clap::Args;
 
 use super::{
     super::{
         CliError, Ending,
         database::{Connected, explain},
-        moment, note,
+        note,
         options::DatabaseOptions,
         print, print_json,
+        run_at::RunAt,
     },
     apply::{Change, apply, holder},
     filter::Target,
@@ -93,8 +92,8 @@ pub(super) struct RescheduleJobs {
     #[command(flatten)]
     target: Target,
     /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m, or now
-    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = moment::parse_future)]
-    run_at: Option<SystemTime>,
+    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = RunAt::parse)]
+    run_at: Option<RunAt>,
     /// Lower runs sooner; may be negative
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
@@ -133,32 +132,32 @@ pub(super) struct Remove {
 
 impl Complete {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, &Change::Complete, self.json, &settings).await
+        apply(&self.target, Change::Complete, self.json, &settings).await
     }
 }
 
 impl Fail {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, &Change::Fail(self.reason), self.json, &settings).await
+        apply(&self.target, Change::Fail(self.reason), self.json, &settings).await
     }
 }
 
 impl Retry {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, &Change::Retry, self.json, &settings).await
+        apply(&self.target, Change::Retry, self.json, &settings).await
     }
 }
 
 impl RescheduleJobs {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let Self { run_at, priority, attempts, max_attempts, .. } = self;
-        let change = Reschedule { run_at, priority, attempts, max_attempts };
-        if change == Reschedule::default() {
+        let change = Reschedule { run_at: None, priority, attempts, max_attempts };
+        if change == Reschedule::default() && run_at.is_none() {
             return Err(CliError::Usage(
                 "say what to change: --run-at (or --in), --priority, --attempts or --max-attempts".to_owned(),
             ));
         }
-        apply(&self.target, &Change::Reschedule(change), self.json, &settings).await
+        apply(&self.target, Change::Reschedule(change, run_at), self.json, &settings).await
     }
 }
 
@@ -166,7 +165,7 @@ impl Remove {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         match self.target.only_key() {
             Some(key) => remove_key(key, self.json, &settings).await,
-            None => apply(&self.target, &Change::Remove, self.json, &settings).await,
+            None => apply(&self.target, Change::Remove, self.json, &settings).await,
         }
     }
 }
