@@ -104,6 +104,48 @@ async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing()
     dev.stop().await;
 }
 
+/// With the log as it is without options, which is for the author of a task.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_the_author_what_is_of_use_from_the_first_build_to_the_end() {
+    let dir = project();
+    save(&dir, "src/lib.rs", "this is not Rust");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
+    let dev = Taskbay::command("dev").arg("--log-format=json").current_dir(dir.path()).env("CARGO_TARGET_DIR", target);
+    let dev = dev.spawn();
+    dev.event("dev_building", |line| line["message"].to_string().contains("building greeter")).await;
+    // `add` waits for the start of the database, which was announced with it.
+    dev.event("dev_ready", |line| line["message"].to_string().contains("taskbay add TASK")).await;
+    dev.event("worker_ready", |_| true).await;
+    let first = dev.event("build_failed", |_| true).await["message"].to_string();
+    assert!(!first.contains("was built before") && first.contains("first build that succeeds"), "{first}");
+
+    save(&dir, "src/lib.rs", SOURCE);
+    dev.event("plugin_loaded", |_| true).await;
+    greet(&dir);
+    dev.event("job_done", |_| true).await;
+    save(&dir, "src/lib.rs", "this is not Rust");
+    let second = dev.nth_event(&["build_failed"], 2).await["message"].to_string();
+    assert!(second.contains("what was built before goes on"), "{second}");
+
+    dev.signal(rustix::process::Signal::TERM);
+    dev.event("embedded_postgres_stopped", |line| line["message"].to_string().contains("its data are kept")).await;
+    assert!(dev.events("no_tasks").is_empty(), "nobody has to put a plugin into a folder that is built into");
+    let debug: Vec<_> = dev.lines().into_iter().filter(|line| line["level"] == "DEBUG").collect();
+    let about_jobs = |line: &serde_json::Value| line["event"].as_str().is_some_and(|event| event.starts_with("job_"));
+    assert!(debug.iter().all(about_jobs) && !debug.is_empty(), "{debug:?}");
+    drop(dev);
+
+    for command in [&["jobs", "list"][..], &["add", "greet"], &["migrate"], &["run", "--no-wait"]] {
+        let below = dir.path().join("src");
+        let output = Taskbay::command(command[0]).args(&command[1..]).current_dir(&below).output();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let folder = dir.path().canonicalize().expect("it exists");
+        assert!(said.contains(&format!("the private Postgres of {} is stopped", folder.display())), "{said}");
+        assert!(said.contains("`taskbay dev` in that folder starts it"), "{said}");
+    }
+}
+
 #[test]
 fn a_folder_without_plugin_crates_is_answered_with_how_to_make_one() {
     let output = Taskbay::command("dev").output();

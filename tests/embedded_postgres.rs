@@ -40,6 +40,29 @@ fn add(dir: &Path) -> Result<String, String> {
     }
 }
 
+/// What `taskbay add` says while the server is being started for the first time, which takes a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_the_server_is_started_waits_for_it() {
+    let dir = project();
+    let host =
+        Taskbay::command("run").current_dir(dir.path()).args(["--embedded-postgres", "--log-format=json"]).spawn();
+    let (started, lock) = (Instant::now(), dir.path().join(".taskbay/postgres/start.lock"));
+    let is_starting = || {
+        let taken = |file: fs::File| file.try_lock_shared().is_err();
+        fs::File::open(&lock).is_ok_and(taken)
+    };
+    while !is_starting() {
+        assert!(started.elapsed() < DEADLINE, "the server is not being started");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The schema may not be there yet.
+    if let Err(complaint) = add(dir.path()) {
+        assert!(complaint.contains("schema graphile_worker is not installed"), "{complaint}");
+    }
+    host.event("worker_ready", |_| true).await;
+    host.stop().await;
+}
+
 /// Waits until no process has the folder in its command line any more.
 async fn no_server(dir: &Path) {
     let deadline = Instant::now() + DEADLINE;

@@ -52,6 +52,7 @@ impl AddJob for NoJobs {
 fn settings(path: &Path) -> FolderSettings {
     FolderSettings {
         path: path.to_owned(),
+        filled_by_builds: false,
         tolerate_broken_start: true,
         settle: Duration::from_millis(25),
         settle_cap: Duration::from_secs(2),

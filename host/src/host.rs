@@ -160,7 +160,9 @@ impl Host {
             None => None,
         };
         let mut folder = None;
-        let path = plan.folder.as_ref().map(|settings| settings.path.clone());
+        // A folder that is being built into needs nobody to be told that it is empty.
+        let path =
+            plan.folder.as_ref().filter(|settings| !settings.filled_by_builds).map(|settings| settings.path.clone());
         if let Some(settings) = plan.folder {
             let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
             let rejections = loaded.load_all().await?;

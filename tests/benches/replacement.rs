@@ -121,6 +121,7 @@ fn settings(database: &TestDatabase, folder: &Path, settle: Duration, isolation:
         database: database.settings("graphile_worker"),
         folder: FolderSettings {
             path: folder.to_owned(),
+            filled_by_builds: false,
             tolerate_broken_start: false,
             settle,
             settle_cap: Duration::from_secs(2),

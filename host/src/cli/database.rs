@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    config::{self, Layer},
+    config::{self, ConnectionError, Layer},
     embedded_postgres::EmbeddedPostgres,
     queue::{Database, DatabaseSettings, QueueError, RowAccess, Session},
 };
@@ -73,13 +73,35 @@ pub(super) async fn explain_refusal(database: &Database, error: QueueError) -> C
 /// The settings for the embedded server, or else for the configured database.
 pub(super) fn settings(layer: &Layer, server: Option<&EmbeddedPostgres>) -> Result<DatabaseSettings, CliError> {
     Ok(match server {
-        None => config::database_settings(layer, variable)?,
+        None => config::database_settings(layer, variable).map_err(or_stopped)?,
         Some(server) => {
             let layer = Layer { connection: Some(server.url().to_owned()), ..layer.clone() };
             // What the environment says of other servers is not for this one.
             config::database_settings(&layer, |_| None)?
         }
     })
+}
+
+/// Where no database is configured: whether there is one here that merely does not run.
+fn or_stopped(error: ConnectionError) -> CliError {
+    let here = || std::env::current_dir().ok();
+    match &error {
+        ConnectionError::Missing => here().as_deref().and_then(EmbeddedPostgres::find_stopped),
+        _ => None,
+    }
+    .map_or_else(|| error.into(), CliError::Stopped)
+}
+
+/// Gives up an embedded server, and says so if it was stopped by that.
+pub(super) async fn stop(server: EmbeddedPostgres) {
+    let folder = server.folder().to_owned();
+    if server.stop().await {
+        let folder = folder.display();
+        tracing::info!(
+            event = "embedded_postgres_stopped",
+            "stopped the private Postgres in {folder}; its data are kept for the next start"
+        );
+    }
 }
 
 /// The settings with the database's address in the place where plugins that may know it find it, wherever it comes from; unless

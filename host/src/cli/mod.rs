@@ -21,7 +21,7 @@ mod setting_flags;
 mod signals;
 mod usage_error;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
@@ -123,6 +123,12 @@ pub enum CliError {
          and --schema names another one"
     )]
     NotInstalled { schema: String, database: String, error: Box<QueueError> },
+    #[error(
+        "no database is configured, and the private Postgres of {} is stopped; its data are kept. `taskbay dev` in that folder \
+         starts it, and so does `taskbay run --embedded-postgres`; or name another database with --connection or DATABASE_URL",
+        .0.display()
+    )]
+    Stopped(PathBuf),
     /// What was typed does not go together in a way that only shows later.
     #[error("{0}")]
     Usage(String),
@@ -207,7 +213,7 @@ impl Command {
     fn usual_log(&self) -> &'static str {
         match self {
             // Who develops a task wants to see its jobs.
-            Self::Dev(_) => "warn,taskbay=info,taskbay::events=debug,plugin=debug",
+            Self::Dev(_) => "warn,taskbay=info,taskbay::events::job=debug,taskbay::events::done=debug,plugin=debug",
             Self::Run(_) => "info",
             _ => "warn",
         }

@@ -85,7 +85,7 @@ impl Run {
         let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
         let ended = self.work(settings, server.as_ref(), control).await;
         if let Some(server) = server {
-            server.stop().await;
+            database::stop(server).await;
         }
         Ok(match ended? {
             Ending::Success => received.get().map_or(Ending::Success, Ending::Signal),

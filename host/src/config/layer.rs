@@ -218,6 +218,7 @@ impl Layer {
         FolderSettings {
             // As the system names the files in it that changed.
             path: absolute(self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks"))),
+            filled_by_builds: false,
             tolerate_broken_start: development,
             settle: self.settle.unwrap_or(Duration::from_millis(settle)),
             settle_cap: self.settle_cap.unwrap_or(Duration::from_millis(settle_cap)),

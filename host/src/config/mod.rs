@@ -77,6 +77,8 @@ impl PluginLookup {
 pub struct FolderSettings {
     /// The folder.
     pub path: PathBuf,
+    /// This program builds what lies in it, so that nobody has to be told to put something there.
+    pub filled_by_builds: bool,
     /// A broken file at the start is a log line (development) instead of the end.
     pub tolerate_broken_start: bool,
     /// How long no event may come before the folder is listed.

@@ -47,7 +47,29 @@ pub(super) struct Lease {
     hosts: File,
 }
 
+/// Somebody else is starting a server.
+#[derive(Debug)]
+pub(super) struct StartInProgress {
+    path: PathBuf,
+    lock: File,
+}
+
+impl StartInProgress {
+    /// Waits for the start to succeed or fail.
+    pub(super) fn wait(self) -> Result<(), EmbeddedPostgresError> {
+        wait_for_lock(&self.lock, FlockOperation::LockShared).map_err(files("lock", &self.path))
+    }
+}
+
 impl Folder {
+    /// Whether somebody is starting a server in the folder, which takes a while the first time.
+    pub(super) fn start_in_progress(dir: &Path) -> Option<StartInProgress> {
+        let path = dir.join(".taskbay/postgres").join(START);
+        let lock = File::open(&path).ok()?;
+        let free = matches!(try_lock(&lock, FlockOperation::NonBlockingLockShared), Ok(true));
+        (!free).then_some(StartInProgress { path, lock })
+    }
+
     /// Makes the folder if need be.
     pub(super) fn prepare(dir: &Path) -> Result<Self, EmbeddedPostgresError> {
         let account = account::for_server()?;
@@ -93,7 +115,7 @@ impl Folder {
 
     /// Keeps others from starting the server until it is dropped. Waits for those who do.
     pub(super) fn lock_start(&self) -> Result<File, EmbeddedPostgresError> {
-        self.lock("start.lock", FlockOperation::LockExclusive)
+        self.lock(START, FlockOperation::LockExclusive)
     }
 
     /// Becomes a user of the server, running or not. Waits while it is being stopped.
@@ -149,6 +171,7 @@ impl Folder {
     }
 }
 
+const START: &str = "start.lock";
 /// The names of the locks that the supervisor deals with too.
 pub(super) const USERS: &str = "users.lock";
 pub(super) const SERVER: &str = "server.lock";

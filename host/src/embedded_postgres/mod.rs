@@ -100,9 +100,12 @@ impl EmbeddedPostgres {
         Ok(Self { folder, server, lease, supervisor })
     }
 
-    /// The server that runs in a folder or in the nearest one above it, if one does.
+    /// The server that runs in a folder or in the nearest one above it, if one does. Waits for one that is being started.
     pub async fn find_running(dir: &Path) -> Result<Option<Self>, EmbeddedPostgresError> {
         for dir in dir.ancestors() {
+            if let Some(starting) = Folder::start_in_progress(dir) {
+                in_background(move || starting.wait()).await?;
+            }
             let Some(folder) = Folder::find(dir) else { continue };
             if !folder.server_runs() {
                 continue;
@@ -116,6 +119,12 @@ impl EmbeddedPostgres {
             }
         }
         Ok(None)
+    }
+
+    /// The folder whose server was started there before and does not run now: this folder, or the nearest one above it.
+    pub fn find_stopped(dir: &Path) -> Option<PathBuf> {
+        let is_stopped = |dir: &&Path| Folder::find(dir).is_some_and(|folder| !folder.server_runs());
+        dir.ancestors().find(is_stopped).map(Path::to_owned)
     }
 
     /// How to connect from this machine as this user: through the socket, without a password.
@@ -138,11 +147,11 @@ impl EmbeddedPostgres {
         self.supervisor.is_none()
     }
 
-    /// Gives the server up, and waits for its end if nobody else uses it.
-    pub async fn stop(self) {
+    /// Gives the server up, and waits for its end if nobody else uses it. Tells whether it has ended.
+    pub async fn stop(self) -> bool {
         let Self { folder, lease, supervisor, .. } = self;
         if !lease.release() {
-            return;
+            return false;
         }
         let deadline = Instant::now() + STOP_WITHIN;
         while folder.server_runs() && Instant::now() < deadline {
@@ -151,6 +160,7 @@ impl EmbeddedPostgres {
         if let Some(mut supervisor) = supervisor {
             let _ = supervisor.try_wait();
         }
+        !folder.server_runs()
     }
 }
 

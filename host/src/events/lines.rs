@@ -97,7 +97,7 @@ pub(super) fn log(event: &Event) {
             info!(event = "plugin_output", plugin, %build, "{line}");
         }
         Event::JobStarted { job, map } => {
-            debug!(event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
+            debug!(target: "taskbay::events::job", event = "job_started", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, map, "job started");
         }
         Event::JobDone { job, took } => {
             debug!(target: "taskbay::events::done", event = "job_done", job = job.id, task = &*job.task, worker = &*job.worker, plugin = &*job.plugin, build = %job.build, attempt = job.attempt, took_ms = milliseconds(*took), "job done");
@@ -164,7 +164,7 @@ pub(super) fn log(event: &Event) {
             info!(event = "job_output", job = id, task = &**task, plugin, %build, "{line}");
         }
         Event::JobReturned { id, task, reason } => {
-            debug!(event = "job_returned", job = id, task = &**task, "job given back: {reason}");
+            debug!(target: "taskbay::events::job", event = "job_returned", job = id, task = &**task, "job given back: {reason}");
         }
         Event::SchemaReady { number, warning: Some(warning), .. } => {
             warn!(event = "schema_ready", number, "{warning}");

@@ -95,13 +95,15 @@ impl Dev {
 
         let server = if config::is_configured(&settings, variable) { None } else { Some(start_server(&dir).await?) };
         let database = database::settings(&settings, server.as_ref())?;
-        let settings = Layer { tasks_directory: Some(tasks), ..database::known_to_plugins(settings, server.as_ref()) }
-            .into_working_settings(database, Purpose::Development)?;
+        let layer = Layer { tasks_directory: Some(tasks), ..database::known_to_plugins(settings, server.as_ref()) };
+        let mut settings = layer.into_working_settings(database, Purpose::Development)?;
+        settings.folder.filled_by_builds = true;
+        info!(event = "dev_ready", "add a job with: taskbay add TASK '{{\"name\": \"value\"}}'");
         let ended = host::run(settings, Mode::Continuous, true, Events::default(), control).await;
 
         building.abort();
         if let Some(server) = server {
-            server.stop().await;
+            database::stop(server).await;
         }
         ended?;
         Ok(received.get().map_or(Ending::Success, Ending::Signal))
@@ -137,12 +139,7 @@ impl Bench {
         sources.follow_crates(&workspaces);
         let bench = Self { dir: dir.to_owned(), tasks: tasks.to_owned(), release, workspaces, sources };
         let names: Vec<&str> = bench.workspaces.iter().flat_map(Workspace::names).collect();
-        info!(
-            event = "dev_ready",
-            "building {} in {}, and again at each save; add a job with: taskbay add TASK '{{\"name\": \"value\"}}'",
-            names.join(", "),
-            dir.display()
-        );
+        info!(event = "dev_building", "building {} in {}, and again at each save", names.join(", "), dir.display());
         Ok(bench)
     }
 
@@ -163,7 +160,7 @@ impl Bench {
             match build::build(workspace, &self.tasks, self.release).await {
                 Ok((status, installed)) => {
                     self.sources.follow_files(&installed);
-                    report(workspace, status, &installed, begun);
+                    self.report(workspace, status, &installed, begun);
                 }
                 Err(error) => error!(event = "build_failed", "{error}"),
             }
@@ -183,18 +180,28 @@ impl Bench {
             Err(error) => error!(event = "build_failed", "{error}; going on with the crates as they were"),
         }
     }
-}
 
-fn report(workspace: &Workspace, status: ExitStatus, installed: &[Installed], begun: Instant) {
-    let took = begun.elapsed();
-    let new: Vec<&str> = installed.iter().filter(|plugin| plugin.changed).map(|plugin| plugin.name.as_str()).collect();
-    if !new.is_empty() {
-        info!(event = "built", took_ms = took.as_millis() as u64, "built {}", new.join(", "));
-    }
-    if !status.success() {
-        let root = workspace.root.display();
-        error!(event = "build_failed", "the build in {root} failed, see above; what was built before goes on");
-    } else if new.is_empty() {
-        info!(event = "built", took_ms = took.as_millis() as u64, "built, and nothing has changed");
+    fn report(&self, workspace: &Workspace, status: ExitStatus, installed: &[Installed], begun: Instant) {
+        let took = begun.elapsed();
+        let new: Vec<&str> =
+            installed.iter().filter(|plugin| plugin.changed).map(|plugin| plugin.name.as_str()).collect();
+        if !new.is_empty() {
+            info!(event = "built", took_ms = took.as_millis() as u64, "built {}", new.join(", "));
+        }
+        if !status.success() {
+            let root = workspace.root.display();
+            let serving = workspace.crates.iter().any(|plugin| self.tasks.join(&plugin.library).exists());
+            let meanwhile = if serving {
+                "what was built before goes on"
+            } else {
+                "its tasks are there after the first build that succeeds"
+            };
+            error!(
+                event = "build_failed",
+                "the build in {root} failed, see above; it is built again at the next save, and {meanwhile}"
+            );
+        } else if new.is_empty() {
+            info!(event = "built", took_ms = took.as_millis() as u64, "built, and nothing has changed");
+        }
     }
 }
