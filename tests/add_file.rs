@@ -51,6 +51,14 @@ async fn payloads(database: &TestDatabase) -> Vec<String> {
     database.jobs().await.into_iter().map(|job| job.payload).collect()
 }
 
+/// A database with workers of these tasks, or else there would be warnings.
+async fn serving(tasks: &[&str]) -> TestDatabase {
+    let database = TestDatabase::installed().await;
+    let session = database.database().session().await.expect("a session");
+    session.task_ids(tasks).await.expect("register the tasks");
+    database
+}
+
 /// Payloads of a range of numbers, one a line.
 fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
     range.map(|number| format!("{number}\n")).collect()
@@ -68,7 +76,7 @@ fn described(jobs: Vec<JobRow>) -> Vec<String> {
 
 #[tokio::test]
 async fn the_jobs_are_those_that_would_be_added_one_by_one() {
-    let together = TestDatabase::installed().await;
+    let together = serving(&["t0", "t1", "t2", "t3"]).await;
     let one_by_one = TestDatabase::installed().await;
     let lines: Vec<String> = (0..500)
         .map(|number| {
@@ -98,7 +106,7 @@ async fn the_jobs_are_those_that_would_be_added_one_by_one() {
 
 #[tokio::test]
 async fn lines_are_payloads_of_a_task_that_is_named() {
-    let database = TestDatabase::installed().await;
+    let database = serving(&["greet"]).await;
     let file = "\u{feff}{\"n\": 1.50}\r\n\n  \t\n [1,  2]\nnull";
     let options = ["greet", "--queue", "q", "--priority", "-2", "--max-attempts", "3", "--flag", "f"];
     succeeds(&add(&database, file, &options), "added 3 jobs in ");
@@ -114,7 +122,7 @@ async fn lines_are_payloads_of_a_task_that_is_named() {
 
 #[tokio::test]
 async fn the_order_of_the_lines_is_that_of_the_jobs_over_many_batches() {
-    let database = TestDatabase::installed().await;
+    let database = serving(&["t"]).await;
     succeeds(&add(&database, &numbers(1..=25_000), &["t"]), "added 25,000 jobs in ");
     assert_eq!(payloads(&database).await, listed(1..=25_000));
     let batches = "select count(distinct created_at) from graphile_worker._private_jobs";
@@ -123,7 +131,7 @@ async fn the_order_of_the_lines_is_that_of_the_jobs_over_many_batches() {
 
 #[tokio::test]
 async fn a_key_that_comes_twice_acts_as_one_line_after_the_other() {
-    let database = TestDatabase::installed().await;
+    let database = serving(&["t", "other"]).await;
     let line = |payload: &str, more: &str| format!(r#"{{"identifier":"t","payload":{payload},"job_key":"k"{more}}}"#);
     let dedupe = r#","job_key_mode":"unsafe_dedupe""#;
     let file = [line("[1]", ""), r#"{"identifier":"other"}"#.to_owned(), line("[2]", ""), line("[3]", dedupe)];
@@ -195,7 +203,7 @@ async fn a_line_that_the_database_refuses_is_found_in_its_batch() {
 
 #[tokio::test]
 async fn a_line_may_be_long() {
-    let database = TestDatabase::installed().await;
+    let database = serving(&["t"]).await;
     let long = format!("\"{}\"", "x".repeat(30 << 20));
     succeeds(&add(&database, &format!("1\n{long}\n2"), &["t"]), "added 3 jobs in ");
     let stored = payloads(&database).await;

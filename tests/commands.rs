@@ -1,8 +1,17 @@
 //! The command line as its users meet it: what it prints, what it refuses, and how it ends.
 
-use std::{fs, path::Path, process::Output};
+use std::{
+    fs,
+    path::Path,
+    process::Output,
+    time::{Duration, Instant},
+};
 
-use crate::harness::{plugins::plugin, postgres::TestDatabase, program::Taskbay};
+use crate::harness::{
+    plugins::{install_plugin, plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::{DEADLINE, Taskbay},
+};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -23,6 +32,90 @@ fn a_call_that_is_wrong_ends_with_2_and_names_the_nearest_right_one() {
     refused(Taskbay::command("run").arg("--pol-interval=2s"), 2, "--poll-interval");
     refused(Taskbay::command("run").args(["-j", "0"]), 2, "a whole number from 1");
     refused(Taskbay::command("run").args(["--once", "--schema-only"]), 2, "cannot be used with");
+}
+
+#[test]
+fn a_flag_that_is_called_as_its_setting_is_answered_with_the_setting() {
+    let said = |call: Taskbay| {
+        let output = call.output();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = said(Taskbay::command("run").args(["--concurrency", "5"]));
+    assert!(text.contains("-j, --jobs of `taskbay run`") && text.contains("section [worker]"), "{text}");
+    assert!(!text.contains("--connection"), "the flag that is spelled most like it is another one: {text}");
+    let text = said(Taskbay::command("jobs").args(["list", "--concurrency", "5"]));
+    assert!(text.contains("-j, --jobs of `taskbay run`"), "{text}");
+    let text = said(Taskbay::command("add").args(["greet", "--once"]));
+    assert!(text.contains("--once is a flag of `taskbay run`"), "{text}");
+}
+
+/// Calls `taskbay add`, which has to succeed, and returns what it says beside the id.
+#[track_caller]
+fn warned(database: &TestDatabase, args: &[&str]) -> String {
+    let output = Taskbay::command("add").args(args).env("DATABASE_URL", database.url()).output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn adding_a_job_of_a_task_that_nobody_knows_warns_and_adds_it() {
+    let database = TestDatabase::installed().await;
+    database.execute("insert into graphile_worker._private_tasks (identifier) values ('send_email')").await;
+    assert_eq!(warned(&database, &["send_email"]), "");
+    let said = warned(&database, &["sned_email"]);
+    assert_eq!(
+        said,
+        "warning: no worker of this database has registered the task \"sned_email\" so far, so its jobs wait until one does; \
+         did you mean \"send_email\"?\n"
+    );
+    assert!(!warned(&database, &["charge_card"]).contains("did you mean"));
+    assert_eq!(database.jobs().await.len(), 3, "all were added");
+}
+
+#[tokio::test]
+async fn a_file_of_jobs_warns_once_for_each_unknown_task_and_not_of_too_many() {
+    let database = TestDatabase::installed().await;
+    database.execute("insert into graphile_worker._private_tasks (identifier) values ('known')").await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let line = |task: &str| format!("{{\"identifier\": \"{task}\"}}\n");
+    let unknown: String = (0..30).map(|number| line(&format!("unknown_{:02}", number % 15))).collect();
+    fs::write(file.path(), line("known") + &unknown).expect("write the file");
+    let said = warned(&database, &["--file", file.path().to_str().expect("UTF-8")]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 11, "{said}");
+    assert!(lines[0].contains("\"unknown_00\"") && lines[10].contains("more such tasks"), "{said}");
+    assert_eq!(database.jobs().await.len(), 31);
+    assert_eq!(warned(&database, &["known", "--file", "/dev/null"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_of_a_task_that_nobody_knows_warns_once_when_it_comes_into_force() {
+    let database = TestDatabase::installed().await;
+    database.execute("insert into graphile_worker._private_tasks (identifier) values ('of_another_worker')").await;
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "send-email");
+    let call = Taskbay::run(&database.url(), folder.path());
+    let crontab = call.home().join("crontab");
+    let lines = ["send_email", "sned_email", "of_another_worker"].map(|task| format!("0 4 * * * {task} ?id={task}\n"));
+    fs::write(&crontab, lines.concat()).expect("write the crontab");
+    let host = call.arg("--crontab").arg(&crontab).spawn();
+    host.event("cron_started", |_| true).await;
+    fs::write(&crontab, lines.concat() + "0 5 * * * sned_email ?id=again\n").expect("change the crontab");
+    // The new schedule is entered in the database after it was looked at.
+    host.event("schedules_changed", |line| line["added"] == "again").await;
+    let entered = "select count(*) from graphile_worker._private_known_crontabs where identifier = 'again'";
+    let deadline = Instant::now() + DEADLINE;
+    while database.id_of(entered, &[]).await == 0 {
+        assert!(Instant::now() < deadline, "the schedule is not entered");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let warnings = host.events("schedule_of_unknown_task");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let message = warnings[0]["message"].as_str().expect("text");
+    assert!(message.contains("\"sned_email\"") && message.contains("did you mean \"send_email\"?"), "{message}");
+    host.stop().await;
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 use taskbay::{
-    cron::{Clock, Cron, CronError, CronSources, PluginSchedule},
+    cron::{Clock, Cron, CronError, CronSources, PluginSchedule, ServedTasks},
     crontab::CronItem,
     events::{Event, Events},
 };
@@ -25,6 +25,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{postgres::TestDatabase, program::DEADLINE};
+
+/// A host without tasks.
+#[derive(Debug)]
+struct Nothing;
+
+impl ServedTasks for Nothing {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
 
 // When schedules fire, whatever the clock does.
 mod timing;
@@ -107,8 +117,12 @@ impl Setup {
     }
 
     fn open(&self, database: &TestDatabase, events: &Events) -> Result<Cron, CronError> {
-        let sources =
-            CronSources { crontab: self.file(), items: self.items.clone(), plugins: self.plugins.subscribe() };
+        let sources = CronSources {
+            crontab: self.file(),
+            items: self.items.clone(),
+            plugins: self.plugins.subscribe(),
+            served: Arc::new(Nothing),
+        };
         Cron::open(sources, self.tolerate_broken, database.database(), self.clock.clone(), events.clone())
     }
 

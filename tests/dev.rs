@@ -3,7 +3,9 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Once,
 };
 
 use tempfile::TempDir;
@@ -12,7 +14,7 @@ use crate::harness::program::{Running, Taskbay};
 
 const MANIFEST: &str = r#"
 [package]
-name = "greeter"
+name = "NAME"
 version = "0.1.0"
 edition = "2024"
 
@@ -35,21 +37,35 @@ async fn greet(name: String) -> TaskResult {
 plugin!(greet);
 "#;
 
-/// A crate outside of the repository, as a user has it, with the locked versions of the workspace.
-fn project() -> TempDir {
+/// A crate outside of the repository, as a user has it, with the locked versions of the workspace. No two tests have one of the same
+/// name, because they build into one target folder.
+fn project(name: &str) -> TempDir {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace");
     let dir = tempfile::tempdir().expect("a folder");
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("open it to the server's user");
     let plugin_api = workspace.join("plugin-api").display().to_string();
-    for (file, text) in
-        [("Cargo.toml", MANIFEST.replace("PLUGIN_API", &plugin_api)), ("greeting.txt", "Hello".to_owned())]
-    {
+    for (file, text) in [
+        ("Cargo.toml", MANIFEST.replace("PLUGIN_API", &plugin_api).replace("NAME", name)),
+        ("greeting.txt", "Hello".to_owned()),
+    ] {
         save(&dir, file, &text);
     }
     fs::create_dir(dir.path().join("src")).expect("create src");
     save(&dir, "src/lib.rs", SOURCE);
     fs::copy(workspace.join("Cargo.lock"), dir.path().join("Cargo.lock")).expect("copy Cargo.lock");
+    static DEPENDENCIES: Once = Once::new();
+    DEPENDENCIES.call_once(|| {
+        // Before there is anything to wait for: on a slow machine this takes minutes.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet"]).current_dir(dir.path()).env("CARGO_TARGET_DIR", target());
+        assert!(cargo.status().expect("run cargo").success(), "the dependencies cannot be built");
+    });
     dir
+}
+
+/// One target folder for all runs, so that the dependencies are compiled once.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside")
 }
 
 fn save(dir: &TempDir, file: &str, text: &str) {
@@ -69,13 +85,11 @@ async fn said(dev: &Running, line: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing() {
-    let dir = project();
-    // One target folder for all runs, so that the dependencies are compiled once.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
+    let dir = project("greeter");
     let dev = Taskbay::command("dev")
         .args(["--log-format=json", "--log-level=debug"])
         .current_dir(dir.path())
-        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_DIR", target())
         .spawn();
     // The plugin may be there before the database is.
     dev.event("plugin_loaded", |_| true).await;
@@ -107,12 +121,12 @@ async fn a_save_becomes_the_next_job_and_what_does_not_compile_changes_nothing()
 /// With the log as it is without options, which is for the author of a task.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_tells_the_author_what_is_of_use_from_the_first_build_to_the_end() {
-    let dir = project();
+    let dir = project("welcomer");
     save(&dir, "src/lib.rs", "this is not Rust");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
-    let dev = Taskbay::command("dev").arg("--log-format=json").current_dir(dir.path()).env("CARGO_TARGET_DIR", target);
+    let dev =
+        Taskbay::command("dev").arg("--log-format=json").current_dir(dir.path()).env("CARGO_TARGET_DIR", target());
     let dev = dev.spawn();
-    dev.event("dev_building", |line| line["message"].to_string().contains("building greeter")).await;
+    dev.event("dev_building", |line| line["message"].to_string().contains("building welcomer")).await;
     // `add` waits for the start of the database, which was announced with it.
     dev.event("dev_ready", |line| line["message"].to_string().contains("taskbay add TASK")).await;
     dev.event("worker_ready", |_| true).await;

@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub use crate::work::{Mode, Stop};
 use crate::{
     config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
-    cron::{Cron, CronError, CronSources, PluginSchedule, SystemClock},
+    cron::{Cron, CronError, CronSources, PluginSchedule, ServedTasks, SystemClock},
     events::{Event, Events},
     migrate::{self, MigrateError, Revision},
     plugin::{BuiltInTask, Generation, HostServices},
@@ -153,7 +153,7 @@ impl Host {
         let cron = match plan.cron.filter(|_| mode == Mode::Continuous) {
             Some(CronSettings { crontab, items }) => {
                 let (declared, plugins) = watch::channel(Vec::new());
-                let sources = CronSources { crontab, items, plugins };
+                let sources = CronSources { crontab, items, plugins, served: Arc::clone(&tasks) as _ };
                 let (database, clock) = (database.clone(), Arc::new(SystemClock));
                 Some((Cron::open(sources, tolerate_broken, database, clock, events.clone())?, declared))
             }
@@ -268,6 +268,12 @@ impl Host {
             Ok(Some(outdated)) => Err(outdated.into()),
             _ => Ok(()),
         }
+    }
+}
+
+impl ServedTasks for LiveTaskMap {
+    fn names(&self) -> Vec<String> {
+        self.load().identifiers().map(str::to_owned).collect()
     }
 }
 

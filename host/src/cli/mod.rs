@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod database;
 mod dev;
+mod flag_tips;
 mod jobs;
 mod logging;
 mod migrate;
@@ -151,8 +152,10 @@ impl CliError {
         let mut text = Text::default();
         let sentence = format!("taskbay: {self}");
         match self {
-            // What initdb, the server or cargo wrote is in it.
-            Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => text.paragraph(&sentence),
+            // With the lines of a crontab, or with what initdb, the server or cargo wrote.
+            Self::Host(HostError::Cron(_)) | Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => {
+                text.paragraph(&sentence);
+            }
             _ => text.line(sentence),
         }
         note(text);

@@ -5,15 +5,19 @@ use std::borrow::Cow;
 use clap::{
     Error,
     builder::StyledStr,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::output::{self, Text};
+use super::{
+    flag_tips,
+    output::{self, Text},
+};
 use crate::escape;
 
 /// Says on standard error what is wrong, or on standard output the help that was asked for; and returns the exit status.
 pub fn report(mut error: Error) -> u8 {
     let status = if error.use_stderr() { 2 } else { 0 };
+    point_to_settings(&mut error);
     let context: Vec<(ContextKind, ContextValue)> =
         error.context().map(|(kind, value)| (kind, escaped(value))).collect();
     for (kind, value) in context {
@@ -29,6 +33,31 @@ pub fn report(mut error: Error) -> u8 {
         output::note(text);
     }
     status
+}
+
+/// Says of an unknown flag which setting it may stand for, and which commands have it.
+fn point_to_settings(error: &mut Error) {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let Some(argument) = text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument) else {
+        return;
+    };
+    let flag_tips::Tips { tips, certain } = flag_tips::of(&argument, text(ContextKind::SuggestedArg).as_deref());
+    if tips.is_empty() {
+        return;
+    }
+    if certain {
+        // The flag that is spelled most like it is another one.
+        error.remove(ContextKind::SuggestedArg);
+    }
+    let mut all = match error.remove(ContextKind::Suggested) {
+        Some(ContextValue::StyledStrs(tips)) => tips,
+        _ => Vec::new(),
+    };
+    all.splice(0..0, tips.into_iter().map(StyledStr::from));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(all));
 }
 
 fn escaped(value: &ContextValue) -> ContextValue {

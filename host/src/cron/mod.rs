@@ -19,7 +19,7 @@ mod recorder;
 mod scheduler;
 mod sources;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -55,6 +55,13 @@ pub struct CronSources {
     pub items: Vec<CronItem>,
     /// Those that plugins declare.
     pub plugins: watch::Receiver<Vec<PluginSchedule>>,
+    /// What this host serves itself.
+    pub served: Arc<dyn ServedTasks>,
+}
+
+/// The tasks that this host serves at the moment.
+pub trait ServedTasks: fmt::Debug + Send + Sync {
+    fn names(&self) -> Vec<String>;
 }
 
 /// The schedules of this host and the clock that carries them out.
@@ -75,12 +82,13 @@ impl Cron {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Result<Self, CronError> {
+        let served = Arc::clone(&sources.served);
         let file = CrontabFile::open(sources.crontab, tolerate_broken, events.clone())?;
         let items = watch::Sender::new(file.items());
         let sources = Sources::new(items.subscribe(), sources.items, sources.plugins, events.clone());
         let due = Arc::new(DueWork::default());
         let scheduler = Scheduler::new(sources, clock, Arc::clone(&due), events.clone());
-        Ok(Self { file, items, scheduler, recorder: Recorder::new(database, due, events) })
+        Ok(Self { file, items, scheduler, recorder: Recorder::new(database, due, events, served) })
     }
 
     /// Adds jobs when they are due, until told to stop; then it ends at once.

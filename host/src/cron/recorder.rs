@@ -1,12 +1,13 @@
 //! Puts into the database what is due, in its order, and for as long as it takes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rand::Rng;
+use tracing::warn;
 
 use super::{
-    backfill,
+    ServedTasks, backfill,
     due::{DueWork, Entry, Reason, Tick, Work},
     job::job_of,
 };
@@ -29,11 +30,14 @@ pub(super) struct Recorder {
     wait: Option<Duration>,
     /// The minute whose ticks were announced: each is announced once, however many tries it takes.
     announced: Option<Timestamp>,
+    served: Arc<dyn ServedTasks>,
+    /// The tasks of schedules that were looked for in the database.
+    looked_for: BTreeSet<String>,
 }
 
 impl Recorder {
-    pub(super) fn new(database: Database, due: Arc<DueWork>, events: Events) -> Self {
-        Self { database, due, events, wait: None, announced: None }
+    pub(super) fn new(database: Database, due: Arc<DueWork>, events: Events, served: Arc<dyn ServedTasks>) -> Self {
+        Self { database, due, events, wait: None, announced: None, served, looked_for: BTreeSet::new() }
     }
 
     /// Goes on for ever. It may be dropped at any time: what was sent is stored once or not at all.
@@ -58,6 +62,7 @@ impl Recorder {
     }
 
     async fn store_entry(&mut self, session: &Session, entry: &Entry) -> Result<(), QueueError> {
+        self.warn_of_strangers(session, &entry.items).await?;
         let identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
         let known = session.known_crontabs(&identifiers).await?;
         let unknown: Vec<&str> =
@@ -91,6 +96,22 @@ impl Recorder {
         }
         let added = self.add(session, tick.minute, &jobs).await?;
         self.events.emit(Event::CronScheduled { timestamp: tick.minute, jobs, added });
+        Ok(())
+    }
+
+    /// Warns of tasks that neither this host has nor any worker has registered: one warning for each, which is no news later.
+    async fn warn_of_strangers(&mut self, session: &Session, items: &[Arc<CronItem>]) -> Result<(), QueueError> {
+        let served = self.served.names();
+        let is_new = |task: &str| !served.iter().any(|name| name == task) && !self.looked_for.contains(task);
+        let tasks: BTreeSet<&str> = items.iter().map(|item| item.task.as_str()).filter(|task| is_new(task)).collect();
+        let tasks: Vec<&str> = tasks.into_iter().collect();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        for task in session.unknown_tasks(&tasks, &served).await? {
+            warn!(event = "schedule_of_unknown_task", task = task.name, "a schedule is of an unknown task: {task}");
+        }
+        self.looked_for.extend(tasks.into_iter().map(str::to_owned));
         Ok(())
     }
 

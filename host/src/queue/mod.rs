@@ -46,6 +46,7 @@ mod now;
 mod return_jobs;
 mod row_security;
 mod task_ids;
+mod unknown_tasks;
 
 pub use adding::{AddedJob, add_job, add_jobs, add_jobs_unread};
 pub use administer_jobs::{Reschedule, UnlockedWorker};

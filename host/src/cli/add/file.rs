@@ -21,6 +21,7 @@ use super::{
     super::{CliError, Ending, database::explain_refusal, note, print},
     lines::{self, Form, Piece, Reading},
     progress::Progress,
+    strangers::Strangers,
 };
 use crate::{
     config::Clock,
@@ -111,7 +112,12 @@ impl Lines {
         let mut stops = Stops::listen()?;
         let mut progress = Progress::new(self.size);
         let (name, from) = (self.name.clone(), self.from);
-        let mut adding = Adding { database, added: Added { from, through: 0, in_doubt: None }, reached: false };
+        let mut adding = Adding {
+            database,
+            added: Added { from, through: 0, in_doubt: None },
+            reached: false,
+            strangers: Strangers::default(),
+        };
         let mut pieces = self.start(false);
         let ended = adding.all(&name, &mut pieces, &mut progress, &mut stops).await;
         let added = adding.added;
@@ -186,6 +192,7 @@ struct Adding {
     added: Added,
     /// Whether the database has stored something.
     reached: bool,
+    strangers: Strangers,
 }
 
 /// Why a part of a batch was not added.
@@ -238,6 +245,7 @@ impl Adding {
         progress: &mut Progress,
         stops: &mut Stops,
     ) -> Result<Option<i32>, CliError> {
+        self.strangers.warn(&self.database, &batch.jobs, |warning| progress.aside(|| note(warning))).await;
         let mut parts: Vec<Range<usize>> = std::iter::once(0..batch.jobs.len()).collect();
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
             match self.part(&batch.jobs[part.clone()], batch.lines[part.end - 1], progress, stops).await {

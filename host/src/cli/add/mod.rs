@@ -4,6 +4,7 @@ mod file;
 mod line_reader;
 mod lines;
 mod progress;
+mod strangers;
 
 use std::{io::Read, path::PathBuf, time::SystemTime};
 
@@ -32,6 +33,8 @@ pub(super) use file::FileError;
 /// With a TASK before it, each line is only the payload of a job of that task, to which the other options apply. Blank lines
 /// are skipped. Memory does not grow with the file. Jobs are added in the order of their lines and some thousands in one
 /// transaction; whatever ends that early, an error or Ctrl-C, the last message says up to which line they are added.
+///
+/// If no worker has registered the task in the database yet, a warning says so; the job is added all the same.
 ///
 /// Without a configured database, the job goes to the embedded Postgres that `taskbay dev` runs in this folder or in one
 /// above it.
@@ -133,6 +136,7 @@ impl Add {
         let database = Database::new(connected.settings.clone())?;
         let session = database.session().await?;
         let job = NewJob { payload, run_at: self.due(&settings, &database, &session).await?, ..self.job() };
+        strangers::warn(&session, &job.identifier).await;
         let added = match session.add_job(&job).await {
             Ok(added) => added,
             Err(error) => return Err(explain_refusal(&database, error).await),
