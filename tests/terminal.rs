@@ -5,7 +5,7 @@ use std::{fs, os::unix::ffi::OsStrExt};
 use serde_json::json;
 
 use crate::harness::{
-    plugins::{install, tasks_folder},
+    plugins::{install, plugin, tasks_folder},
     postgres::TestDatabase,
     program::Taskbay,
 };
@@ -211,6 +211,12 @@ fn what_is_in_the_tasks_folder_is_printed_as_text() {
     install(path, "task\u{202e}", b"#!/bin/sh\n");
     install(path, "interpreter", "#!/bin/\u{1b}[31m\u{202e}\n".as_bytes());
     fs::write(path.join(std::ffi::OsStr::from_bytes(b"not\xffUTF-8\x1b")), "#!/bin/sh\n").expect("write a file");
+    let mut library = fs::read(plugin("send-email")).expect("read a plugin");
+    let (description, hostile) = (b"Sends one e-mail.", "\u{1b}[31m\nFORGED\u{202e}..");
+    assert_eq!(description.len(), hostile.len());
+    let at = library.windows(description.len()).position(|window| window == description).expect("its description");
+    library[at..][..hostile.len()].copy_from_slice(hostile.as_bytes());
+    install(path, "libdescribed.so", &library);
     let list = path.with_extension("list");
     fs::write(&list, HOSTILE).expect("write a list");
     for (what, call) in [
@@ -219,7 +225,8 @@ fn what_is_in_the_tasks_folder_is_printed_as_text() {
         ("an allow-list", Taskbay::command("plugins").arg(path).arg("--manifest").arg(&list)),
         ("check", Taskbay::command("check").arg(path.join(HOSTILE)).arg(path.join(format!("lib{HOSTILE}.so")))),
     ] {
-        prints_only_text(what, call);
+        let said = prints_only_text(what, call);
+        assert!(what != "plugins" || said.contains("send_email  \\u{1b}[31m\\nFORGED"), "{said}");
     }
     fs::remove_file(list).expect("remove the list");
 }
