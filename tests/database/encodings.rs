@@ -6,7 +6,7 @@ use taskbay::{JobContext, Options, TaskList};
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::Taskbay,
+    program::{DEADLINE, Taskbay},
 };
 
 /// An encoding, a text that it can hold, and one that it cannot. SQL_ASCII takes any bytes.
@@ -47,7 +47,10 @@ async fn a_database_in_any_encoding_is_installed_and_its_jobs_are_run_and_listed
             async move { Ok(sent?) }
         };
         let tasks = TaskList::new().task(text, run.clone()).task(if beyond.is_empty() { "other" } else { beyond }, run);
-        taskbay::run_task_list_once(Options::new().config(database.config()), tasks).await.expect("the job is worked");
+        let run = taskbay::run_task_list_once(Options::new().config(database.config()), tasks);
+        let ended =
+            tokio::time::timeout(DEADLINE, run).await.unwrap_or_else(|_| panic!("{encoding}: nothing is claimed"));
+        ended.expect("the job is worked");
         assert!(database.jobs().await.is_empty(), "{encoding}");
         assert_eq!(payloads.recv().await, Some(json!({ text: text })), "{encoding}");
     }
@@ -74,7 +77,7 @@ async fn what_an_encoding_cannot_hold_is_refused_with_the_reason() {
         // JSON has a way around.
         let escaped = beyond.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<String>();
         let id = said(call("add", &["t", &format!("{{\"text\": \"{escaped}\"}}")]), 0);
-        assert!(said(call("jobs", &["show", id.trim(), "--json"]), 0).contains(&escaped));
+        assert!(said(call("jobs", &["show", id.lines().next().expect("an id"), "--json"]), 0).contains(&escaped));
     }
 }
 
@@ -96,7 +99,8 @@ async fn an_error_that_the_encoding_cannot_hold_is_stored_with_escapes() {
         }
         let folder = tasks_folder();
         install_plugin(folder.path(), "misbehaving");
-        said(Taskbay::command("run").args(["--once"]).arg(folder.path()).env("DATABASE_URL", database.url()), 0);
+        let mut run = Taskbay::run(&database.url(), folder.path()).arg("--once").spawn();
+        assert!(run.ended().await.success(), "{encoding}");
         let stored = database.job(ids[0]).await.last_error.expect("an error");
         assert!(stored.contains(&beyond.escape_default().to_string()), "{encoding}: {stored}");
         let stored = database.job(ids[1]).await.last_error.expect("an error");
