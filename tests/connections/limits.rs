@@ -13,7 +13,7 @@ use crate::harness::{
 const FOREIGN: &str = "
 insert into graphile_worker._private_tasks (identifier) values ('foreign');
 insert into graphile_worker._private_jobs (task_id, run_at)
-  select 1, now() - interval '1 day' + i * interval '1 millisecond' from generate_series(1, 300000) as i";
+  select 1, now() - interval '1 day' + i * interval '1 millisecond' from generate_series(1, 200000) as i";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_statement_timeout_does_not_keep_a_host_from_jobs_behind_many_others() {

@@ -199,9 +199,9 @@ async fn claiming_reads_little_of_a_long_backlog() {
     let fill = "
         insert into graphile_worker._private_job_queues (queue_name) select 'q' || i from generate_series(1, 2000) as i;
         insert into graphile_worker._private_jobs (task_id, job_queue_id, run_at)
-           select 1, case when i > 48000 then i - 48000 end, now() - (50000 - i) * interval '1 second'
-           from generate_series(1, 50000) as i;
-         vacuum analyze graphile_worker._private_jobs; vacuum analyze graphile_worker._private_job_queues";
+          select 1, case when i > 48000 then i - 48000 end, now() - (50000 - i) * interval '1 second'
+          from generate_series(1, 50000) as i;
+        vacuum analyze graphile_worker._private_jobs; vacuum analyze graphile_worker._private_job_queues";
     for statement in fill.split(';') {
         client.batch_execute(statement).await.unwrap();
     }

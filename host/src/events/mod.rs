@@ -141,7 +141,8 @@ pub enum Event {
     },
 
     // Jobs.
-    /// `map` is the task map by which the job was claimed.
+    /// A build has accepted the job, and its code is about to run: once for each attempt, before its end. `map` is the task map by
+    /// which the job was claimed.
     JobStarted {
         job: JobRun,
         map: u64,
