@@ -8,6 +8,7 @@ mod config;
 mod database;
 mod dev;
 mod jobs;
+mod log_output;
 mod logging;
 mod migrate;
 mod moment;

@@ -1,0 +1,3 @@
+//! The host as a process: a log that cannot be written, parts that end, slow files, and life as the first process of a container.
+
+mod output;
