@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod database;
 mod dev;
+mod first_process;
 mod jobs;
 mod log_output;
 mod logging;
@@ -26,6 +27,7 @@ use std::io;
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+pub use self::first_process::{is_first, run_below_first};
 use self::output::{Text, note, print, print_json};
 pub use self::usage_error::report as report_usage_error;
 use crate::{
