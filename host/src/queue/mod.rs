@@ -45,6 +45,7 @@ mod lock_holders;
 mod return_jobs;
 mod row_security;
 mod task_ids;
+mod trouble;
 
 pub use adding::{AddedJob, add_job, add_jobs, add_jobs_unread};
 pub use administer_jobs::{Reschedule, UnlockedWorker};
@@ -78,3 +79,4 @@ pub(crate) use connection::quote_identifier;
 pub(crate) use crash_record::without_record;
 pub(crate) use encoding::beyond_encoding;
 pub(crate) use error::reason_of;
+pub(crate) use trouble::Trouble;
