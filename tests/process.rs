@@ -2,3 +2,5 @@
 
 mod first_process;
 mod output;
+mod parts;
+mod slow_files;

@@ -6,6 +6,7 @@
 //! | 1 | it failed, or a checked file would be refused |
 //! | 2 | it was called wrongly |
 //! | 57 | the database needs a newer program |
+//! | 70 | a part of the host failed: a bug of this program |
 //! | ended by the signal (143, 130 in a shell) | a stop signal was obeyed; as process 1, these numbers are the status |
 
 use std::process::ExitCode;

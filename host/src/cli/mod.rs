@@ -35,6 +35,7 @@ use crate::{
     embedded_postgres::EmbeddedPostgresError,
     host::HostError,
     migrate::MigrateError,
+    parts,
     queue::QueueError,
     tasks::FolderError,
 };
@@ -132,12 +133,16 @@ pub enum CliError {
     System { what: &'static str, error: io::Error },
 }
 
+/// As `EX_SOFTWARE` of sysexits.h: an internal error.
+const PART_FAILED: u8 = 70;
+
 impl CliError {
     /// The exit status for it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Migrate(error) | Self::Host(HostError::Migrate(error)) => error.exit_code(),
             Self::Usage(_) => 2,
+            Self::Host(HostError::Part(_)) => PART_FAILED,
             _ => 1,
         }
     }
@@ -179,6 +184,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         Command::Completions(_) => {}
     }
     let settings = global.complete(flags)?;
+    parts::note_where_panics_happen();
     logging::start(&settings.log(), command.usual_log())?;
     options::warn_of_unknown_variables();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -313,6 +313,14 @@ pub(super) fn log(event: &Event) {
                 listed(", removed ", removed)
             );
         }
+        Event::PartFailed(failure) => {
+            error!(
+                event = "host_failed",
+                part = failure.part,
+                location = failure.location,
+                "stopping because of an internal error: {failure}; jobs that this host holds are given back"
+            );
+        }
         Event::CronStarting { start, items } => {
             debug!(event = "cron_starting", %start, items, "starting the schedules")
         }

@@ -15,6 +15,7 @@ pub use announce::Events;
 pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
 use crate::{
+    parts::PartFailure,
     plugin::BuildId,
     queue::{CronJob, Released, Unlocked},
 };
@@ -379,6 +380,8 @@ pub enum Event {
     },
 
     // The end.
+    /// A part of the host failed, so the host stops.
+    PartFailed(PartFailure),
     /// This process was told to stop, and obeys.
     SignalReceived {
         signal: i32,
