@@ -109,8 +109,8 @@ impl Watched {
             program: env!("CARGO_BIN_EXE_taskbay").into(),
         };
         let (events, map) = (services.events.subscribe(), Arc::new(LiveTaskMap::default()));
-        let mut folder = TasksFolder::new(settings, lookup(), services, Arc::clone(&map));
-        let rejections = folder.load_all().await.expect("the folder can be listed");
+        let folder = TasksFolder::new(settings, lookup(), services, Arc::clone(&map));
+        let (folder, rejections) = folder.load_all().await.expect("the folder can be listed");
         let (shutdown, force) = (CancellationToken::new(), Arc::new(Notify::new()));
         let running = tokio::spawn(folder.run(shutdown.clone(), Arc::clone(&force)));
         Self { _home: home, path, staging, rejections, map, events, force, shutdown, running }

@@ -80,6 +80,8 @@ mod add_file;
 mod settings;
 // What the host tells systemd.
 mod service_manager;
+// The host as a process: its log, its threads, its parts, and its place as the first process of a container.
+mod process;
 // Jobs in the hands of administrators: by the command line, and by the library.
 mod jobs_command;
 mod worker_utils;

@@ -1,6 +1,6 @@
 //! The wiring: starts the stages, stops them in reverse, takes the stop signal as an argument.
 
-use std::{panic::resume_unwind, path::PathBuf, sync::Arc, time::Duration};
+use std::{panic::resume_unwind, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
@@ -8,10 +8,12 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use crate::work::{Mode, Stop};
 use crate::{
+    blocking::off_the_runtime,
     config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
     cron::{Cron, CronError, CronSources, PluginSchedule, ServedTasks, SystemClock},
     events::{Event, Events},
     migrate::{self, MigrateError, Revision},
+    parts::{PartFailure, Parts},
     plugin::{BuiltInTask, Generation, HostServices},
     queue::{self, Database, Notification, QueueError},
     revision_watch::RevisionWatch,
@@ -22,8 +24,14 @@ use crate::{
 
 /// How long plugins may take to end when the host does.
 const RETIRE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the host waits for a listing of the tasks folder to end when it has to end itself. Its plugins are killed then.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a host without one of its parts may take to stop …
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// … and then to give back what that left behind. Other hosts release the rest.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Why the host did not start. Once it runs, nothing but a stop signal ends it.
+/// Why the host did not start, or why it ended although nobody told it to.
 #[derive(Debug, Error)]
 pub enum HostError {
     #[error(transparent)]
@@ -42,6 +50,9 @@ pub enum HostError {
     Tasks(String),
     #[error("there is nothing to do: the tasks folder {} has no task; put a compiled plugin there, or name another folder", .0.display())]
     NoTasks(PathBuf),
+    /// A bug of this program, and no reason not to start it again.
+    #[error("the host stopped because of an internal error: {0}. Please report this; it can be started again")]
+    Part(PartFailure),
 }
 
 /// Signals from outside.
@@ -53,6 +64,8 @@ pub struct Control {
     pub ready: CancellationToken,
     /// Lists the tasks folder now.
     pub rescan: Arc<Notify>,
+    /// The parts of the host that is controlled, of which there is one.
+    pub(crate) parts: Parts,
 }
 
 /// What a host is made of.
@@ -122,7 +135,17 @@ pub async fn run(
 impl Host {
     /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
+        let parts = plan.control.parts.clone();
+        let started = parts.catch("start", Self::prepare(plan)).await;
+        started.unwrap_or_else(|panic| match parts.failure() {
+            Some(failure) => Err(HostError::Part(failure)),
+            None => resume_unwind(panic),
+        })
+    }
+
+    async fn prepare(plan: Plan) -> Result<Option<Self>, HostError> {
         let Plan { database, events, control, mode, wait, worker, .. } = plan;
+        let events = events.of_host(control.parts.clone());
         let built_in = match plan.tasks {
             tasks if tasks.is_empty() => None,
             tasks => {
@@ -136,7 +159,7 @@ impl Host {
         let stop = control.stop.clone();
         let pool = Pool::new(worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
         // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
-        let prepared = AbortOnDropHandle::new(tokio::spawn({
+        let prepared = AbortOnDropHandle::new(events.parts().spawn("preparation of the database", {
             let (pool, database, events) = (Arc::clone(&pool), database.clone(), events.clone());
             async move {
                 let revision = if wait {
@@ -154,8 +177,10 @@ impl Host {
             Some(CronSettings { crontab, items }) => {
                 let (declared, plugins) = watch::channel(Vec::new());
                 let sources = CronSources { crontab, items, plugins, served: Arc::clone(&tasks) as _ };
-                let (database, clock) = (database.clone(), Arc::new(SystemClock));
-                Some((Cron::open(sources, tolerate_broken, database, clock, events.clone())?, declared))
+                let (database, clock, events) = (database.clone(), Arc::new(SystemClock), events.clone());
+                // It reads the crontab.
+                let open = move || Cron::open(sources, tolerate_broken, database, clock, events);
+                Some((off_the_runtime(open).await?, declared))
             }
             None => None,
         };
@@ -164,8 +189,9 @@ impl Host {
         let path =
             plan.folder.as_ref().filter(|settings| !settings.filled_by_builds).map(|settings| settings.path.clone());
         if let Some(settings) = plan.folder {
-            let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
-            let rejections = loaded.load_all().await?;
+            let loaded = TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks));
+            let (loaded, rejections) = loaded.load_all().await?;
+            folder = Some(loaded);
             if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
                 folder.stop(RETIRE_WITHIN).await;
                 return Err(HostError::BrokenFiles(rejections));
@@ -201,11 +227,38 @@ impl Host {
         Ok(Some(Self { pool, prepared, database, revision, listen, built_in, folder, tasks, cron, events, control }))
     }
 
-    /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
+    /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now. Without one of its parts, it
+    /// stops at once.
     pub(crate) async fn work(self) -> Result<(), HostError> {
+        let (pool, events, stop) = (Arc::clone(&self.pool), self.events.clone(), self.control.stop.clone());
+        let parts = events.parts();
+        let mut working = pin!(parts.catch("wiring", self.work_until_stopped()));
+        let ended = tokio::select! {
+            biased;
+            () = parts.failed() => None,
+            ended = &mut working => Some(ended),
+        };
+        let Some(failure) = parts.failure() else {
+            return ended.transpose().unwrap_or_else(|panic| resume_unwind(panic)).unwrap_or(Ok(()));
+        };
+        events.emit(Event::PartFailed(failure.clone()));
+        stop.graceful.cancel();
+        stop.now.cancel();
+        let has_stopped = ended.is_some() || tokio::time::timeout(STOP_WITHIN, &mut working).await.is_ok();
+        // What may still run is released by other hosts, when this process and its plugins are gone.
+        if has_stopped {
+            let _ = tokio::time::timeout(GIVE_BACK_WITHIN, pool.give_back_all()).await;
+        }
+        Err(HostError::Part(failure))
+    }
+
+    async fn work_until_stopped(self) -> Result<(), HostError> {
         let Self { pool, prepared, database, events, control, .. } = self;
         control.ready.cancel();
         let (background, listening) = (CancellationToken::new(), CancellationToken::new());
+        // Before this is cancelled, none of the parts may end.
+        let over = control.stop.graceful.child_token();
+        let part = |name| events.parts().part(name);
         // If this future is dropped, nothing stays behind.
         let _ended = (background.clone().drop_guard(), listening.clone().drop_guard());
         let (to_watch, heard) = mpsc::unbounded_channel();
@@ -219,18 +272,20 @@ impl Host {
                 }
             }
         };
-        let listener =
-            self.listen.then(|| tokio::spawn(queue::listen(database.clone(), hear, events.clone(), listening.clone())));
+        let listener = self.listen.then(|| {
+            let listen = queue::listen(database.clone(), hear, events.clone(), listening.clone());
+            part("listener").spawn(over.clone(), listen)
+        });
         let watch =
             RevisionWatch { database, heard, events: events.clone(), stop: control.stop.clone(), known: self.revision };
-        let revision_watch = tokio::spawn({
+        let revision_watch = part("revision watch").spawn(over.clone(), {
             let background = background.clone();
             async move { background.run_until_cancelled(watch.run()).await }
         });
         let cron = self.cron.map(|(cron, declared)| {
             let (schedules, stop) = (self.tasks.schedules(), background.clone());
             let graceful = control.stop.graceful.clone();
-            tokio::spawn(async move {
+            part("schedules").spawn(over.clone(), async move {
                 tokio::select! {
                     // First, so that the plugins' schedules are there when cron starts.
                     biased;
@@ -240,14 +295,18 @@ impl Host {
                 }
             })
         });
-        let watching = self.folder.map(|folder| tokio::spawn(folder.run(background.clone(), control.rescan)));
+        let watching = self.folder.map(|folder| {
+            let part = folder.part();
+            part.spawn(over.clone(), folder.run(background.clone(), control.rescan))
+        });
 
         prepared.run().await;
 
+        over.cancel();
         background.cancel();
         // The plugins first: they take the longest.
         if let Some(watching) = watching
-            && let Ok(folder) = watching.await
+            && let Ok(Ok(folder)) = tokio::time::timeout(LISTED_WITHIN, watching).await
         {
             folder.stop(RETIRE_WITHIN).await;
         }

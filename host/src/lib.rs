@@ -60,6 +60,10 @@ pub mod library;
 pub mod host;
 mod revision_watch;
 mod start_up;
+// What a host cannot work without, and how it ends when that fails.
+pub mod parts;
+// Files and hashes, off the threads that run everything else.
+mod blocking;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.

@@ -6,12 +6,13 @@
 //! | 1 | it failed, or a checked file would be refused |
 //! | 2 | it was called wrongly |
 //! | 57 | the database needs a newer program |
-//! | ended by the signal (143, 130 in a shell) | a stop signal was obeyed |
+//! | 70 | a part of the host failed: a bug of this program |
+//! | ended by the signal (143, 130 in a shell) | a stop signal was obeyed; as process 1, these numbers are the status |
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use taskbay::cli::{self, Cli, Ending};
+use taskbay::cli::{self, Cli, Ending, is_first, run_below_first};
 
 fn main() -> ExitCode {
     // These are for this program itself, which starts them often: before anything that costs time or threads.
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
         Some(command) if command == "plugin-child" => return taskbay::plugin::plugin_child(),
         Some(command) if command == "postgres-child" => return taskbay::embedded_postgres::postgres_child(),
         _ => {}
+    }
+    if let Some(status) = run_below_first() {
+        return status;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -39,6 +43,9 @@ fn main() -> ExitCode {
 
 /// Ends this process as the signal would have, had nobody listened to it: supervisors tell a stop from a crash by it.
 fn end_by(signal: i32) -> ExitCode {
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    // The kernel keeps the first process of a container from ending so.
+    if !is_first() {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }

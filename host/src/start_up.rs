@@ -3,30 +3,29 @@
 use std::time::Duration;
 
 use crate::{
-    events::{Event, Events},
+    events::Events,
     migrate::{self, MigrateError, Revision},
-    queue::Database,
+    queue::{Database, Trouble},
 };
 
 const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
-const WHAT: &str = "prepare the database";
 
 /// Prepares the database. While it cannot be reached it is tried again for ever; what will not go away by itself, such as a
 /// wrong password or a schema that cannot be worked, is an error at once.
 pub(crate) async fn prepare_when_there(database: &Database, events: &Events) -> Result<Revision, MigrateError> {
     let mut retry_in = SHORTEST;
+    let mut trouble = Trouble::new("prepare the database", database.clone(), events.clone());
     loop {
         match migrate::prepare(database).await {
             Err(error) if error.is_temporary() => {
-                let repeated = retry_in != SHORTEST;
-                events.emit(Event::DatabaseTrouble { what: WHAT, error: error.to_string(), retry_in, repeated });
+                trouble.failed_by(error.to_string(), false, retry_in);
                 tokio::time::sleep(retry_in).await;
                 retry_in = (retry_in * 2).min(LONGEST);
             }
             result => {
-                if result.is_ok() && retry_in != SHORTEST {
-                    events.emit(Event::DatabaseBack { what: WHAT });
+                if result.is_ok() {
+                    trouble.succeeded();
                 }
                 return result;
             }

@@ -72,7 +72,7 @@ async fn ticks_stay_due_while_the_database_is_away_and_are_stored_in_their_order
         host.event(|event| matches!(event, Event::DatabaseTrouble { what: "add the jobs of schedules", .. })).await;
     }
     database.set_away(false).await;
-    host.event(|event| matches!(event, Event::DatabaseBack { what: "add the jobs of schedules" })).await;
+    host.event(|event| matches!(event, Event::DatabaseBack { what: "add the jobs of schedules", .. })).await;
     host.scheduled("2021-01-01T10:05Z").await;
     assert_eq!(database.minutes_of("often").await, ["10:01", "10:02", "10:03", "10:04", "10:05"]);
     assert!(database.scheduled().await.iter().all(|job| !job.backfilled));

@@ -15,7 +15,7 @@ use crate::harness::plugins::{build_labelled, install, tasks_folder};
 async fn first_listing(settings: FolderSettings) -> Result<(), FolderError> {
     let program = env!("CARGO_BIN_EXE_taskbay").into();
     let services = HostServices { add_job: Arc::new(NoJobs), events: Events::default(), program };
-    let mut folder = TasksFolder::new(settings, PluginLookup::default(), services, Arc::new(LiveTaskMap::default()));
+    let folder = TasksFolder::new(settings, PluginLookup::default(), services, Arc::new(LiveTaskMap::default()));
     folder.load_all().await.map(drop)
 }
 

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
-    io::{self, IsTerminal, stderr},
+    io::{IsTerminal, stderr},
 };
 
 use jiff::{Timestamp, Zoned};
@@ -20,6 +20,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::log_output::LogOutput;
 use crate::{
     config::{LogFormat, LogSettings},
     escape,
@@ -44,7 +45,8 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
             .map_err(|error: ParseError| WrongFilter { filter: SUCCESS.to_owned(), reason: error.to_string() })?;
         filter = filter.add_directive(directive);
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let output = LogOutput::new(stderr(), settings.format);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output).log_internal_errors(false);
     // Logging can be started once per process; a program that uses this as a library may have its own already.
     let _ = match settings.format {
         LogFormat::Text => {
@@ -58,24 +60,9 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
             .with_current_span(false)
             .with_span_list(false)
             .with_target(false)
-            .with_writer(|| VisibleJson(stderr()))
             .try_init(),
     };
     Ok(())
-}
-
-/// Passes JSON on, with everything in it escaped that a terminal would obey or hide.
-struct VisibleJson<W>(W);
-
-impl<W: io::Write> io::Write for VisibleJson<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_all(escape::json(&String::from_utf8_lossy(line)).as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
 }
 
 /// The target of the line about a job that is done, which can be had less of.
@@ -197,7 +184,10 @@ impl Visit for Parts {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
 

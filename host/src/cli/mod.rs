@@ -7,8 +7,10 @@ mod completions;
 mod config;
 mod database;
 mod dev;
+mod first_process;
 mod flag_tips;
 mod jobs;
+mod log_output;
 mod logging;
 mod migrate;
 mod moment;
@@ -27,6 +29,7 @@ use std::{io, path::PathBuf};
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+pub use self::first_process::{is_first, run_below_first};
 use self::output::{Text, note, print, print_json};
 pub use self::usage_error::report as report_usage_error;
 use crate::{
@@ -34,6 +37,7 @@ use crate::{
     embedded_postgres::EmbeddedPostgresError,
     host::HostError,
     migrate::MigrateError,
+    parts,
     queue::QueueError,
     tasks::FolderError,
 };
@@ -137,12 +141,16 @@ pub enum CliError {
     System { what: &'static str, error: io::Error },
 }
 
+/// As `EX_SOFTWARE` of sysexits.h: an internal error.
+const PART_FAILED: u8 = 70;
+
 impl CliError {
     /// The exit status for it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Migrate(error) | Self::Host(HostError::Migrate(error)) => error.exit_code(),
             Self::Usage(_) => 2,
+            Self::Host(HostError::Part(_)) => PART_FAILED,
             _ => 1,
         }
     }
@@ -186,6 +194,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         Command::Completions(_) => {}
     }
     let settings = global.complete(flags)?;
+    parts::note_where_panics_happen();
     logging::start(&settings.log(), command.usual_log())?;
     options::warn_of_unknown_variables();
     let runtime = tokio::runtime::Builder::new_multi_thread()

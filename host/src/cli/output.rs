@@ -87,7 +87,9 @@ pub(super) fn print_file(file: &[u8]) -> Result<(), CliError> {
 }
 
 fn write(bytes: &[u8]) -> Result<(), CliError> {
-    match io::stdout().lock().write_all(bytes) {
+    let mut output = io::stdout().lock();
+    // What is still in its buffer at the end would be lost without a word.
+    match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CliError::System { what: "write to standard output", error })
         }

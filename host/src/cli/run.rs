@@ -32,7 +32,10 @@ use crate::{
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
 /// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP lists the tasks folder at once.
 ///
-/// Under systemd, `Type=notify` and `WatchdogSec=` work.
+/// Under systemd, `Type=notify` and `WatchdogSec=` work. A container needs no init.
+///
+/// Exit status: 0 done, 1 failed, 2 called wrongly, 57 the database needs a newer program, 70 internal error (start it again); after a
+/// stop by signal, that signal, or 128 plus its number as process 1.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -6,6 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::host::Control;
 
+const SIGNALS: &str = "receiver of signals";
+
 /// What a hangup means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hangup {
@@ -31,12 +33,13 @@ pub(super) fn listen(control: &Control, hangup: Hangup) -> std::io::Result<Recei
     let stops = [SignalKind::terminate(), SignalKind::interrupt()];
     let stops = stops.into_iter().chain((hangup == Hangup::Stop).then(SignalKind::hangup));
     for kind in stops {
-        tokio::spawn(stop_on(signal(kind)?, kind.as_raw_value(), control.clone(), received.clone()));
+        let stop = stop_on(signal(kind)?, kind.as_raw_value(), control.clone(), received.clone());
+        control.parts.spawn(SIGNALS, stop);
     }
     if hangup == Hangup::Rescan {
         let mut hangups = signal(SignalKind::hangup())?;
         let rescan = Arc::clone(&control.rescan);
-        tokio::spawn(async move {
+        control.parts.spawn(SIGNALS, async move {
             while hangups.recv().await.is_some() {
                 rescan.notify_one();
             }

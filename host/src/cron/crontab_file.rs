@@ -18,6 +18,7 @@ use tokio::{
 
 use super::CronError;
 use crate::{
+    blocking::off_the_runtime,
     crontab::{CronItem, parse_crontab},
     events::{Event, Events},
 };
@@ -47,6 +48,9 @@ pub(super) struct CrontabFile {
 /// What differs when the file is another one or was written to; `None`: there is none.
 type Status = Option<(u64, u64, u64, i64, i64)>;
 
+/// The items of what was seen, or all that is wrong with it, one line for each.
+type Parsed = Result<Vec<Arc<CronItem>>, String>;
+
 /// What was found at the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
@@ -67,7 +71,7 @@ impl CrontabFile {
             Seen::Missing => file.events.emit(Event::CrontabMissing { file: file.path.clone() }),
             seen => match parse(&seen) {
                 Err(reason) if !tolerate_broken => return Err(CronError::Crontab { file: file.path, reason }),
-                _ => drop(file.take(seen)),
+                parsed => drop(file.take(seen, parsed)),
             },
         }
         Ok(file)
@@ -86,15 +90,19 @@ impl CrontabFile {
         let mut read_at = Instant::now();
         loop {
             sleep(LOOK).await;
-            let mut now = self.ask(status).await.flatten();
+            let mut now = self.ask(status).await;
             if now != self.status {
                 now = self.settled(now).await;
             } else if read_at.elapsed() < REREAD {
                 continue;
             }
-            let Some(seen) = self.ask(look).await else { continue };
+            let seen = self.ask(look).await;
             (self.status, read_at) = (now, Instant::now());
-            if seen != self.seen && self.take(seen).is_ok() {
+            if seen == self.seen {
+                continue;
+            }
+            let (parsed, seen) = off_the_runtime(move || (parse(&seen), seen)).await;
+            if self.take(seen, parsed).is_ok() {
                 items.send_replace(self.items.clone());
             }
         }
@@ -105,7 +113,7 @@ impl CrontabFile {
         let cap = Instant::now() + SETTLE_CAP;
         loop {
             sleep(SETTLE).await;
-            let before = std::mem::replace(&mut now, self.ask(status).await.flatten());
+            let before = std::mem::replace(&mut now, self.ask(status).await);
             if now == before || Instant::now() >= cap {
                 return now;
             }
@@ -113,9 +121,8 @@ impl CrontabFile {
     }
 
     /// Brings what was seen into force, or says why that cannot be.
-    fn take(&mut self, seen: Seen) -> Result<(), String> {
+    fn take(&mut self, seen: Seen, parsed: Parsed) -> Result<(), String> {
         let file = self.path.clone();
-        let parsed = parse(&seen);
         let removed = seen == Seen::Missing;
         self.seen = seen;
         let event = match &parsed {
@@ -130,10 +137,10 @@ impl CrontabFile {
         Ok(())
     }
 
-    /// Off the runtime's threads, because the file may be on a server that does not answer. `None` if the question panics.
-    async fn ask<T: Send + 'static>(&self, question: fn(&Path) -> T) -> Option<T> {
+    /// Off the runtime's threads, because the file may be on a server that does not answer.
+    async fn ask<T: Send + 'static>(&self, question: fn(&Path) -> T) -> T {
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || question(&path)).await.ok()
+        off_the_runtime(move || question(&path)).await
     }
 }
 
@@ -142,8 +149,7 @@ fn status(path: &Path) -> Status {
     Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
-/// The items of what was seen, or all that is wrong with it, one line for each.
-fn parse(seen: &Seen) -> Result<Vec<Arc<CronItem>>, String> {
+fn parse(seen: &Seen) -> Parsed {
     match seen {
         Seen::Missing => Ok(Vec::new()),
         Seen::Text(text) => match parse_crontab(text) {

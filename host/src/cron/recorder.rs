@@ -14,10 +14,9 @@ use super::{
 use crate::{
     crontab::CronItem,
     events::{BackfilledItem, Event, Events},
-    queue::{CronJob, Database, QueueError, Session},
+    queue::{CronJob, Database, QueueError, Session, Trouble},
 };
 
-const WHAT: &str = "add the jobs of schedules";
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -26,6 +25,7 @@ pub(super) struct Recorder {
     database: Database,
     due: Arc<DueWork>,
     events: Events,
+    trouble: Trouble,
     /// The wait before the next try, while tries fail.
     wait: Option<Duration>,
     /// The minute whose ticks were announced: each is announced once, however many tries it takes.
@@ -37,7 +37,8 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(database: Database, due: Arc<DueWork>, events: Events, served: Arc<dyn ServedTasks>) -> Self {
-        Self { database, due, events, wait: None, announced: None, served, looked_for: BTreeSet::new() }
+        let trouble = Trouble::new("add the jobs of schedules", database.clone(), events.clone());
+        Self { database, due, events, trouble, wait: None, announced: None, served, looked_for: BTreeSet::new() }
     }
 
     /// Goes on for ever. It may be dropped at any time: what was sent is stored once or not at all.
@@ -148,17 +149,14 @@ impl Recorder {
     async fn wait_after(&mut self, error: &QueueError) {
         let nominal = self.wait.map_or(SHORTEST_WAIT, |before| (before * 2).min(LONGEST_WAIT));
         let retry_in = nominal.mul_f64(rand::rng().random_range(0.5..1.5));
-        let waited = self.wait.replace(nominal).is_some();
-        let repeated = if error.is_outage() { !self.database.outage_is_news() } else { waited };
-        self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
+        self.wait = Some(nominal);
+        self.trouble.failed(error, retry_in);
         self.database.wait_until_back(retry_in).await;
     }
 
     fn succeeded(&mut self) {
-        if self.wait.take().is_some() {
-            self.events.emit(Event::DatabaseBack { what: WHAT });
-            self.database.is_back();
-        }
+        self.wait = None;
+        self.trouble.succeeded();
     }
 }
 

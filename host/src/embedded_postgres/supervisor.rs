@@ -7,7 +7,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, OpenOptions},
-    io,
+    io::{self, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -45,7 +45,7 @@ pub fn postgres_child() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("taskbay postgres-child: {error}");
+            let _ = writeln!(io::stderr(), "taskbay postgres-child: {error}");
             ExitCode::FAILURE
         }
     }

@@ -4,16 +4,19 @@ use tokio::sync::broadcast;
 use tracing::{Level, level_filters::LevelFilter};
 
 use super::{Event, lines};
+use crate::parts::Parts;
 
 /// Where events are announced. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events {
     subscribers: broadcast::Sender<Event>,
+    /// The parts of the host whose events these are.
+    parts: Parts,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { subscribers: broadcast::Sender::new(1024) }
+        Self { subscribers: broadcast::Sender::new(1024), parts: Parts::default() }
     }
 }
 
@@ -38,6 +41,16 @@ impl Events {
     /// Whether somebody would hear an event whose line in the log has this level.
     pub fn is_heard(&self, level: Level) -> bool {
         self.subscribers.receiver_count() > 0 || LevelFilter::current() >= level
+    }
+
+    /// The events of a host with these parts, for the same subscribers.
+    pub(crate) fn of_host(self, parts: Parts) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// What a task without which the host cannot work is a part of.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// Hears of all events from here on. A subscriber that falls more than 1,024 behind misses the oldest.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, error, info, trace, warn};
 
 use super::{Event, PluginBuild};
@@ -184,6 +185,16 @@ pub(super) fn log(event: &Event) {
             "notifications do not arrive, as behind a pooler in transaction mode; new jobs are found by polling alone. Use \
              --no-listen to say that this is meant, or connect without the pooler"
         ),
+        Event::DatabaseTrouble { what, error, reminder: Some(lasted), .. } => {
+            let since = began(*lasted);
+            warn!(
+                event = "database_trouble_goes_on",
+                since,
+                lasted_s = lasted.as_secs(),
+                "still cannot {what}, since {since}, for {}: {error}",
+                in_seconds(*lasted)
+            );
+        }
         Event::DatabaseTrouble { what, error, repeated: false, .. } => {
             warn!(event = "database_trouble", "could not {what}: {error}; trying until it goes through");
         }
@@ -194,7 +205,14 @@ pub(super) fn log(event: &Event) {
                 retry_in.as_millis()
             );
         }
-        Event::DatabaseBack { what } => info!(event = "database_back", "could {what} again"),
+        Event::DatabaseBack { what, lasted } => {
+            info!(
+                event = "database_back",
+                lasted_s = lasted.as_secs(),
+                "could {what} again, after {}",
+                in_seconds(*lasted)
+            );
+        }
         Event::VerdictOverruled { id } => {
             warn!(
                 event = "verdict_overruled",
@@ -295,6 +313,14 @@ pub(super) fn log(event: &Event) {
                 listed(", removed ", removed)
             );
         }
+        Event::PartFailed(failure) => {
+            error!(
+                event = "host_failed",
+                part = failure.part,
+                location = failure.location,
+                "stopping because of an internal error: {failure}; jobs that this host holds are given back"
+            );
+        }
         Event::CronStarting { start, items } => {
             debug!(event = "cron_starting", %start, items, "starting the schedules")
         }
@@ -340,6 +366,17 @@ pub(super) fn log(event: &Event) {
         }
         Event::Stopped => info!(event = "stopped", "stopped"),
     }
+}
+
+/// When something began that has lasted for so long, by the clock.
+fn began(lasted: Duration) -> String {
+    let began = Timestamp::now().checked_sub(SignedDuration::try_from(lasted).unwrap_or_default());
+    began.map_or_else(|_| "long ago".to_owned(), |began| format!("{began:.0}"))
+}
+
+/// For people.
+fn in_seconds(lasted: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(lasted.as_secs()))
 }
 
 /// For log pipelines: a number with microseconds behind the point.

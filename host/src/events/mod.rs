@@ -15,6 +15,7 @@ pub use announce::Events;
 pub use subjects::{BackfilledItem, JobRun, PluginBuild};
 
 use crate::{
+    parts::PartFailure,
     plugin::BuildId,
     queue::{CronJob, Released, Unlocked},
 };
@@ -246,16 +247,18 @@ pub enum Event {
     ListenReleased,
     /// Notifications were asked for but do not arrive; jobs are found by polling.
     NotificationsMissing,
-    /// Something asked of the database failed and is tried again; `repeated` if it had failed before.
+    /// A request to the database failed and is tried again, not for the first time if `repeated`. A `reminder` says for how long.
     DatabaseTrouble {
         what: &'static str,
         error: String,
         retry_in: Duration,
         repeated: bool,
+        reminder: Option<Duration>,
     },
-    /// It went through again.
+    /// It went through again, after `lasted`.
     DatabaseBack {
         what: &'static str,
+        lasted: Duration,
     },
 
     /// A job that has ended was not this pool's any more: its lock had been lifted, and what became of it here is not stored.
@@ -378,6 +381,8 @@ pub enum Event {
     },
 
     // The end.
+    /// A part of the host failed, so the host stops.
+    PartFailed(PartFailure),
     /// This process was told to stop, and obeys.
     SignalReceived {
         signal: i32,

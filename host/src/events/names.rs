@@ -85,6 +85,7 @@ impl Event {
             Self::LocksRenewed { .. } => "pool:renewLocks",
             Self::SchemaReady { .. } => "schema:ready",
             Self::Outdated { .. } => "schema:outdated",
+            Self::PartFailed(_) => "host:partFailed",
             Self::CrontabMissing { .. } => "cron:crontabMissing",
             Self::CrontabLoaded { .. } => "cron:crontabLoaded",
             Self::CrontabRefused { .. } => "cron:crontabRefused",

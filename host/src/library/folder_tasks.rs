@@ -65,8 +65,8 @@ impl FolderTasks {
         let services =
             HostServices { add_job: Arc::new(NoDatabase), events: Events::default(), program: program.to_owned() };
         let map = Arc::new(LiveTaskMap::default());
-        let mut folder = TasksFolder::new(layer.folder(Purpose::Production), plugins, services, Arc::clone(&map));
-        let rejections = folder.load_all().await.map_err(HostError::from)?;
+        let folder = TasksFolder::new(layer.folder(Purpose::Production), plugins, services, Arc::clone(&map));
+        let (folder, rejections) = folder.load_all().await.map_err(HostError::from)?;
         if !rejections.is_empty() {
             folder.stop(END_WITHIN).await;
             return Err(HostError::BrokenFiles(rejections).into());

@@ -52,7 +52,8 @@ pub(super) enum OldLocks {
 
 pub(super) async fn work_once(resolved: Resolved, old_locks: OldLocks) -> Result<(), RunError> {
     let Resolved { plan, surroundings, handle_signals } = resolved;
-    let signals = handle_signals.then(|| Signals::listen(&plan.control.stop, &plan.events)).transpose();
+    let signals =
+        handle_signals.then(|| Signals::listen(&plan.control.stop, &plan.events, &plan.control.parts)).transpose();
     let _until_the_end = signals.map_err(RunError::Signals)?;
     let database = plan.database.clone();
     if let Some(host) = Host::start(plan).await? {
@@ -92,7 +93,8 @@ impl PoolHandle {
     pub(super) async fn start(resolved: Resolved) -> Result<Self, RunError> {
         let Resolved { plan, surroundings, handle_signals } = resolved;
         let (events, stop) = (plan.events.clone(), plan.control.stop.clone());
-        let signals = handle_signals.then(|| Signals::listen(&stop, &events)).transpose().map_err(RunError::Signals)?;
+        let signals = handle_signals.then(|| Signals::listen(&stop, &events, &plan.control.parts)).transpose();
+        let signals = signals.map_err(RunError::Signals)?;
         let host = Host::start(plan).await?;
         let pool = host.as_ref().map(|host| Arc::clone(&host.pool));
         if let Some(pool) = &pool {

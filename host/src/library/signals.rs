@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     events::{Event, Events},
     host::Stop,
+    parts::Parts,
 };
 
 /// Until this is dropped, the first SIGTERM or SIGINT stops gracefully, and the second at once.
@@ -17,11 +18,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn listen(stop: &Stop, events: &Events) -> std::io::Result<Self> {
+    pub(super) fn listen(stop: &Stop, events: &Events, parts: &Parts) -> std::io::Result<Self> {
         let mut listeners = Vec::new();
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             let listener = stop_on(signal(kind)?, kind.as_raw_value(), stop.clone(), events.clone());
-            listeners.push(AbortOnDropHandle::new(tokio::spawn(listener)));
+            listeners.push(AbortOnDropHandle::new(parts.spawn("receiver of signals", listener)));
         }
         Ok(Self { _listeners: listeners })
     }

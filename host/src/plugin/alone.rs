@@ -86,7 +86,7 @@ impl Alone {
                 }
             }
         };
-        tokio::spawn(async move {
+        self.services.events.parts().spawn("end of a job's own process", async move {
             end(&mut process, &connection).await;
             drop((room, running));
         });

@@ -71,7 +71,7 @@ impl Child {
             crashes,
         };
         let ended = gone.clone().drop_guard();
-        let task = tokio::spawn(async move {
+        let task = services.events.parts().spawn("supervisor of a plugin's process", async move {
             let _ended = ended;
             supervisor.supervise(process).await;
         });

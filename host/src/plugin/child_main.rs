@@ -44,7 +44,8 @@ pub fn plugin_child() -> ExitCode {
     match serve() {
         Ok(never) => match never {},
         Err(error) => {
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "taskbay plugin-child: {error}. The host starts this command by itself; it is of no use to people."
             );
             ExitCode::FAILURE
@@ -173,6 +174,7 @@ fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
         let _ = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(io::stderr)
+            .log_internal_errors(false)
             .without_time()
             .with_ansi(false)
             .try_init();

@@ -26,7 +26,10 @@ use super::{
     lease::{BeingWritten, Lease},
     libc_calls, process,
 };
-use crate::events::{Events, PluginBuild};
+use crate::{
+    blocking::off_the_runtime,
+    events::{Events, PluginBuild},
+};
 
 /// How long a job may run unless the settings say otherwise: graphile-worker's limit.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
@@ -109,7 +112,7 @@ impl Executable {
     /// Starts the process, unless the file is not the verified one (any more). While the lease is held, nobody writes to it.
     async fn start(&self, job: &JobInput<'_>) -> Result<Option<(Child, Lease)>, String> {
         let (began, mut wait) = (Instant::now(), FIRST_BUSY_WAIT);
-        while let Some((path, lease)) = self.verified_file() {
+        while let Some((path, lease)) = self.verified_file().await {
             if let Ok(lease) = lease {
                 match process::spawn(command(&path, job, &self.bounds)).await {
                     Ok(child) => return Ok(Some((child, lease))),
@@ -131,15 +134,16 @@ impl Executable {
 
     /// The path to run, if the verified contents are there. A link is followed here, not by whoever starts it, so that what
     /// was looked at is what runs.
-    fn verified_file(&self) -> Option<(PathBuf, Result<Lease, BeingWritten>)> {
-        let path = if fs::symlink_metadata(&self.path).ok()?.is_symlink() {
-            self.path.canonicalize().ok()?
-        } else {
-            self.path.clone()
-        };
-        let lease = Lease::take(&path).ok()?;
-        let metadata = lease.as_ref().map_or_else(|_| fs::metadata(&path), |lease| lease.file().metadata()).ok()?;
-        FileKey::of(&metadata).has_contents_of(&self.verified()).then_some((path, lease))
+    async fn verified_file(&self) -> Option<(PathBuf, Result<Lease, BeingWritten>)> {
+        let (path, verified) = (self.path.clone(), self.verified());
+        // It may be on a file server.
+        off_the_runtime(move || {
+            let path = if fs::symlink_metadata(&path).ok()?.is_symlink() { path.canonicalize().ok()? } else { path };
+            let lease = Lease::take(&path).ok()?;
+            let metadata = lease.as_ref().map_or_else(|_| fs::metadata(&path), |lease| lease.file().metadata()).ok()?;
+            FileKey::of(&metadata).has_contents_of(&verified).then_some((path, lease))
+        })
+        .await
     }
 
     fn verified(&self) -> FileKey {

@@ -53,7 +53,7 @@ impl Run<'_> {
     ) -> Outcome {
         let mut group = Group::of(&child);
         let input = child.stdin.take();
-        let mut output = Output::follow(&mut child, announce(job, build, events));
+        let mut output = Output::follow(&mut child, events.parts(), announce(job, build, events));
         let feeding = async {
             if let Some(input) = input {
                 feed(input, job.payload).await;

@@ -13,7 +13,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::events::{Event, Events, PluginBuild};
+use crate::{
+    events::{Event, Events, PluginBuild},
+    parts::Parts,
+};
 
 /// Longer lines are cut into several.
 const MAX_LINE: usize = 8 << 10;
@@ -34,7 +37,8 @@ impl Output {
     /// Announces each line as an event, if there is somebody to announce it to.
     pub(super) fn capture(child: &mut Child, build: &PluginBuild, events: Option<&Events>) -> Self {
         let (build, events) = (build.clone(), events.cloned());
-        Self::follow(child, move |error, line| {
+        let parts = events.as_ref().map(|events| events.parts().clone()).unwrap_or_default();
+        Self::follow(child, &parts, move |error, line| {
             if let Some(events) = &events {
                 events.emit(Event::PluginOutput { build: build.clone(), error, line });
             }
@@ -42,7 +46,12 @@ impl Output {
     }
 
     /// Hands on each line, with whether it came from the standard error.
-    pub(super) fn follow(child: &mut Child, each: impl Fn(bool, String) + Clone + Send + Sync + 'static) -> Self {
+    pub(super) fn follow(
+        child: &mut Child,
+        parts: &Parts,
+        each: impl Fn(bool, String) + Clone + Send + Sync + 'static,
+    ) -> Self {
+        const READER: &str = "reader of a plugin's output";
         let last_errors = Arc::new(Mutex::new(VecDeque::new()));
         let errors_ended = CancellationToken::new();
         let announce = |error: bool| {
@@ -51,11 +60,11 @@ impl Output {
         };
         let mut readers = Vec::new();
         if let Some(pipe) = child.stdout.take() {
-            readers.push(AbortOnDropHandle::new(tokio::spawn(read_lines(pipe, announce(false)))));
+            readers.push(AbortOnDropHandle::new(parts.spawn(READER, read_lines(pipe, announce(false)))));
         }
         if let Some(pipe) = child.stderr.take() {
             let (kept, ended, announce) = (Arc::clone(&last_errors), errors_ended.clone().drop_guard(), announce(true));
-            readers.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            readers.push(AbortOnDropHandle::new(parts.spawn(READER, async move {
                 let _ended = ended;
                 read_lines(pipe, |line| {
                     keep(&kept, &line);
@@ -78,7 +87,7 @@ impl Output {
     pub(super) async fn drained(&mut self, limit: Duration) {
         let _ = timeout(limit, async {
             for reader in &mut self.readers {
-                // It does not panic; and if it did, there would be nothing more to wait for.
+                // If it panics, the host hears of it, and there is nothing more to wait for.
                 let _ = reader.await;
             }
         })

@@ -8,9 +8,10 @@ use std::{
         unix::net::UnixStream,
         unix::process::ExitStatusExt,
     },
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::{ExitStatus, Stdio},
-    sync::{Arc, OnceLock, mpsc as std_mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     time::Duration,
 };
 
@@ -241,24 +242,37 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd, database: &Data
 /// Starts a process from the one thread whose end would be the end of all children, since the kernel takes the end of the
 /// thread that started a process for the end of its parent.
 pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
-    type Request = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
-    static THREAD: OnceLock<std_mpsc::Sender<Request>> = OnceLock::new();
-    let thread = THREAD.get_or_init(|| {
-        let (sender, requests) = std_mpsc::channel::<Request>();
-        let work = move || {
-            for (mut command, runtime, reply) in requests {
-                let _inside = runtime.enter();
-                // If nobody waits any more, the child is dropped and thereby killed.
-                let _ = reply.send(command.spawn());
-            }
-        };
-        std::thread::Builder::new().name("taskbay-spawner".to_owned()).spawn(work).expect("a thread can be started");
-        sender
-    });
     let (sender, reply) = oneshot::channel();
-    let gone = || std::io::Error::other("the thread that starts processes is gone");
-    thread.send((command, Handle::current(), sender)).map_err(|_| gone())?;
-    reply.await.map_err(|_| gone())?
+    let not_started = || std::io::Error::other("the thread that starts processes could not start this one");
+    spawner()?.send((command, Handle::current(), sender)).map_err(|_| not_started())?;
+    reply.await.map_err(|_| not_started())?
+}
+
+type SpawnRequest = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
+
+/// The way to the thread, which is started if there is none yet.
+fn spawner() -> std::io::Result<std_mpsc::Sender<SpawnRequest>> {
+    static THREAD: Mutex<Option<std_mpsc::Sender<SpawnRequest>>> = Mutex::new(None);
+    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(thread) = &*thread {
+        return Ok(thread.clone());
+    }
+    let (sender, requests) = std_mpsc::channel::<SpawnRequest>();
+    let work = move || {
+        for (mut command, runtime, reply) in requests {
+            // The runtime may be shutting down, and then tokio panics. The end of this thread would be that of all children.
+            let spawned = catch_unwind(AssertUnwindSafe(|| {
+                let _inside = runtime.enter();
+                command.spawn()
+            }));
+            // If nobody waits any more, the child is dropped and thereby killed.
+            if let Ok(spawned) = spawned {
+                let _ = reply.send(spawned);
+            }
+        }
+    };
+    std::thread::Builder::new().name("taskbay-spawner".to_owned()).spawn(work)?;
+    Ok(thread.insert(sender).clone())
 }
 
 fn send_image(socket: &UnixStream, image: &OwnedFd) -> std::io::Result<()> {

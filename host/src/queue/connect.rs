@@ -19,6 +19,7 @@ use super::{
     servers::{Server, name_of, servers},
     tls::{TlsMode, TlsSettings},
 };
+use crate::blocking::off_the_runtime;
 
 /// How long a server may take to accept a connection, unless the settings say otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -193,7 +194,7 @@ impl Plan {
     ) -> Result<Connected, (String, Option<SqlState>)> {
         let mut config = self.config.clone();
         server.add_to(&mut config, address);
-        let unusable = self.find_password(server, &mut config);
+        let unusable = self.find_password(server, &mut config).await;
         let ways = match (&server.host, self.mode) {
             // As in libpq, the mode is not for sockets: nobody is in between.
             (Host::Unix(_), _) | (_, TlsMode::Disable) => [Some(TlsMode::Disable), None],
@@ -236,8 +237,14 @@ impl Plan {
         });
         let direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
         // The files are those of the mode that was asked for. Where there will be no TLS, they do not matter.
-        let connector = if way == TlsMode::Disable { TlsSettings::nothing() } else { self.tls.connector(way, direct) }
-            .map_err(|error| Rejected { worth_other_way: true, reason: error.to_string(), code: None })?;
+        let connector = if way == TlsMode::Disable {
+            TlsSettings::nothing()
+        } else {
+            let tls = self.tls.clone();
+            off_the_runtime(move || tls.connector(way, direct)).await
+        };
+        let connector =
+            connector.map_err(|error| Rejected { worth_other_way: true, reason: error.to_string(), code: None })?;
         let (client, mut connection) =
             config.connect(connector).await.map_err(|error| Rejected::new(&error, self.mode, direct))?;
         if target != TargetSession::Any {
@@ -247,11 +254,12 @@ impl Plan {
     }
 
     /// Adds the password from the file if there is no other; says so if the file cannot be used.
-    fn find_password(&self, server: &Server, config: &mut Config) -> Option<String> {
+    async fn find_password(&self, server: &Server, config: &mut Config) -> Option<String> {
         let (None, Some(file)) = (config.get_password(), &self.passfile) else { return None };
         let user = config.get_user()?.to_owned();
         let database = config.get_dbname().unwrap_or(&user).to_owned();
-        match passfile::find(file, &server.name_in_passfile(), server.port, &database, &user) {
+        let (file, name, port) = (file.clone(), server.name_in_passfile(), server.port);
+        match off_the_runtime(move || passfile::find(&file, &name, port, &database, &user)).await {
             Found::Password(password) => {
                 config.password(password);
                 None

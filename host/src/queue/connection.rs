@@ -122,7 +122,7 @@ impl Database {
 
     /// A connection outside of the pool, and the half of it that the caller has to poll.
     pub(super) async fn connect(&self) -> Result<(tokio_postgres::Client, Connection), QueueError> {
-        self.inner.connector.connect().await
+        Box::pin(self.inner.connector.connect()).await
     }
 
     /// The schema's name, as it was given.
@@ -168,7 +168,8 @@ impl managed::Manager for Connector {
     type Error = QueueError;
 
     async fn create(&self) -> Result<Pooled, QueueError> {
-        let (client, connection) = self.connect().await?;
+        // In a box, because it is rare and large, and a part of whoever asks for a session.
+        let (client, connection) = Box::pin(self.connect()).await?;
         let running = tokio::spawn(async move {
             // How it ended is told to whoever uses it next.
             let _ = connection.await;

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::{Database, QueueError};
+use super::{
+    Database, QueueError,
+    trouble::{News, Reminders},
+};
 
 /// So long after an outage, there are still some who have not noticed it before.
 const STRAGGLERS: Duration = Duration::from_secs(10);
@@ -24,7 +27,7 @@ pub(super) struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outage {
     Unknown,
-    Said,
+    Said(Reminders),
     OverSince(Instant),
 }
 
@@ -62,21 +65,24 @@ impl Health {
 }
 
 impl Database {
-    /// Somebody could not get through. Whether nobody has said so yet: one outage is one piece of news, however many notice.
-    pub(crate) fn outage_is_news(&self) -> bool {
+    /// Somebody could not get through. One outage is one piece of news, however many notice, and so is each reminder of it.
+    pub(super) fn outage_news(&self) -> News {
+        let now = Instant::now();
         let mut outage = self.health().outage();
-        match *outage {
-            Outage::Said => return false,
-            Outage::OverSince(when) if when.elapsed() < STRAGGLERS => return false,
-            Outage::Unknown | Outage::OverSince(_) => *outage = Outage::Said,
+        match &mut *outage {
+            Outage::Said(reminders) => reminders.news(now),
+            Outage::OverSince(when) if when.elapsed() < STRAGGLERS => News::Old,
+            Outage::Unknown | Outage::OverSince(_) => {
+                *outage = Outage::Said(Reminders::from(now));
+                News::First
+            }
         }
-        true
     }
 
     /// Somebody has got through who had not before, and nobody else has to wait any longer.
     pub(crate) fn is_back(&self) {
         let mut outage = self.health().outage();
-        if *outage == Outage::Said {
+        if matches!(*outage, Outage::Said(_)) {
             *outage = Outage::OverSince(Instant::now());
         }
         self.health().back.notify_waiters();
@@ -114,12 +120,12 @@ mod tests {
         let mut config = tokio_postgres::Config::new();
         config.host("nowhere");
         let database = Database::new(DatabaseSettings::new(config, "s")).unwrap();
-        assert!(database.outage_is_news());
-        assert!(!database.outage_is_news(), "the next one who notices");
+        assert_eq!(database.outage_news(), News::First);
+        assert_eq!(database.outage_news(), News::Old, "the next one who notices");
         database.is_back();
-        assert!(!database.outage_is_news(), "one who notices late");
+        assert_eq!(database.outage_news(), News::Old, "one who notices late");
         let long_ago = Instant::now().checked_sub(STRAGGLERS).expect("the machine has been up for seconds");
         *database.health().outage() = Outage::OverSince(long_ago);
-        assert!(database.outage_is_news());
+        assert_eq!(database.outage_news(), News::First);
     }
 }

@@ -7,7 +7,7 @@ use tokio_postgres::{AsyncMessage, types::Type};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use super::{Database, QueueError, connect::Connection, limits::STAY};
+use super::{Database, QueueError, Trouble, connect::Connection, limits::STAY};
 use crate::events::{Event, Events};
 
 const WHAT: &str = "listen for new jobs";
@@ -44,7 +44,8 @@ pub async fn listen(
     events: Events,
     stop: CancellationToken,
 ) {
-    let mut listener = Listener { database, hear, events, failures: 0 };
+    let trouble = Trouble::new(WHAT, database.clone(), events.clone());
+    let mut listener = Listener { database, hear, events, trouble, failures: 0 };
     // Nothing is lost by leaving at any point: the connection ends with the future that holds it.
     let _ = stop.run_until_cancelled(listener.keep_listening()).await;
     listener.events.emit(Event::ListenReleased);
@@ -54,6 +55,7 @@ struct Listener<H> {
     database: Database,
     hear: H,
     events: Events,
+    trouble: Trouble,
     /// Since the last time that it went through.
     failures: i32,
 }
@@ -68,8 +70,7 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
             let attempts = self.failures.unsigned_abs();
             self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
             let retry_in = wait_before(self.failures, rand::random());
-            let repeated = if error.is_outage() { !self.database.outage_is_news() } else { self.failures > 1 };
-            self.events.emit(Event::DatabaseTrouble { what: WHAT, error: error.reason(), retry_in, repeated });
+            self.trouble.failed(&error, retry_in);
             self.database.wait_until_back(retry_in).await;
         }
     }
@@ -99,11 +100,8 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
                 },
             }
         }
-        if self.failures > 0 {
-            self.events.emit(Event::DatabaseBack { what: WHAT });
-            self.failures = 0;
-            self.database.is_back();
-        }
+        self.trouble.succeeded();
+        self.failures = 0;
         self.events.emit(Event::Listening);
         (self.hear)(Notification::Connected);
         let word = rand::random::<u64>().to_string();

@@ -46,6 +46,7 @@ mod now;
 mod return_jobs;
 mod row_security;
 mod task_ids;
+mod trouble;
 mod unknown_tasks;
 
 pub use adding::{AddedJob, add_job, add_jobs, add_jobs_unread};
@@ -80,3 +81,4 @@ pub(crate) use connection::quote_identifier;
 pub(crate) use crash_record::without_record;
 pub(crate) use encoding::beyond_encoding;
 pub(crate) use error::reason_of;
+pub(crate) use trouble::Trouble;

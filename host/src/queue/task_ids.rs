@@ -109,7 +109,7 @@ impl Session {
         self.known_task_ids(names).await
     }
 
-    async fn known_task_ids(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
+    pub(super) async fn known_task_ids(&self, names: &[&str]) -> Result<HashMap<String, i32>, QueueError> {
         let rows = self.query(WHAT, SELECT, &[(&names, Type::TEXT_ARRAY)]).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter().map(|row| Ok((row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?))).collect()

@@ -6,6 +6,7 @@ use super::{
     TasksFolder,
     folder::Folder,
     listing::{Candidate, Skipped},
+    scanning::contained,
 };
 use crate::{events::Event, plugin::Generation};
 
@@ -15,7 +16,8 @@ impl TasksFolder {
     pub(super) fn look_at_executable(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let began = Instant::now();
         let known = self.files.get_mut(name).expect("looked-at files are known");
-        match known.read_executable(folder, name, candidate, (&self.trust, self.settings.settle)) {
+        let look = || known.read_executable(folder, name, candidate, (&self.trust, self.settings.settle));
+        match contained(look) {
             Ok(None) => {}
             Ok(Some((file, warning))) => {
                 self.warn(name, warning);

@@ -11,6 +11,7 @@ use tokio::task;
 use super::{TasksFolder, conflicts};
 use crate::{
     events::Event,
+    parts::message_of,
     plugin::{BuildId, Generation, Image, LaunchError},
 };
 
@@ -63,7 +64,12 @@ impl TasksFolder {
             Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
                 self.refuse(&file, error.to_string(), false);
             }
-            // The build was replaced or removed meanwhile; or the launch panicked, and the file is left until it changes.
+            // A file that makes the host panic is refused as others are, until it changes.
+            Err(error) if error.is_panic() => {
+                let message = message_of(&*error.into_panic());
+                self.refuse(&file, format!("cannot be loaded: internal error of this host: {message}"), false);
+            }
+            // The build was replaced or removed meanwhile.
             Ok(_) | Err(_) => {}
         }
         self.admit();

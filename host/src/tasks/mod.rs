@@ -18,6 +18,7 @@ mod listing;
 mod program;
 mod reload;
 mod roll_back;
+mod scanning;
 mod task_map;
 mod trust;
 mod watcher;

@@ -24,12 +24,15 @@ use super::{
     launches::Launched,
     listing::{Candidate, Kind, Skipped},
     roll_back::Trial,
+    scanning::contained,
     trust::Trust,
     watcher::Watcher,
 };
 use crate::{
+    blocking::off_the_runtime,
     config::{FolderSettings, PluginLookup},
     events::{Event, PluginBuild},
+    parts::Part,
     plugin::{Generation, HostServices},
 };
 
@@ -52,6 +55,7 @@ pub struct TasksFolder {
     pub(super) trust: Trust,
     pub(super) plugins: PluginLookup,
     pub(super) services: HostServices,
+    part: Part,
     map: Arc<LiveTaskMap>,
     pub(super) files: BTreeMap<String, KnownFile>,
     pub(super) launches: JoinSet<Launched>,
@@ -74,7 +78,7 @@ pub struct TasksFolder {
     /// Which executables' tasks are another file's, as it was said.
     pub(super) shadowed: BTreeMap<String, (String, String)>,
     /// The folders below the folder.
-    folders: Vec<PathBuf>,
+    pub(super) folders: Vec<PathBuf>,
 }
 
 impl TasksFolder {
@@ -83,6 +87,7 @@ impl TasksFolder {
             trust: Trust::of(&settings),
             settings,
             plugins,
+            part: services.events.parts().part("tasks folder"),
             services,
             map,
             files: BTreeMap::new(),
@@ -102,21 +107,33 @@ impl TasksFolder {
         }
     }
 
+    /// What it is a part of the host as.
+    pub(crate) fn part(&self) -> Part {
+        self.part.clone()
+    }
+
     /// Lists the folder for the first time, and returns when every file in it serves or was refused.
-    pub async fn load_all(&mut self) -> Result<Vec<Rejection>, FolderError> {
-        if let Err(error) = self.scan(false)
-            && !(self.settings.tolerate_broken_start && matches!(error, FolderError::Missing(_)))
+    pub async fn load_all(self) -> Result<(Self, Vec<Rejection>), FolderError> {
+        let (mut this, listed) = self.scan_aside(false).await;
+        if let Err(error) = listed
+            && !(this.settings.tolerate_broken_start && matches!(error, FolderError::Missing(_)))
         {
             return Err(error);
         }
         loop {
-            while let Some(launched) = self.launches.join_next_with_id().await {
-                self.take_launched(launched);
+            while let Some(launched) = this.launches.join_next_with_id().await {
+                this.take_launched(launched);
             }
-            let Some(look) = self.next_look() else { break };
+            let Some(look) = this.next_look() else { break };
             tokio::time::sleep_until(look.into()).await;
-            let _ = self.scan(false);
+            this = this.scan_aside(false).await.0;
         }
+        let rejections = this.announce_ready();
+        Ok((this, rejections))
+    }
+
+    /// Says what was loaded, and returns what was refused.
+    fn announce_ready(&self) -> Vec<Rejection> {
         let tasks = self.map.load().identifiers().len();
         let count = |kind| self.files.values().filter(|file| file.serving.is_some() && file.kind == kind).count();
         let (plugins, executables) = (count(Kind::Plugin), count(Kind::Executable));
@@ -129,21 +146,25 @@ impl TasksFolder {
         let refused = |(file, known): (&String, &KnownFile)| {
             known.refused.as_ref().map(|reason| Rejection { file: file.clone(), reason: reason.clone() })
         };
-        Ok(self.files.iter().filter_map(refused).collect())
+        self.files.iter().filter_map(refused).collect()
     }
 
     /// Follows the folder until told to stop. `force` lists it at once and gives refused files another chance.
     pub async fn run(mut self, shutdown: CancellationToken, force: Arc<Notify>) -> Self {
+        let part = self.part();
         let FolderSettings { path, settle, settle_cap, rescan, .. } = self.settings.clone();
-        let mut watcher = Watcher::new(&path, settle, settle_cap, self.services.events.clone());
+        let events = self.services.events.clone();
+        let mut watcher = off_the_runtime(move || Watcher::new(&path, settle, settle_cap, events)).await;
         let availability = Arc::clone(&self.availability);
         // What changed between the first listing and the first watch.
         let mut due = Instant::now();
         loop {
+            part.turn();
             let look = self.next_look().map_or(due, |look| look.min(due));
             let mut list = Some(false);
             tokio::select! {
                 () = shutdown.cancelled() => return self,
+                () = part.tick() => continue,
                 () = watcher.changed() => {}
                 () = force.notified() => list = Some(true),
                 () = tokio::time::sleep_until(look.into()) => {}
@@ -157,11 +178,8 @@ impl TasksFolder {
             self.look_at_trials();
             match list {
                 Some(forced) => {
-                    watcher.arm();
-                    // A folder that cannot be listed was announced; it is looked at again.
-                    let _ = self.scan(forced);
-                    // What changed in a folder between its listing and its first watch.
-                    let again = watcher.follow(&self.folders);
+                    let again;
+                    (self, watcher, again) = part.outside(self.watch_and_scan(watcher, forced)).await;
                     let outside = self.settings.manifest.is_some() || self.files.values().any(|file| file.outside);
                     let usual = if outside { rescan.min(LINKED_RESCAN) } else { rescan };
                     due = Instant::now() + if again { Duration::ZERO } else { watcher.rescan(usual) };
@@ -191,7 +209,7 @@ impl TasksFolder {
     }
 
     /// Lists the folder and begins to launch what is new.
-    fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
+    pub(super) fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
         let (listing, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
             .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)))
             .inspect_err(|error| self.folder_is_missing(error))?;
@@ -255,7 +273,7 @@ impl TasksFolder {
 
     fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let known = self.files.get_mut(name).expect("looked-at files are known");
-        match known.read(folder, name, candidate, &self.trust) {
+        match contained(|| known.read(folder, name, candidate, &self.trust)) {
             Ok(None) => {}
             Ok(Some((image, warning))) => {
                 self.warn(name, warning);
@@ -332,7 +350,8 @@ impl TasksFolder {
         }
         self.tell_shadowed(in_force.shadowed);
         for generation in self.outgoing.drain(..) {
-            self.retiring.spawn(async move { generation.retire().await });
+            let retire = async move { generation.retire().await };
+            self.retiring.spawn(self.services.events.parts().guard("retirement of a build", retire));
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::{
-    events::{Event, Events},
-    queue::{Database, QueueError},
+    events::Events,
+    queue::{Database, QueueError, Trouble},
 };
 
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -15,17 +15,15 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The waits of one activity that is tried until it succeeds.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    /// Completes "could not …", for people.
-    what: &'static str,
     database: Database,
-    events: Events,
+    trouble: Trouble,
     next: Duration,
     longest: Duration,
 }
 
 impl Backoff {
     pub(super) fn new(what: &'static str, database: Database, events: Events) -> Self {
-        Self { what, database, events, next: SHORTEST, longest: LONGEST }
+        Self { trouble: Trouble::new(what, database.clone(), events), database, next: SHORTEST, longest: LONGEST }
     }
 
     /// With shorter waits than 10 s.
@@ -37,18 +35,14 @@ impl Backoff {
     /// hosts do not come back in step. When the database is away, what another activity notices of its return ends the wait.
     pub(super) async fn wait(&mut self, error: &QueueError) {
         let retry_in = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
-        let repeated = if error.is_outage() { !self.database.outage_is_news() } else { self.next != SHORTEST };
-        self.events.emit(Event::DatabaseTrouble { what: self.what, error: error.reason(), retry_in, repeated });
+        self.trouble.failed(error, retry_in);
         self.database.wait_until_back(retry_in).await;
         self.next = (self.next * 2).min(self.longest);
     }
 
     /// Notes that it went through.
     pub(super) fn succeeded(&mut self) {
-        if self.next != SHORTEST {
-            self.events.emit(Event::DatabaseBack { what: self.what });
-            self.next = SHORTEST;
-            self.database.is_back();
-        }
+        self.trouble.succeeded();
+        self.next = SHORTEST;
     }
 }

@@ -10,7 +10,7 @@ use super::{
     pool::Pool,
     verdict::{Verdict, VerdictKind},
 };
-use crate::queue::ClaimedJob;
+use crate::queue::{ClaimedJob, QueueError};
 
 /// A marked job that has waited for a slot this long goes back.
 const HELD_LIMIT: Duration = Duration::from_millis(500);
@@ -61,6 +61,14 @@ impl Pool {
             self.rests.store(true, Ordering::Release);
             self.speed.stalled(limit);
         }
+    }
+
+    /// Gives back everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
+    /// may still run.
+    pub(crate) async fn give_back_all(&self) -> Result<usize, QueueError> {
+        let session = self.database.session().await?;
+        let locked = session.locked_by(self.owner()).await?;
+        Ok(session.return_jobs(self.owner(), &locked).await?.len())
     }
 
     fn held_limit(&self) -> Duration {

@@ -59,8 +59,13 @@ const RELEASED_BY_NOW: u32 = 100;
 
 /// Works until `stop` fires, which has to be after the last job's end.
 pub(super) async fn show_life(pool: Arc<Pool>, stop: CancellationToken) {
+    let showing = async {
+        Watch::new(&pool).keep_on().await;
+        // There is nothing to show, and still no end.
+        std::future::pending::<()>().await;
+    };
     // Each statement is whole by itself, so leaving at any point loses nothing.
-    let _ = stop.run_until_cancelled(Watch::new(&pool).keep_on()).await;
+    let _ = stop.run_until_cancelled(showing).await;
 }
 
 struct Watch<'a> {

@@ -215,7 +215,8 @@ impl Pool {
         let wanted = (self.held.count() + self.held.running()).min(self.settings.concurrency);
         while self.opened.load(Ordering::Acquire) < wanted {
             if self.opened.fetch_add(1, Ordering::AcqRel) < wanted {
-                self.slots.spawn(run_slot(Arc::clone(self)));
+                let slot = self.events.parts().guard("job slot", run_slot(Arc::clone(self)));
+                self.slots.spawn(slot);
             } else {
                 self.opened.fetch_sub(1, Ordering::AcqRel);
             }

@@ -35,9 +35,14 @@ impl PreparedPool {
     /// Begins with all that takes the database some time and needs no task.
     pub fn new(pool: &Arc<Pool>) -> Self {
         let settled = CancellationToken::new();
-        let life = pool.settings.liveness.then(|| tokio::spawn(show_life(Arc::clone(pool), settled.clone())));
+        let part = |name| pool.events.parts().part(name);
+        let over = || pool.closing.clone();
+        let life = pool.settings.liveness.then(|| {
+            let life = show_life(Arc::clone(pool), settled.clone());
+            part("liveness lock").spawn(over(), life)
+        });
         let mut front = Line::new(Arc::clone(pool), Place::Front);
-        let front = tokio::spawn({
+        let front = front.part().spawn(over(), {
             let begun = pool.begun.clone();
             async move {
                 front.warm_up().await;
@@ -55,12 +60,16 @@ impl PreparedPool {
         let Self { pool, settled, life, front } = self;
         pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
         let stored = CancellationToken::new();
-        let locks = tokio::spawn(look_after_locks(Arc::clone(&pool), stored.clone()));
-        let unheard = tokio::spawn(give_back_unheard(Arc::clone(&pool), stored.clone()));
+        let part = |name| pool.events.parts().part(name);
+        let over = || pool.closing.clone();
+        let locks = part("renewal of locks").spawn(over(), look_after_locks(Arc::clone(&pool), stored.clone()));
+        let unheard =
+            part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
         pool.begun.cancel();
-        let second = AbortOnDropHandle::new(tokio::spawn(Line::new(Arc::clone(&pool), Place::Second).run()));
+        let second = Line::new(Arc::clone(&pool), Place::Second);
+        let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
         pool.closing.cancelled().await;
         let stopped = Instant::now();
 

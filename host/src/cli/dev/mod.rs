@@ -91,7 +91,7 @@ impl Dev {
         let dir = self.dir.canonicalize().map_err(|error| DevError::NoFolder { dir: self.dir.clone(), error })?;
         let tasks = dir.join(".taskbay/tasks");
         let bench = Bench::set_up(&dir, &tasks, self.release).await?;
-        let building = tokio::spawn(bench.build_at_each_save());
+        let building = control.parts.spawn("builder", bench.build_at_each_save());
 
         let server = if config::is_configured(&settings, variable) { None } else { Some(start_server(&dir).await?) };
         let database = database::settings(&settings, server.as_ref())?;

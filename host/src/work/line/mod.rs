@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config::Clock,
+    parts::Part,
     queue::{Conditions, QueueError, Session},
 };
 
@@ -56,6 +57,7 @@ pub(super) enum Lane {
 pub(super) struct Line {
     pool: Arc<Pool>,
     place: Place,
+    part: Part,
     /// Of the second line: whether it was called, and has found enough since.
     helps: bool,
     session: Option<Session>,
@@ -72,8 +74,13 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(pool: Arc<Pool>, place: Place) -> Self {
+        let part = match place {
+            Place::Front => "claimer",
+            Place::Second => "second claimer",
+        };
         Self {
             map_changed: pool.tasks.subscribe(),
+            part: pool.events.parts().part(part),
             claim_backoff: Backoff::new("claim jobs", pool.database.clone(), pool.events.clone()),
             store_backoff: Backoff::new("store the results of jobs", pool.database.clone(), pool.events.clone()),
             place,
@@ -84,6 +91,11 @@ impl Line {
             last_claim: Instant::now(),
             pool,
         }
+    }
+
+    /// What it is a part of the host as.
+    pub(super) fn part(&self) -> Part {
+        self.part.clone()
     }
 
     /// Connects, and has the database plan the first claim, while this pool is not yet known to live. What goes wrong here goes
@@ -124,7 +136,9 @@ impl Line {
     ///
     /// A claim that has begun is always awaited: abandoned half-way, it could lock jobs that nobody knows of.
     pub(super) async fn run(mut self) {
+        let part = self.part();
         loop {
+            part.turn();
             if let Some(open) = &self.open {
                 self.wait_for(open).await;
             }
@@ -135,9 +149,9 @@ impl Line {
             let wanted = self.wanted(lane);
             let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
             if let Some(open) = self.open.take() {
-                self.end(open, verdicts, lane, wanted).await;
+                part.outside(self.end(open, verdicts, lane, wanted)).await;
             } else if !verdicts.is_empty() || wanted > 0 {
-                self.turn(verdicts, lane, wanted).await;
+                part.outside(self.turn(verdicts, lane, wanted)).await;
             } else if self.is_over() {
                 return;
             } else {
@@ -224,6 +238,7 @@ impl Line {
         if self.place == Place::Second {
             tokio::select! {
                 () = pool.help.notified() => self.helps = true,
+                () = self.part.tick() => {}
                 () = pool.closing.cancelled() => {}
             }
             return;
@@ -244,6 +259,7 @@ impl Line {
             () = pool.closing.cancelled(), if !closing => {}
             _ = self.map_changed.changed(), if !closing => pool.look.store(true, Ordering::Release),
             () = alarm => {}
+            () = self.part.tick() => {}
         }
         if poll.is_some_and(|poll| poll <= Instant::now()) {
             pool.look.store(true, Ordering::Release);

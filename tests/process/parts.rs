@@ -1,0 +1,81 @@
+//! Parts of the host that fail.
+
+use std::fs;
+
+use serde_json::json;
+use taskbay::{Options, TaskList, library::RunError, work::ForbiddenFlags};
+
+use crate::harness::{
+    plugins::{install_plugin, tasks_folder},
+    postgres::TestDatabase,
+    program::{DEADLINE, Taskbay},
+};
+
+/// All that a host has, but for those that come and go with a plugin or a job.
+const PARTS: [&str; 9] = [
+    "claimer",
+    "second claimer",
+    "liveness lock",
+    "renewal of locks",
+    "search for orphaned claims",
+    "listener",
+    "revision watch",
+    "schedules",
+    "tasks folder",
+];
+
+/// Starts a host, has one of its parts panic while a job runs, and sees it end.
+async fn ends_when_it_panics(part: &str, at_the_end_of_the_job: bool) {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let faults = folder.path().with_extension("faults");
+    let mut host = Taskbay::run(&database.url(), folder.path())
+        .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
+        .env("RUST_BACKTRACE", "0")
+        .spawn();
+    host.event("worker_ready", |_| true).await;
+    let ms = if at_the_end_of_the_job { 500 } else { 1_000_000 };
+    let job = database.add_to_queue("sleep", json!({ "ms": ms }), "q").await;
+    host.event("job_started", |_| true).await;
+    fs::write(&faults, format!("panic {part}")).expect("ask for a fault");
+    let status = host.ended().await;
+    fs::remove_file(&faults).expect("remove the file");
+    assert_eq!(status.code(), Some(70), "{part}: {status:?}");
+    let failed = host.events("part_failed");
+    assert_eq!(failed.first().map(|line| &line["part"]), Some(&json!(part)), "{failed:?}");
+    assert!(failed[0]["location"].as_str().is_some_and(|place| place.contains("parts.rs")), "{failed:?}");
+    assert_eq!(host.events("host_failed").len(), 1, "{part}");
+    let last = host.lines().pop().expect("it said something");
+    assert!(last.as_str().is_some_and(|said| said.contains("internal error") && said.contains(part)), "{last}");
+    let row = database.job(job).await;
+    assert_eq!((row.locked_by, row.attempts), (None, 0), "{part}: the job was given back");
+    assert_eq!(database.locked_queues().await, 0, "{part}: and so was its queue");
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_one_of_its_parts_gives_back_what_it_holds_and_ends() {
+    for part in PARTS {
+        ends_when_it_panics(part, false).await;
+    }
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn so_does_one_that_loses_a_job_slot() {
+    ends_when_it_panics("job slot", true).await;
+}
+
+/// What a program gives the host to call may panic, in the middle of the claimer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_claimer_ends_the_host_of_a_program() {
+    let database = TestDatabase::installed().await;
+    let list = TaskList::new().task("tick", |_: serde_json::Value, _| async { Ok(()) });
+    let flags = ForbiddenFlags::asked(|| async { panic!("no flags today") });
+    let options = Options::new().config(database.config()).tasks(list).forbidden_flags(flags);
+    let runner = taskbay::run(options).await.expect("the host starts");
+    let ended = tokio::time::timeout(DEADLINE, runner.wait()).await.expect("the host ends");
+    let error = ended.expect_err("it says why");
+    assert!(matches!(error, RunError::Host(_)), "{error:?}");
+    assert!(error.to_string().contains("no flags today"), "{error}");
+}
