@@ -16,7 +16,7 @@ use crate::{
     queue::{self, Database, Notification, QueueError},
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
-    tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
+    tasks::{DeclaredSchedule, FolderError, FolderHandle, LiveTaskMap, Rejection, TasksFolder},
     work::{JobAdder, PluginJobs, Pool, PreparedPool},
 };
 
@@ -37,6 +37,10 @@ pub enum HostError {
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
+    /// In [`Mode::Once`]; the others have done what there was to do.
+    #[error("the jobs of {} were not worked, because {} did not start, see above", .0.join(", "),
+        if .0.len() == 1 { "it" } else { "they" })]
+    NotStarted(Vec<String>),
     /// The tasks that are compiled into this program.
     #[error("not starting: the list of tasks {0}")]
     Tasks(String),
@@ -53,6 +57,8 @@ pub struct Control {
     pub ready: CancellationToken,
     /// Lists the tasks folder now.
     pub rescan: Arc<Notify>,
+    /// Asks the tasks folder what it has come to, and has it go by other settings.
+    pub folder: FolderHandle,
 }
 
 /// What a host is made of.
@@ -83,6 +89,7 @@ pub(crate) struct Host {
     database: Database,
     revision: Revision,
     listen: bool,
+    once: bool,
     built_in: Option<Arc<Generation>>,
     folder: Option<TasksFolder>,
     tasks: Arc<LiveTaskMap>,
@@ -163,10 +170,11 @@ impl Host {
         let path = plan.folder.as_ref().map(|settings| settings.path.clone());
         if let Some(settings) = plan.folder {
             let loaded = folder.insert(TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks)));
-            let rejections = loaded.load_all().await?;
-            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
+            loaded.answer(&control.folder);
+            let broken: Vec<Rejection> = loaded.load_all().await?.into_iter().filter(|one| !one.passing).collect();
+            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !broken.is_empty()) {
                 folder.stop(RETIRE_WITHIN).await;
-                return Err(HostError::BrokenFiles(rejections));
+                return Err(HostError::BrokenFiles(broken));
             }
         }
         let prepared = tokio::select! {
@@ -196,7 +204,8 @@ impl Host {
             }
             events.emit(Event::NoTasks { folder: path });
         }
-        Ok(Some(Self { pool, prepared, database, revision, listen, built_in, folder, tasks, cron, events, control }))
+        let once = mode == Mode::Once;
+        Ok(Some(Self { pool, prepared, database, revision, listen, once, built_in, folder, tasks, cron, events, control }))
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.
@@ -244,9 +253,11 @@ impl Host {
 
         background.cancel();
         // The plugins first: they take the longest.
+        let mut not_started = Vec::new();
         if let Some(watching) = watching
             && let Ok(folder) = watching.await
         {
+            not_started = folder.not_started();
             folder.stop(RETIRE_WITHIN).await;
         }
         if let Some(built_in) = self.built_in
@@ -264,6 +275,8 @@ impl Host {
         events.emit(Event::Stopped);
         match revision_watch.await {
             Ok(Some(outdated)) => Err(outdated.into()),
+            // Who asks for one round wants to hear what was left out.
+            _ if self.once && !not_started.is_empty() => Err(HostError::NotStarted(not_started)),
             _ => Ok(()),
         }
     }

@@ -71,7 +71,7 @@ impl Account {
     fn to_change_to(name: &str) -> Result<Option<Self>, LaunchError> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let Some(account) = Self::find(&read("/etc/passwd"), &read("/etc/group"), name) else {
-            return Err(LaunchError::Process(format!(
+            return Err(of_user(format!(
                 "its setting user is {name:?}, and there is no such user in /etc/passwd: name another one, or leave it out"
             )));
         };
@@ -80,7 +80,7 @@ impl Account {
             return Ok(None);
         }
         if !this.is_root() {
-            return Err(LaunchError::Process(format!(
+            return Err(of_user(format!(
                 "its setting user is {name:?}, and only a host that runs as root can start processes as another user: run it as \
                  root, or leave the setting out"
             )));
@@ -104,6 +104,11 @@ impl Account {
         let groups = std::iter::once(own_group).chain(others.filter(|other| *other != own_group)).collect();
         Some(Self { name: name.to_owned(), home, user, group: own_group, groups })
     }
+}
+
+/// Why the setting `user` cannot be kept to.
+pub(super) fn of_user(reason: String) -> LaunchError {
+    LaunchError::Setting { key: "user".to_owned(), reason }
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use tokio::task;
 use super::{TasksFolder, conflicts};
 use crate::{
     events::Event,
-    plugin::{BuildId, Generation, Image, LaunchError},
+    plugin::{Generation, Image, LaunchError},
 };
 
 /// How a launch ended.
 #[derive(Debug)]
 pub(super) struct Launched {
-    build: BuildId,
+    image: Arc<Image>,
     took: Duration,
     result: Result<Arc<Generation>, LaunchError>,
 }
@@ -32,7 +32,7 @@ impl TasksFolder {
             Some(problem) => {
                 let reason =
                     format!("{problem} (until this list can be used, nothing new is loaded, and what serves goes on)");
-                self.services.events.emit(Event::FileRejected { file, reason, serving: None });
+                self.services.events.emit(Event::FileRejected { file, reason, serving: None, retry_in: None });
             }
             None => self.warn(&file, lax),
         }
@@ -43,14 +43,26 @@ impl TasksFolder {
         if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
             return self.refuse(name, reason, true);
         }
+        self.begin_launch(name, image, false);
+    }
+
+    /// Launches a build that was launched before, whose tasks and name are its own already.
+    pub(super) fn launch_again(&mut self, name: &str, image: Arc<Image>) {
+        self.begin_launch(name, image, true);
+    }
+
+    fn begin_launch(&mut self, name: &str, image: Arc<Image>, again: bool) {
         let settings = self.plugins.get(&image.plugin).clone();
         let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
         let handle = self.launches.spawn(async move {
             let _slot = slots.acquire_owned().await;
-            let began = Instant::now();
-            let build = image.build;
-            let result = Generation::launch(image, &settings, &services).await;
-            Launched { build, took: began.elapsed(), result }
+            let (began, launched) = (Instant::now(), Arc::clone(&image));
+            let result = if again {
+                Generation::launch_again(launched, &settings, &services).await
+            } else {
+                Generation::launch(launched, &settings, &services).await
+            };
+            Launched { image, took: began.elapsed(), result }
         });
         self.launching.insert(handle.id(), name.to_owned());
     }
@@ -60,8 +72,8 @@ impl TasksFolder {
         let file = self.launching.remove(&id).expect("each launch is for a file");
         match launched {
             Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
-            Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
-                self.refuse(&file, error.to_string(), false);
+            Ok((_, Launched { result: Err(error), image, .. })) if self.is_wanted(&file, image.build) => {
+                self.launch_failed(&file, image, &error);
             }
             // The build was replaced or removed meanwhile; or the launch panicked, and the file is left until it changes.
             Ok(_) | Err(_) => {}
