@@ -35,6 +35,7 @@ mod folders;
 mod nested;
 mod operations;
 mod trust;
+mod volumes;
 
 const FILE: &str = "libmisbehaving.so";
 
@@ -124,7 +125,7 @@ impl Watched {
                 loop {
                     match self.events.recv().await.expect("the folder is watched") {
                         Event::TaskMapPublished { .. } | Event::Draining { .. } | Event::Retired { .. } => {}
-                        Event::PluginOutput { .. } | Event::FolderReady { .. } => {}
+                        Event::PluginOutput { .. } | Event::FolderReady { .. } | Event::UnknownPluginSection(_) => {}
                         other => return other,
                     }
                 }
@@ -155,7 +156,7 @@ impl Watched {
     /// The next event must be that this file was refused.
     async fn refuses(&mut self, what: &str) -> (String, Option<BuildId>) {
         match self.next().await {
-            Event::FileRejected { file, reason, serving } => {
+            Event::FileRejected { file, reason, serving, .. } => {
                 assert_eq!(file, what);
                 (reason, serving)
             }

@@ -205,7 +205,20 @@ impl Host {
             events.emit(Event::NoTasks { folder: path });
         }
         let once = mode == Mode::Once;
-        Ok(Some(Self { pool, prepared, database, revision, listen, once, built_in, folder, tasks, cron, events, control }))
+        Ok(Some(Self {
+            pool,
+            prepared,
+            database,
+            revision,
+            listen,
+            once,
+            built_in,
+            folder,
+            tasks,
+            cron,
+            events,
+            control,
+        }))
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now.

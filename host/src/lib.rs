@@ -60,6 +60,7 @@ pub mod library;
 pub mod host;
 mod revision_watch;
 mod start_up;
+mod status_socket;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.

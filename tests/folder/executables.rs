@@ -124,8 +124,8 @@ async fn what_may_not_or_cannot_run_is_refused_and_does_not_serve_on() {
     fs::set_permissions(folder.path.join("task"), fs::Permissions::from_mode(0o775)).expect("chmod");
     folder.removes_or_refuses("is not safe: others may write to it (mode 0775); chmod go-w it").await;
     assert!(folder.map.load().get("task").is_none());
+    // Nobody has to ask for another look at it.
     fs::set_permissions(folder.path.join("task"), fs::Permissions::from_mode(0o755)).expect("chmod");
-    folder.force.notify_one();
     folder.loads("the script again", &script(1)).await;
 
     for (bytes, message) in [

@@ -85,6 +85,31 @@ async fn a_folder_that_stays_away_takes_its_tasks_along_after_the_grace() {
     folder.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_becomes_unsafe_is_not_called_missing() {
+    let one = build_labelled(1);
+    let mut folder = Watched::start_with(|path| install(path, FILE, &one), |_| {}).await;
+    folder.loads("the build", &one).await;
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    set_mode(&folder.path, 0o777);
+    match folder.next().await {
+        Event::FolderUnusable(trouble) => {
+            assert!(trouble.reason.contains("is not safe: others may write to"), "{trouble:?}")
+        }
+        other => panic!("expected that it is not safe, but: {other:?}"),
+    }
+    // What is wrong with it changes.
+    fs::rename(&folder.path, folder.staging.join("away")).expect("move it away");
+    let missing = folder.next().await;
+    assert!(matches!(missing, Event::FolderMissing(_)), "{missing:?}");
+    set_mode(&folder.staging.join("away"), 0o755);
+    fs::rename(folder.staging.join("away"), &folder.path).expect("move it back");
+    let back = folder.next().await;
+    assert!(matches!(back, Event::FolderBack { .. }), "{back:?}");
+    assert!(folder.map.load().get("echo").is_some(), "what was loaded serves on");
+    folder.stop().await;
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_used_says_why() {
     let home = tasks_folder();

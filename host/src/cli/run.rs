@@ -10,9 +10,10 @@ use super::{
     config::set_folder,
     database,
     migrate::prepare,
-    options::{DatabaseOptions, WorkerOptions},
+    options::{DatabaseOptions, Given, WorkerOptions},
+    reload::Reload,
     service_manager,
-    signals::{self, Hangup},
+    signals::{self, Hangup, Received},
 };
 use crate::{
     config::{Layer, Purpose},
@@ -21,6 +22,7 @@ use crate::{
     host::{self, Control, Mode},
     migrate,
     queue::{CleanupTask, Database},
+    status_socket,
 };
 
 /// Watch the tasks folder and work jobs
@@ -30,7 +32,8 @@ use crate::{
 /// that cannot be loaded is refused with one line that says why, and the build before it goes on.
 ///
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
-/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP lists the tasks folder at once.
+/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP reads taskbay.toml again, and lists
+/// the tasks folder at once.
 ///
 /// Under systemd, `Type=notify` and `WatchdogSec=` work.
 #[derive(Debug, Args)]
@@ -79,11 +82,11 @@ impl Run {
         self.database.add_to(layer);
     }
 
-    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+    pub(super) async fn execute(self, given: Given) -> Result<Ending, CliError> {
         let control = Control::default();
-        let received = signals::listen(&control, Hangup::Rescan).map_err(CliError::system("listen for signals"))?;
+        let received = signals::listen(&control, Hangup::Reload).map_err(CliError::system("listen for signals"))?;
         let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
-        let ended = self.work(settings, server.as_ref(), control).await;
+        let ended = self.work(given, server.as_ref(), control, &received).await;
         if let Some(server) = server {
             server.stop().await;
         }
@@ -95,10 +98,12 @@ impl Run {
 
     async fn work(
         self,
-        settings: Layer,
+        given: Given,
         server: Option<&EmbeddedPostgres>,
         control: Control,
+        received: &Received,
     ) -> Result<Ending, CliError> {
+        let settings = given.settings.clone();
         let database = database::settings(&settings, server)?;
         if self.schema_only {
             return prepare(&Database::new(database)?).await;
@@ -110,11 +115,18 @@ impl Run {
         }
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let mode = if self.once { Mode::Once } else { Mode::Continuous };
+        let reload = Reload::new(given, purpose, server, control.clone());
         let settings = database::known_to_plugins(settings, server).into_working_settings(database, purpose)?;
         // Who asks for one round wants to hear that it cannot be.
         let wait = !self.no_wait && !self.once;
         let _informed = service_manager::keep_informed(&control);
-        host::run(settings, mode, wait, Events::default(), control).await?;
+        let status = status_socket::serve(control.folder.clone());
+        tokio::select! {
+            ended = host::run(settings, mode, wait, Events::default(), control) => ended?,
+            // These go on for as long as the host does.
+            () = reload.follow(received) => {}
+            () = status => {}
+        }
         Ok(Ending::Success)
     }
 }

@@ -1,6 +1,8 @@
 //! What can change while a host runs, and what only the next start applies.
 
-use super::{FolderSettings, Layer, PLUGIN_SETTINGS, PluginLayer, PluginLookup, SETTINGS, setting::path_of, table::URL};
+use super::{
+    FolderSettings, Layer, PLUGIN_SETTINGS, PluginLayer, PluginLookup, SETTINGS, setting::path_of, table::URL,
+};
 
 /// The settings that can change while a host runs.
 #[derive(Debug, Clone)]
@@ -34,7 +36,8 @@ pub fn changes(before: &Layer, now: &Layer) -> Changes {
     let own = names.map(|name| (path_of("plugins", name), of_plugin(before, name), of_plugin(now, name)));
     let all = ("plugins.default".to_owned(), before.plugin_defaults.clone(), now.plugin_defaults.clone());
     for (section, before, now) in std::iter::once(all).chain(own) {
-        let changed = PLUGIN_SETTINGS.iter().filter(|setting| (setting.field.get)(&before) != (setting.field.get)(&now));
+        let changed =
+            PLUGIN_SETTINGS.iter().filter(|setting| (setting.field.get)(&before) != (setting.field.get)(&now));
         changes.live.extend(changed.map(|setting| path_of(&section, setting.key)));
     }
     changes

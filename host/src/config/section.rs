@@ -94,10 +94,7 @@ impl<'a> Section<'a> {
 
     /// All tables in this one, whatever their keys.
     pub(super) fn sections(&self) -> Result<Vec<(String, Section<'a>)>, WrongSetting> {
-        self.table
-            .iter()
-            .map(|(key, value)| Ok((key.get_ref().to_string(), self.subsection(key, value)?)))
-            .collect()
+        self.table.iter().map(|(key, value)| Ok((key.get_ref().to_string(), self.subsection(key, value)?))).collect()
     }
 
     /// Fails if there is a key that was not asked for.

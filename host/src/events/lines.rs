@@ -61,7 +61,9 @@ pub(super) fn log(event: &Event) {
                 file, task, by, "{file} gets no jobs of {task}, because {by} goes first; rename one of them"
             );
         }
-        Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } if old == build => {
+        Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took }
+            if old == build =>
+        {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "started plugin {plugin} anew, build {build}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {

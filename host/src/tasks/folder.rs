@@ -32,8 +32,7 @@ pub enum FolderError {
 }
 
 /// What to do where the permissions cannot be changed, as on a volume that somebody else has made.
-const HOW_TO_ALLOW: &str =
-    ". Where that cannot be done, mount it read-only, or set strict_permissions = false under [tasks] (TASKBAY_STRICT_PERMISSIONS=false)";
+const HOW_TO_ALLOW: &str = ". Where that cannot be done, mount it read-only, or set strict_permissions = false under [tasks] (TASKBAY_STRICT_PERMISSIONS=false)";
 
 /// Why a file in it is refused, without its name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -19,8 +19,11 @@ pub(super) fn plugin_of(file: &str, kind: Kind) -> String {
     }
 }
 
-/// The sections that are for none of these plugins.
+/// The sections that are for none of these plugins. Where there is none at all, as before the first build, nothing is known.
 pub fn unknown_sections(plugins: &PluginLookup, names: &[String]) -> Vec<UnknownSection> {
+    if names.is_empty() {
+        return Vec::new();
+    }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let sections = plugins.by_name.keys().filter(|section| !names.contains(&section.as_str()));
     sections

@@ -26,6 +26,7 @@ use crate::{
     embedded_postgres::EmbeddedPostgres,
     events::Events,
     host::{self, Control, Mode},
+    status_socket,
 };
 
 /// Build plugin crates, work jobs with them, and rebuild at each save
@@ -97,7 +98,12 @@ impl Dev {
         let database = database::settings(&settings, server.as_ref())?;
         let settings = Layer { tasks_directory: Some(tasks), ..database::known_to_plugins(settings, server.as_ref()) }
             .into_working_settings(database, Purpose::Development)?;
-        let ended = host::run(settings, Mode::Continuous, true, Events::default(), control).await;
+        let status = status_socket::serve(control.folder.clone());
+        let ended = tokio::select! {
+            ended = host::run(settings, Mode::Continuous, true, Events::default(), control) => ended,
+            // It goes on for as long as the host does.
+            () = status => Ok(()),
+        };
 
         building.abort();
         if let Some(server) = server {
