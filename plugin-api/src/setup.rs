@@ -22,7 +22,8 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// When the settings do not fit the type; the message names the setting.
+    /// When the settings do not fit the type; the message names the setting. A start-up that fails with this error is not tried
+    /// again before the settings change.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         payload::read(&self.settings).map_err(|reason| {
             // A place in the JSON that the host makes of its file would only mislead.

@@ -8,6 +8,7 @@ use super::{FolderSnapshot, TasksFolder, trust::Trust};
 use crate::{
     config::{LiveSettings, PluginLookup},
     events::Event,
+    plugin::Generation,
     sync::{Mutex, PoisonError},
 };
 
@@ -83,19 +84,24 @@ impl TasksFolder {
         self.tell_unknown_sections();
     }
 
-    /// Starts the builds that serve anew where their settings have changed: they finish their jobs under the old ones.
+    /// Starts the builds anew whose settings have changed. Those that serve finish their jobs under the old ones. Launches that
+    /// are under way are looked at when they end.
     fn restart_where_changed(&mut self, before: &PluginLookup) {
+        let plugins = &self.plugins;
+        let has_changed = |one: &Generation| before.get(one.plugin()) != plugins.get(one.plugin());
         let mut images = Vec::new();
         for (name, known) in &mut self.files {
-            let Some(serving) = &known.serving else { continue };
-            let plugin = serving.generation.plugin();
-            if before.get(plugin) == self.plugins.get(plugin) {
+            let Some(serving) = known.serving.as_ref().filter(|serving| has_changed(&serving.generation)) else {
                 continue;
-            }
+            };
             match serving.generation.image() {
                 Some(image) => images.push((name.clone(), Arc::clone(image))),
                 None => known.restart = true,
             }
+        }
+        for (name, generation, _) in self.held.extract_if(.., |(_, held, _)| has_changed(held)) {
+            images.extend(generation.image().map(|image| (name, Arc::clone(image))));
+            self.outgoing.push(generation);
         }
         for (name, image) in images {
             self.launch_again(&name, image);

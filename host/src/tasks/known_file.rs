@@ -113,7 +113,10 @@ impl KnownFile {
             Ok(file) => file,
             // Cargo, for one, removes the target of a link before it makes it again.
             Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(None, error.to_string()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => {
+                self.forget_refused_contents();
+                return Err(error.to_string());
+            }
         };
         self.outside = file.outside;
         if self.key == Some(file.key) && !retry {
@@ -150,9 +153,14 @@ impl KnownFile {
         }
         self.dealt_with(&file, build);
         self.vouched_for(trust, &folder.path_of(name), name, &bytes, build)?;
-        Image::seal(name, artifact.build, &bytes[..artifact.loadable])
-            .map(|image| Some((image, file.warning)))
-            .map_err(|error| format!("cannot be copied into memory: {error}"))
+        match Image::seal(name, artifact.build, &bytes[..artifact.loadable]) {
+            Ok(image) => Ok(Some((image, file.warning))),
+            Err(error) => {
+                // Memory or descriptors may be there at the next look.
+                (self.key, self.build) = (None, None);
+                Err(format!("cannot be copied into memory: {error}"))
+            }
+        }
     }
 
     /// The same for an executable. Nothing in a script tells where it ends, so what was written lately is left alone for as
@@ -264,6 +272,15 @@ impl KnownFile {
     /// once that reason is gone.
     pub(super) fn forget_contents_that_serve(&mut self) {
         if self.serving.as_ref().is_some_and(|serving| self.build == Some(serving.generation.build())) {
+            (self.key, self.build) = (None, None);
+        }
+    }
+
+    /// What was refused is looked at anew once it can be opened again, so that the reason is the present one. But what a build
+    /// was rolled back from stays out of service.
+    fn forget_refused_contents(&mut self) {
+        let serves = self.serving.as_ref().is_some_and(|serving| self.build == Some(serving.generation.build()));
+        if self.refused.is_some() && self.goes_back_to.is_none() && !serves {
             (self.key, self.build) = (None, None);
         }
     }

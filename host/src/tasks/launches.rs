@@ -11,13 +11,14 @@ use tokio::task;
 use super::{TasksFolder, conflicts};
 use crate::{
     events::Event,
-    plugin::{Generation, Image, LaunchError},
+    plugin::{Generation, Image, LaunchError, PluginSettings},
 };
 
 /// How a launch ended.
 #[derive(Debug)]
 pub(super) struct Launched {
     image: Arc<Image>,
+    settings: PluginSettings,
     took: Duration,
     result: Result<Arc<Generation>, LaunchError>,
 }
@@ -62,7 +63,7 @@ impl TasksFolder {
             } else {
                 Generation::launch(launched, &settings, &services).await
             };
-            Launched { image, took: began.elapsed(), result }
+            Launched { image, settings, took: began.elapsed(), result }
         });
         self.launching.insert(handle.id(), name.to_owned());
     }
@@ -71,6 +72,9 @@ impl TasksFolder {
         let id = launched.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
         let file = self.launching.remove(&id).expect("each launch is for a file");
         match launched {
+            Ok((_, launched)) if launched.settings != *self.plugins.get(&launched.image.plugin) => {
+                self.launch_with_new_settings(&file, launched);
+            }
             Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
             Ok((_, Launched { result: Err(error), image, .. })) if self.is_wanted(&file, image.build) => {
                 self.launch_failed(&file, image, &error);
@@ -80,6 +84,19 @@ impl TasksFolder {
         }
         self.admit();
         self.publish();
+    }
+
+    /// The settings have changed while a build was launched.
+    fn launch_with_new_settings(&mut self, file: &str, Launched { image, result, .. }: Launched) {
+        self.outgoing.extend(result);
+        if self.is_wanted(file, image.build) && !self.is_launching(file) {
+            self.launch_again(file, image);
+        }
+    }
+
+    /// Whether a build of a file is being launched.
+    pub(super) fn is_launching(&self, file: &str) -> bool {
+        self.launching.values().any(|launching| launching == file)
     }
 
     /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while

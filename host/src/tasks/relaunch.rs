@@ -25,7 +25,7 @@ pub(super) struct Relaunch {
     /// When it first failed.
     began: Instant,
     wait: Duration,
-    /// None while it is being launched.
+    /// None while it is being launched, or if it waits for other settings.
     next: Option<Instant>,
     reminded: Instant,
 }
@@ -52,9 +52,8 @@ impl Relaunch {
     }
 
     /// Has the next launch begin now, and the waits begin anew.
-    pub(super) fn hurry(&mut self) {
-        self.wait = FIRST_WAIT;
-        self.next = self.next.map(|_| Instant::now());
+    fn hurry(&mut self) {
+        (self.wait, self.next) = (FIRST_WAIT, Some(Instant::now()));
     }
 }
 
@@ -71,14 +70,25 @@ impl TasksFolder {
         waiting.map(|(file, known)| sections::plugin_of(file, known.kind)).collect()
     }
 
+    /// Gives a file another chance that was refused or has crashed too often. The refusal is told again if it lasts.
+    pub(super) fn give_another_chance(&mut self, file: &str) {
+        let launching = self.is_launching(file);
+        let Some(known) = self.files.get_mut(file) else { return };
+        let refused = known.refused.take().is_some();
+        match &mut known.relaunch {
+            Some(relaunch) if !launching => relaunch.hurry(),
+            Some(_) => {}
+            None => known.retry |= refused || known.is_quarantined(),
+        }
+    }
+
     /// Launches the builds again whose time has come.
     pub(super) fn launch_what_is_due(&mut self) {
         let now = Instant::now();
         let mut due = Vec::new();
         for (name, known) in &mut self.files {
-            let Some(relaunch) = known.relaunch.as_mut().filter(|one| one.next.is_some_and(|next| next <= now)) else {
-                continue;
-            };
+            let is_due = |relaunch: &&mut Relaunch| relaunch.next.is_some_and(|next| next <= now);
+            let Some(relaunch) = known.relaunch.as_mut().filter(is_due) else { continue };
             if self.trust.is_delisted(name, relaunch.build()) {
                 // The file is read again, and refused for that reason.
                 (known.relaunch, known.retry) = (None, true);
@@ -95,9 +105,19 @@ impl TasksFolder {
     /// Says that a build did not start, and plans another launch if the reason may pass.
     pub(super) fn launch_failed(&mut self, file: &str, image: Arc<Image>, error: &LaunchError) {
         let reason = sections::explain(&self.plugins, &image.plugin, error);
-        if !error.is_passing() {
-            return self.refuse(file, reason, false);
+        if error.is_passing() {
+            self.launch_later(file, image, reason);
+            return;
         }
+        self.refuse(file, reason, false);
+        if let Some(known) = self.files.get_mut(file) {
+            // What serves could not be started anew with other settings, which is to be seen until it can.
+            let serves = known.serving.as_ref().is_some_and(|serving| serving.generation.build() == image.build);
+            known.relaunch = serves.then(|| Relaunch { next: None, ..Relaunch::first(image) });
+        }
+    }
+
+    fn launch_later(&mut self, file: &str, image: Arc<Image>, reason: String) {
         let Some(known) = self.files.get_mut(file) else { return };
         let before = known.relaunch.take().filter(|before| before.build() == image.build);
         // A refusal that was forgotten, as when somebody asks for another try, is told again.

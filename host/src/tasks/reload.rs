@@ -221,14 +221,10 @@ impl TasksFolder {
         for (name, candidate) in &listing.files {
             let known = self.files.entry(name.clone()).or_default();
             (known.kind, known.gone_since) = (candidate.kind, None);
-            if forced {
-                let refused = known.refused.take().is_some();
-                match &mut known.relaunch {
-                    Some(relaunch) => relaunch.hurry(),
-                    None => known.retry |= refused || known.is_quarantined(),
-                }
-            }
             known.retry |= known.may_be_vouched_for(&self.trust, trust_changed, &folder.path_of(name));
+            if forced {
+                self.give_another_chance(name);
+            }
             match candidate.kind {
                 Kind::Plugin => self.look_at(&folder, name, candidate),
                 Kind::Executable => self.look_at_executable(&folder, name, candidate),

@@ -100,7 +100,7 @@ impl TasksFolder {
                 reason: reason.clone(),
                 retry_in: known.relaunch.as_ref().and_then(|relaunch| relaunch.next()).map(wait_until),
             }),
-            starting: self.launching.values().any(|launching| launching == file),
+            starting: self.is_launching(file),
         }
     }
 }
