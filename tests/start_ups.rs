@@ -87,6 +87,7 @@ async fn is_tried_again(arguments: &[&str]) {
         said.contains("cannot reach") && said.contains("keeps serving") && said.ends_with("next try in 1s"),
         "{said}"
     );
+    assert_eq!(refused["retry_in"], "1s");
     host.nth_event(&["file_still_rejected"], 2).await;
     place.works_on(1, &host).await;
 

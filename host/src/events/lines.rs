@@ -34,8 +34,9 @@ pub(super) fn log(event: &Event) {
         Event::FileRejected { file, reason, serving, retry_in } => {
             let build = serving.map(|build| build.to_string());
             let goes_on = build.as_ref().map_or_else(String::new, |build| format!(" (build {build} keeps serving)"));
-            let retry = retry_in.map_or_else(String::new, |wait| format!("; next try in {}", rounded(wait)));
-            error!(event = "file_rejected", file, serving = build, retry_in = ?retry_in, "{file}: {reason}{goes_on}{retry}");
+            let wait = retry_in.map(|wait| rounded(wait).to_string());
+            let retry = wait.as_ref().map_or_else(String::new, |wait| format!("; next try in {wait}"));
+            error!(event = "file_rejected", file, serving = build, retry_in = wait, "{file}: {reason}{goes_on}{retry}");
         }
         Event::FileStillRejected(FailedRetry { file, reason, retry_in, since, reminder: true }) => {
             warn!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; tried for {}, next try in {}", rounded(*since), rounded(*retry_in));
