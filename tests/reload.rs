@@ -37,7 +37,7 @@ impl Place {
     /// Has the nth answer to it.
     async fn hang_up(&self, nth: usize) -> Value {
         self.host.signal(Signal::HUP);
-        self.host.nth_event(&["settings_read", "settings_refused"], nth).await
+        self.host.nth_event(&["settings_reloaded", "settings_refused"], nth).await
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_hang_up_signal_applies_what_can_change_and_names_the_rest() {
     let line = place.hang_up(1).await;
     assert_eq!(
         line["message"],
-        "read taskbay.toml again; now in force: tasks.rescan, plugins.misbehaving.settings; restart to apply: \
+        "reloaded taskbay.toml; applied: tasks.rescan, plugins.misbehaving.settings; restart to apply: \
          worker.concurrency"
     );
     let loaded = place.host.nth_event(&["plugin_loaded"], 2).await;
@@ -75,10 +75,10 @@ async fn a_hang_up_signal_applies_what_can_change_and_names_the_rest() {
 
     // What waits for a restart is named until then, and what is in force is not applied once more.
     let line = place.hang_up(2).await;
-    assert_eq!(line["message"], "read taskbay.toml again; restart to apply: worker.concurrency");
+    assert_eq!(line["message"], "reloaded taskbay.toml; restart to apply: worker.concurrency");
     place.write(&echoes_to(&ledgers[1]));
-    assert_eq!(place.hang_up(3).await["message"], "read taskbay.toml again; now in force: tasks.rescan");
-    assert_eq!(place.hang_up(4).await["message"], "read taskbay.toml again: nothing has changed");
+    assert_eq!(place.hang_up(3).await["message"], "reloaded taskbay.toml; applied: tasks.rescan");
+    assert_eq!(place.hang_up(4).await["message"], "reloaded taskbay.toml: nothing has changed");
     echo().await;
     assert_eq!(place.host.events("plugin_loaded").len(), 2);
     place.host.stop().await;
@@ -97,7 +97,7 @@ async fn a_file_that_cannot_be_used_keeps_the_old_settings_and_says_why() {
         place.write(settings);
         let line = place.hang_up(nth).await;
         let said = line["message"].as_str().expect("a message");
-        assert!(said.contains("so the settings from before stay in force") && said.contains(reason), "{said}");
+        assert!(said.contains("so the old settings stay in force") && said.contains(reason), "{said}");
         place.database.add("echo", json!({})).await;
         ledger.wait_for(nth).await;
     }
@@ -165,6 +165,6 @@ async fn a_change_that_is_not_in_force_is_told_once() {
     fs::remove_file(&place.file).expect("remove taskbay.toml");
     place.host.nth_event(&["settings_changed"], 2).await;
     let line = place.hang_up(2).await;
-    assert_eq!(line["message"], "read taskbay.toml again; now in force: tasks.rescan, plugins.default.timeout");
+    assert_eq!(line["message"], "reloaded taskbay.toml; applied: tasks.rescan, plugins.default.timeout");
     place.host.stop().await;
 }

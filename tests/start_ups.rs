@@ -97,7 +97,7 @@ async fn is_tried_again(arguments: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let line = said.lines().find(|line| line.starts_with(&format!("  host {}: serves build ", host.id())));
     let line = line.unwrap_or_else(|| panic!("the host is not in {said}"));
-    assert!(line.contains("refuses what the file holds: its start-up failed: cannot reach"), "{said}");
+    assert!(line.contains("rejected the current file: its start-up failed: cannot reach"), "{said}");
     assert!(line.contains("next try in ") || line.contains("is starting a build"), "{said}");
 
     place.bring();
@@ -145,7 +145,7 @@ async fn once_works_what_it_can_and_names_the_plugin_that_did_not_start() {
     let output = place.run().arg("--once").output();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the jobs of misbehaving were not worked"), "{said}");
+    assert!(said.contains("misbehaving did not start, see above, so its jobs were not run"), "{said}");
     assert_eq!(place.database.only_job().await.task, "echo");
 }
 
@@ -182,7 +182,7 @@ async fn a_good_file_that_is_put_back_is_told() {
         host.nth_event(&["file_rejected"], nth).await;
         place.install(1);
         let said = host.nth_event(&["file_restored"], nth).await;
-        assert!(said["message"].as_str().unwrap().contains("is accepted again: it holds build"), "{said}");
+        assert!(said["message"].as_str().unwrap().contains("is back to build"), "{said}");
         let output = plugins(place.folder.path());
         assert!(output.status.success(), "{}", stdout(&output));
     }
@@ -300,7 +300,7 @@ async fn a_section_that_no_plugin_has_is_told_everywhere() {
     let place = Place::new().await;
     place.install(1);
     let settings = "[plugins.default]\ntimeout = \"1m\"\n\n[plugins.misbehavin]\ntimeout = \"1s\"";
-    let said = "no file in the tasks folder is the plugin misbehavin, so its settings (taskbay.toml, line 4, \
+    let said = "there is no plugin misbehavin in the tasks folder, so its settings (taskbay.toml, line 4, \
                 [plugins.misbehavin]) have no effect; did you mean misbehaving?";
 
     let host = Taskbay::run(&place.database.url(), place.folder.path()).settings(settings).spawn();

@@ -38,8 +38,8 @@ pub enum HostError {
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
     /// In [`Mode::Once`]; the others have done what there was to do.
-    #[error("the jobs of {} were not worked, because {} did not start, see above", .0.join(", "),
-        if .0.len() == 1 { "it" } else { "they" })]
+    #[error("{} did not start, see above, so {} jobs were not run", .0.join(", "),
+        if .0.len() == 1 { "its" } else { "their" })]
     NotStarted(Vec<String>),
     /// The tasks that are compiled into this program.
     #[error("not starting: the list of tasks {0}")]

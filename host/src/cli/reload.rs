@@ -1,5 +1,4 @@
-//! The settings file while `taskbay run` goes on: read again on SIGHUP, and looked after, so that a change that is not in force
-//! does not stay unsaid.
+//! Reloads the settings file of a running host on SIGHUP, and warns about a change that was not reloaded.
 
 use std::sync::Arc;
 
@@ -43,13 +42,13 @@ impl<'a> Reload<'a> {
     /// Goes on until it is dropped.
     pub(super) async fn follow(mut self, received: &Received) {
         loop {
-            let look_again = self.last.clone().folder(self.purpose).rescan;
+            let interval = self.last.clone().folder(self.purpose).rescan;
             tokio::select! {
                 () = received.reload() => {
-                    self.read_again();
+                    self.reload();
                     Arc::clone(&self.control.rescan).notify_one();
                 }
-                () = tokio::time::sleep(look_again) => self.look(),
+                () = tokio::time::sleep(interval) => self.look(),
             }
         }
     }
@@ -62,12 +61,12 @@ impl<'a> Reload<'a> {
             let file = self.file.path().display();
             warn!(
                 event = "settings_changed", file = %file,
-                "{file} has changed, and this host goes by what it said before: SIGHUP (systemctl reload) has it read again"
+                "{file} has changed, but the old settings are still in force; send SIGHUP (systemctl reload) to apply the change"
             );
         }
     }
 
-    fn read_again(&mut self) {
+    fn reload(&mut self) {
         // Before it is read, so that a change meanwhile shows.
         self.seen = self.file.state();
         let file = self.file.path().display().to_string();
@@ -85,7 +84,7 @@ impl<'a> Reload<'a> {
             }
             Err(error) => error!(
                 event = "settings_refused",
-                file, "{file} cannot be used, so the settings from before stay in force: {error}"
+                file, "could not reload {file}, so the old settings stay in force: {error}"
             ),
         }
     }
@@ -105,17 +104,17 @@ impl<'a> Reload<'a> {
 
 fn tell(file: &str, Changes { live, at_restart }: &Changes) {
     if live.is_empty() && at_restart.is_empty() {
-        info!(event = "settings_read", file, "read {file} again: nothing has changed");
+        info!(event = "settings_reloaded", file, "reloaded {file}: nothing has changed");
         return;
     }
     let (live, at_restart) = (live.join(", "), at_restart.join(", "));
-    let said = [("now in force: ", &live), ("restart to apply: ", &at_restart)];
+    let said = [("applied: ", &live), ("restart to apply: ", &at_restart)];
     let said: Vec<String> =
         said.iter().filter(|(_, list)| !list.is_empty()).map(|(what, list)| format!("{what}{list}")).collect();
     let said = said.join("; ");
     if at_restart.is_empty() {
-        info!(event = "settings_read", file, live, "read {file} again; {said}");
+        info!(event = "settings_reloaded", file, live, "reloaded {file}; {said}");
     } else {
-        warn!(event = "settings_read", file, live, at_restart, "read {file} again; {said}");
+        warn!(event = "settings_reloaded", file, live, at_restart, "reloaded {file}; {said}");
     }
 }

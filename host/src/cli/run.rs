@@ -29,11 +29,12 @@ use crate::{
 ///
 /// Loads each compiled plugin (.so) in the tasks folder and works the jobs of their tasks. A file that appears, changes or
 /// goes away while this runs is taken over within a moment; running jobs finish on the build that they started on. A file
-/// that cannot be loaded is refused with one line that says why, and the build before it goes on.
+/// that cannot be loaded is refused with one line that says why, and the build before it goes on. A build whose start-up fails is
+/// tried again until it starts.
 ///
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
-/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP reads taskbay.toml again, and lists
-/// the tasks folder at once.
+/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP reloads
+/// taskbay.toml and lists the tasks folder at once.
 ///
 /// Under systemd, `Type=notify` and `WatchdogSec=` work.
 #[derive(Debug, Args)]

@@ -84,7 +84,7 @@ fn sentence(file: &FileSnapshot, build: Option<&str>) -> String {
     }
     if let Some(RefusalSnapshot { reason, retry_in }) = &file.refused {
         let retry = retry_in.map_or_else(String::new, |wait| format!("; next try in {} s", wait.as_secs() + 1));
-        parts.push(format!("refuses what the file holds: {reason}{retry}"));
+        parts.push(format!("rejected the current file: {reason}{retry}"));
     }
     if file.starting {
         parts.push("is starting a build".to_owned());

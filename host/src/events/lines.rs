@@ -39,13 +39,13 @@ pub(super) fn log(event: &Event) {
             error!(event = "file_rejected", file, serving = build, retry_in = wait, "{file}: {reason}{goes_on}{retry}");
         }
         Event::FileStillRejected(FailedRetry { file, reason, retry_in, since, reminder: true }) => {
-            warn!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; tried for {}, next try in {}", rounded(*since), rounded(*retry_in));
+            warn!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; retrying for {}, next try in {}", rounded(*since), rounded(*retry_in));
         }
         Event::FileStillRejected(FailedRetry { file, reason, retry_in, .. }) => {
             debug!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; next try in {}", rounded(*retry_in));
         }
         Event::FileRestored(file, serving) => {
-            info!(event = "file_restored", file, %serving, "{file} is accepted again: it holds build {serving}, which has been serving all along");
+            info!(event = "file_restored", file, %serving, "{file} is back to build {serving}, which is still serving");
         }
         Event::UnknownPluginSection(section) => {
             warn!(event = "unknown_plugin_section", plugin = section.plugin, place = section.place, "{section}");
@@ -65,7 +65,7 @@ pub(super) fn log(event: &Event) {
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took }
             if old == build =>
         {
-            info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "started plugin {plugin} anew, build {build}");
+            info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "restarted plugin {plugin}, build {build}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");

@@ -68,7 +68,7 @@ pub struct UnknownSection {
 impl fmt::Display for UnknownSection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plugin, place, nearest } = self;
-        write!(f, "no file in the tasks folder is the plugin {plugin}, so its settings ({place}) have no effect")?;
+        write!(f, "there is no plugin {plugin} in the tasks folder, so its settings ({place}) have no effect")?;
         nearest.as_ref().map_or(Ok(()), |near| write!(f, "; did you mean {near}?"))
     }
 }

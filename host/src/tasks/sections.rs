@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(unknown.len(), 1);
         assert_eq!(
             unknown[0].to_string(),
-            "no file in the tasks folder is the plugin blokcy, so its settings ([plugins.blokcy]) have no effect; did you mean \
+            "there is no plugin blokcy in the tasks folder, so its settings ([plugins.blokcy]) have no effect; did you mean \
              blocky?"
         );
     }
