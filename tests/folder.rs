@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use taskbay::{
     config::{FolderSettings, PluginLookup},
-    events::{Event, Events},
+    events::{Event, Events, FileRejection},
     plugin::{AddJob, BuildId, HostServices, PluginSettings},
     tasks::{LiveTaskMap, Rejection, TasksFolder},
 };
@@ -156,7 +156,7 @@ impl Watched {
     /// The next event must be that this file was refused.
     async fn refuses(&mut self, what: &str) -> (String, Option<BuildId>) {
         match self.next().await {
-            Event::FileRejected { file, reason, serving, .. } => {
+            Event::FileRejected(FileRejection { file, reason, serving, .. }) => {
                 assert_eq!(file, what);
                 (reason, serving)
             }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::PermissionsExt, path::Path};
 
-use taskbay::events::Event;
+use taskbay::events::{Event, FileRejection};
 
 use super::{FILE, Watched, build_of};
 use crate::harness::{
@@ -150,7 +150,7 @@ impl Watched {
         while !(removed && refused) {
             match self.next().await {
                 Event::PluginRemoved { .. } => removed = true,
-                Event::FileRejected { reason, serving: None, .. } => {
+                Event::FileRejected(FileRejection { reason, serving: None, .. }) => {
                     assert!(reason.contains(message), "{reason}");
                     refused = true;
                 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, trace, warn};
 
-use super::{Event, FailedRetry, FolderTrouble, PluginBuild};
+use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild};
 use crate::queue::{Released, Unlocked};
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
@@ -31,7 +31,7 @@ pub(super) fn log(event: &Event) {
         Event::LaxPermissions { what, reason } => {
             warn!(event = "lax_permissions", what, reason, "{what} is loaded although it is not safe: {reason}");
         }
-        Event::FileRejected { file, reason, serving, retry_in } => {
+        Event::FileRejected(FileRejection { file, reason, serving, retry_in }) => {
             let build = serving.map(|build| build.to_string());
             let goes_on = build.as_ref().map_or_else(String::new, |build| format!(" (build {build} keeps serving)"));
             let wait = retry_in.map(|wait| rounded(wait).to_string());

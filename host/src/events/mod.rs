@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use announce::Events;
-pub use subjects::{BackfilledItem, FailedRetry, FolderTrouble, JobRun, PluginBuild, UnknownSection};
+pub use subjects::{BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, UnknownSection};
 
 use crate::{
     plugin::BuildId,
@@ -52,13 +52,8 @@ pub enum Event {
         what: String,
         reason: String,
     },
-    /// A file was refused. `serving` is the build that goes on; `retry_in` is set if the reason may pass by itself.
-    FileRejected {
-        file: String,
-        reason: String,
-        serving: Option<BuildId>,
-        retry_in: Option<Duration>,
-    },
+    /// A file was refused.
+    FileRejected(FileRejection),
     /// A refused build was launched again and did not start.
     FileStillRejected(FailedRetry),
     /// A file that was refused holds the build again that serves.

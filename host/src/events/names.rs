@@ -62,7 +62,7 @@ impl Event {
             Self::FolderBack { .. } => "folder:back",
             Self::WatchFailed { .. } => "folder:watchFailed",
             Self::LaxPermissions { .. } => "folder:laxPermissions",
-            Self::FileRejected { .. } => "folder:fileRejected",
+            Self::FileRejected(_) => "folder:fileRejected",
             Self::FileStillRejected(_) => "folder:fileStillRejected",
             Self::FileRestored(..) => "folder:fileRestored",
             Self::UnknownPluginSection(_) => "folder:unknownPluginSection",

@@ -43,6 +43,17 @@ pub struct FolderTrouble {
     pub serving: usize,
 }
 
+/// A file that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRejection {
+    pub file: String,
+    pub reason: String,
+    /// The build of that plugin which goes on.
+    pub serving: Option<BuildId>,
+    /// Set if the reason may pass by itself.
+    pub retry_in: Option<Duration>,
+}
+
 /// Another launch of a build that did not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedRetry {

@@ -10,7 +10,7 @@ use tokio::task;
 
 use super::{TasksFolder, conflicts};
 use crate::{
-    events::Event,
+    events::{Event, FileRejection},
     plugin::{Generation, Image, LaunchError, PluginSettings},
 };
 
@@ -33,7 +33,12 @@ impl TasksFolder {
             Some(problem) => {
                 let reason =
                     format!("{problem} (until this list can be used, nothing new is loaded, and what serves goes on)");
-                self.services.events.emit(Event::FileRejected { file, reason, serving: None, retry_in: None });
+                self.services.events.emit(Event::FileRejected(FileRejection {
+                    file,
+                    reason,
+                    serving: None,
+                    retry_in: None,
+                }));
             }
             None => self.warn(&file, lax),
         }

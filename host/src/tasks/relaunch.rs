@@ -8,7 +8,7 @@ use std::{
 
 use super::{TasksFolder, known_file::KnownFile, sections};
 use crate::{
-    events::{Event, FailedRetry},
+    events::{Event, FailedRetry, FileRejection},
     plugin::{BuildId, Image, LaunchError},
 };
 
@@ -135,7 +135,7 @@ impl TasksFolder {
         self.services.events.emit(if repeated {
             Event::FileStillRejected(FailedRetry { file, reason, retry_in, since, reminder })
         } else {
-            Event::FileRejected { file, reason, serving, retry_in: Some(retry_in) }
+            Event::FileRejected(FileRejection { file, reason, serving, retry_in: Some(retry_in) })
         });
     }
 }

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::{FolderSettings, PluginLookup},
-    events::{Event, FolderTrouble, PluginBuild},
+    events::{Event, FileRejection, FolderTrouble, PluginBuild},
     plugin::{Generation, HostServices},
 };
 
@@ -344,7 +344,9 @@ impl TasksFolder {
         let Some(known) = self.files.get_mut(name) else { return };
         if known.refuse(&reason, conflict) {
             let serving = known.serving.as_ref().map(|serving| serving.generation.build());
-            self.services.events.emit(Event::FileRejected { file: name.to_owned(), reason, serving, retry_in: None });
+            let file = name.to_owned();
+            let rejection = FileRejection { file, reason, serving, retry_in: None };
+            self.services.events.emit(Event::FileRejected(rejection));
         }
     }
 
