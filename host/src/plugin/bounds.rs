@@ -106,6 +106,17 @@ impl Account {
     }
 }
 
+/// A thread of a plugin takes so much for its stack, and some more.
+const ROOM_FOR_A_THREAD: u64 = 3 << 20;
+
+/// Whether a process, by its name in `/proc`, has so little left of its memory limit that no thread can be started.
+pub(super) fn is_used_up(process: &str, limit: u64) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let used = data.and_then(|data| data.trim().strip_suffix(" kB")).and_then(|data| data.parse::<u64>().ok());
+    used.is_some_and(|used| (used << 10) + ROOM_FOR_A_THREAD > limit)
+}
+
 /// Why the setting `user` cannot be kept to.
 pub(super) fn of_user(reason: String) -> LaunchError {
     LaunchError::Setting { key: "user".to_owned(), reason }

@@ -26,6 +26,7 @@ use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_ERROR, STATUS_OK};
 
 use super::{
     LaunchError,
+    bounds::is_used_up,
     child_outbox::{Outbox, PATIENCE},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
@@ -202,23 +203,12 @@ fn start_writer(socket: &UnixStream) -> io::Result<Arc<Outbox>> {
 fn or_memory(error: LaunchError, memory_limit: Option<u64>) -> LaunchError {
     match (error, memory_limit) {
         (LaunchError::Process(said) | LaunchError::Map(said) | LaunchError::StartFailed(said), Some(limit))
-            if is_used_up(limit) =>
+            if is_used_up("self", limit) =>
         {
             LaunchError::memory_limit(limit, &said)
         }
         (error, _) => error,
     }
-}
-
-/// A thread of a plugin takes so much for its stack, and some more.
-const ROOM_FOR_A_THREAD: u64 = 3 << 20;
-
-/// Whether this process has so little left of its memory limit that no thread can be started.
-fn is_used_up(limit: u64) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
-    let used = data.and_then(|data| data.trim().strip_suffix(" kB")).and_then(|data| data.parse::<u64>().ok());
-    used.is_some_and(|used| (used << 10) + ROOM_FOR_A_THREAD > limit)
 }
 
 /// Writes a frame while there is no outbox yet.

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     DatabaseAccess, HostServices, Image, LaunchError, ManifestInfo, PluginSettings,
-    bounds::Bounds,
+    bounds::{Bounds, is_used_up},
     connection::{Connection, Ends, Milestone},
     frames::Hello,
     generation::SHUTDOWN_LIMIT,
@@ -143,10 +143,7 @@ impl Process {
         loop {
             let milestone = tokio::select! {
                 milestone = launch.recv() => milestone,
-                () = sleep_until(deadline) => return Err(match stage {
-                    Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
-                    Stage::Loaded(_) => LaunchError::StartTimedOut(limit),
-                }),
+                () = sleep_until(deadline) => return Err(self.too_late(&stage, limit)),
             };
             stage = match (milestone, stage) {
                 (Some(Milestone::Loading), _) => Stage::Loading,
@@ -184,6 +181,20 @@ impl Process {
                 LaunchError::LoadCrashed(format!("{}{detail}", signal_name(status)))
             }
             (Stage::Loaded(_), _) => LaunchError::StartCrashed(ending()),
+        }
+    }
+
+    /// Why it was not ready in time. Without memory for another thread, what waits for that thread waits for ever.
+    fn too_late(&self, stage: &Stage, limit: Duration) -> LaunchError {
+        let error = match stage {
+            Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
+            Stage::Loaded(_) => LaunchError::StartTimedOut(limit),
+        };
+        match (self.memory_limit, self.child.id()) {
+            (Some(memory), Some(id)) if is_used_up(&id.to_string(), memory) => {
+                LaunchError::memory_limit(memory, &error.to_string())
+            }
+            _ => error,
         }
     }
 
