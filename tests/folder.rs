@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use taskbay::{
     config::{FolderSettings, PluginLookup},
-    events::{Event, Events},
+    events::{Event, Events, FileRejection},
     plugin::{AddJob, BuildId, HostServices, PluginSettings},
     tasks::{LiveTaskMap, Rejection, TasksFolder},
 };
@@ -35,6 +35,7 @@ mod folders;
 mod nested;
 mod operations;
 mod trust;
+mod volumes;
 
 const FILE: &str = "libmisbehaving.so";
 
@@ -125,7 +126,7 @@ impl Watched {
                 loop {
                     match self.events.recv().await.expect("the folder is watched") {
                         Event::TaskMapPublished { .. } | Event::Draining { .. } | Event::Retired { .. } => {}
-                        Event::PluginOutput { .. } | Event::FolderReady { .. } => {}
+                        Event::PluginOutput { .. } | Event::FolderReady { .. } | Event::UnknownPluginSection(_) => {}
                         other => return other,
                     }
                 }
@@ -156,7 +157,7 @@ impl Watched {
     /// The next event must be that this file was refused.
     async fn refuses(&mut self, what: &str) -> (String, Option<BuildId>) {
         match self.next().await {
-            Event::FileRejected { file, reason, serving } => {
+            Event::FileRejected(FileRejection { file, reason, serving, .. }) => {
                 assert_eq!(file, what);
                 (reason, serving)
             }

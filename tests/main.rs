@@ -63,6 +63,8 @@ mod payloads;
 mod examples;
 // Files that cannot be loaded.
 mod bad_files;
+// Start-ups that fail for a while, and what the running hosts tell of it.
+mod start_ups;
 // Executable files as tasks.
 mod executables;
 // How files come, change and go, and which are none.
@@ -78,6 +80,8 @@ mod terminal;
 mod add_file;
 // Where settings come from, and which of them counts.
 mod settings;
+// A settings file that changes while the host runs.
+mod reload;
 // What the host tells systemd.
 mod service_manager;
 // The host as a process: its log, its threads, its parts, and its place as the first process of a container.

@@ -18,7 +18,7 @@ use crate::{
     queue::{self, Database, Notification, QueueError},
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
-    tasks::{DeclaredSchedule, FolderError, LiveTaskMap, Rejection, TasksFolder},
+    tasks::{DeclaredSchedule, FolderError, FolderHandle, LiveTaskMap, Rejection, TasksFolder},
     work::{JobAdder, PluginJobs, Pool, PreparedPool},
 };
 
@@ -45,6 +45,10 @@ pub enum HostError {
     #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
         if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
     BrokenFiles(Vec<Rejection>),
+    /// In [`Mode::Once`]; the others have done what there was to do.
+    #[error("{} did not start, see above, so {} jobs were not run", .0.join(", "),
+        if .0.len() == 1 { "its" } else { "their" })]
+    NotStarted(Vec<String>),
     /// The tasks that are compiled into this program.
     #[error("not starting: the list of tasks {0}")]
     Tasks(String),
@@ -66,6 +70,8 @@ pub struct Control {
     pub rescan: Arc<Notify>,
     /// The parts of the host that is controlled, of which there is one.
     pub(crate) parts: Parts,
+    /// Asks the tasks folder what it has come to, and has it go by other settings.
+    pub folder: FolderHandle,
 }
 
 /// What a host is made of.
@@ -96,6 +102,7 @@ pub(crate) struct Host {
     database: Database,
     revision: Revision,
     listen: bool,
+    once: bool,
     built_in: Option<Arc<Generation>>,
     folder: Option<TasksFolder>,
     tasks: Arc<LiveTaskMap>,
@@ -189,12 +196,14 @@ impl Host {
         let path =
             plan.folder.as_ref().filter(|settings| !settings.filled_by_builds).map(|settings| settings.path.clone());
         if let Some(settings) = plan.folder {
-            let loaded = TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks));
+            let mut loaded = TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks));
+            loaded.answer(&control.folder);
             let (loaded, rejections) = loaded.load_all().await?;
             folder = Some(loaded);
-            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !rejections.is_empty()) {
+            let broken: Vec<Rejection> = rejections.into_iter().filter(|one| !one.passing).collect();
+            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !broken.is_empty()) {
                 folder.stop(RETIRE_WITHIN).await;
-                return Err(HostError::BrokenFiles(rejections));
+                return Err(HostError::BrokenFiles(broken));
             }
         }
         let prepared = tokio::select! {
@@ -224,7 +233,21 @@ impl Host {
             }
             events.emit(Event::NoTasks { folder: path });
         }
-        Ok(Some(Self { pool, prepared, database, revision, listen, built_in, folder, tasks, cron, events, control }))
+        let once = mode == Mode::Once;
+        Ok(Some(Self {
+            pool,
+            prepared,
+            database,
+            revision,
+            listen,
+            once,
+            built_in,
+            folder,
+            tasks,
+            cron,
+            events,
+            control,
+        }))
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now. Without one of its parts, it
@@ -305,9 +328,11 @@ impl Host {
         over.cancel();
         background.cancel();
         // The plugins first: they take the longest.
+        let mut not_started = Vec::new();
         if let Some(watching) = watching
             && let Ok(Ok(folder)) = tokio::time::timeout(LISTED_WITHIN, watching).await
         {
+            not_started = folder.not_started();
             folder.stop(RETIRE_WITHIN).await;
         }
         if let Some(built_in) = self.built_in
@@ -325,6 +350,8 @@ impl Host {
         events.emit(Event::Stopped);
         match revision_watch.await {
             Ok(Some(outdated)) => Err(outdated.into()),
+            // Who asks for one round wants to hear what was left out.
+            _ if self.once && !not_started.is_empty() => Err(HostError::NotStarted(not_started)),
             _ => Ok(()),
         }
     }

@@ -64,6 +64,7 @@ mod start_up;
 pub mod parts;
 // Files and hashes, off the threads that run everything else.
 mod blocking;
+mod status_socket;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.

@@ -151,6 +151,8 @@
 //!
 //! The settings are those under the plugin's name in the host's `taskbay.toml`. `state` and `teardown` may be `async`.
 //! While a new build starts, the old one still runs: for a short time both have a state.
+//! If `state` fails, the old build serves on, and the host tries the new one again after a growing wait, unless the error is made by
+//! [`TaskError::discard`].
 //!
 //! # Log lines
 //!

@@ -22,10 +22,14 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// When the settings do not fit the type; the message names the setting.
+    /// When the settings do not fit the type; the message names the setting. A start-up that fails with this error is not tried
+    /// again before the settings change.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         payload::read(&self.settings).map_err(|reason| {
-            TaskError::new(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin))
+            // A place in the JSON that the host makes of its file would only mislead.
+            let reason = reason.rsplit_once(" at line ").map_or(&*reason, |(reason, _)| reason);
+            // Another try would meet the same settings.
+            TaskError::discard(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin))
         })
     }
 }

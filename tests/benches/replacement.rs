@@ -8,7 +8,6 @@
 mod harness;
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -135,7 +134,7 @@ fn settings(database: &TestDatabase, folder: &Path, settle: Duration, isolation:
         cron: CronSettings::default(),
         plugins: PluginLookup {
             defaults: PluginSettings { isolation, ..PluginSettings::default() },
-            by_name: BTreeMap::new(),
+            ..PluginLookup::default()
         },
         program: env!("CARGO_BIN_EXE_taskbay").into(),
         log: LogSettings::default(),

@@ -173,3 +173,18 @@ fn a_file_that_may_not_be_read_says_so() {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("permission denied; let this user read it (chmod a+r)"), "{said}");
 }
+
+/// Each refusal is about what is wrong now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_whose_permissions_go_and_come_back_is_refused_for_its_contents_again() {
+    let mut folder = Watched::start().await;
+    install(&folder.path, FILE, b"no plugin");
+    assert!(folder.refuses(FILE).await.0.contains("not a compiled library"));
+    let file = folder.path.join(FILE);
+    let set_mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
+    set_mode(0o777);
+    assert!(folder.refuses(FILE).await.0.contains("is not safe"));
+    set_mode(0o755);
+    assert!(folder.refuses(FILE).await.0.contains("not a compiled library"));
+    folder.stop().await;
+}

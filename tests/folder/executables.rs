@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::PermissionsExt, path::Path};
 
-use taskbay::events::Event;
+use taskbay::events::{Event, FileRejection};
 
 use super::{FILE, Watched, build_of};
 use crate::harness::{
@@ -124,8 +124,8 @@ async fn what_may_not_or_cannot_run_is_refused_and_does_not_serve_on() {
     fs::set_permissions(folder.path.join("task"), fs::Permissions::from_mode(0o775)).expect("chmod");
     folder.removes_or_refuses("is not safe: others may write to it (mode 0775); chmod go-w it").await;
     assert!(folder.map.load().get("task").is_none());
+    // Nobody has to ask for another look at it.
     fs::set_permissions(folder.path.join("task"), fs::Permissions::from_mode(0o755)).expect("chmod");
-    folder.force.notify_one();
     folder.loads("the script again", &script(1)).await;
 
     for (bytes, message) in [
@@ -150,7 +150,7 @@ impl Watched {
         while !(removed && refused) {
             match self.next().await {
                 Event::PluginRemoved { .. } => removed = true,
-                Event::FileRejected { reason, serving: None, .. } => {
+                Event::FileRejected(FileRejection { reason, serving: None, .. }) => {
                     assert!(reason.contains(message), "{reason}");
                     refused = true;
                 }

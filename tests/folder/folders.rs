@@ -19,12 +19,17 @@ async fn first_listing(settings: FolderSettings) -> Result<(), FolderError> {
     folder.load_all().await.map(drop)
 }
 
+/// In one step: file by file, the folder might be seen empty first.
+fn take_away(folder: &Watched) {
+    fs::rename(&folder.path, folder.staging.join("away")).expect("move the folder away");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_removed_keeps_serving_and_is_watched_again_when_it_is_back() {
     let (one, two) = (build_labelled(1), build_labelled(2));
     let mut folder = Watched::start_with(|path| install(path, FILE, &one), |_| {}).await;
     folder.loads("the first build", &one).await;
-    fs::remove_dir_all(&folder.path).expect("remove the folder");
+    take_away(&folder);
     let missing = folder.next().await;
     assert!(matches!(missing, Event::FolderMissing { .. }), "{missing:?}");
     assert!(folder.map.load().get("echo").is_some(), "what was loaded serves on");
@@ -78,10 +83,35 @@ async fn a_folder_that_stays_away_takes_its_tasks_along_after_the_grace() {
     let grace = |settings: &mut FolderSettings| settings.missing_grace = Some(Duration::from_millis(300));
     let mut folder = Watched::start_with(|path| install(path, FILE, &one), grace).await;
     folder.loads("the build", &one).await;
-    fs::remove_dir_all(&folder.path).expect("remove the folder");
+    take_away(&folder);
     assert!(matches!(folder.next().await, Event::FolderMissing { .. }));
     folder.removes("after the grace").await;
     assert_eq!(folder.map.load().identifiers().len(), 0);
+    folder.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_becomes_unsafe_is_not_called_missing() {
+    let one = build_labelled(1);
+    let mut folder = Watched::start_with(|path| install(path, FILE, &one), |_| {}).await;
+    folder.loads("the build", &one).await;
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    set_mode(&folder.path, 0o777);
+    match folder.next().await {
+        Event::FolderUnusable(trouble) => {
+            assert!(trouble.reason.contains("is not safe: others may write to"), "{trouble:?}")
+        }
+        other => panic!("expected that it is not safe, but: {other:?}"),
+    }
+    // What is wrong with it changes.
+    take_away(&folder);
+    let missing = folder.next().await;
+    assert!(matches!(missing, Event::FolderMissing(_)), "{missing:?}");
+    set_mode(&folder.staging.join("away"), 0o755);
+    fs::rename(folder.staging.join("away"), &folder.path).expect("move it back");
+    let back = folder.next().await;
+    assert!(matches!(back, Event::FolderBack { .. }), "{back:?}");
+    assert!(folder.map.load().get("echo").is_some(), "what was loaded serves on");
     folder.stop().await;
 }
 

@@ -128,4 +128,6 @@ plugin! {
 struct Settings {
     /// Where `echo` writes if the payload names no file.
     echo_file: Option<std::path::PathBuf>,
+    /// A file without which the start-up fails: what a database is to other plugins.
+    needs: Option<std::path::PathBuf>,
 }

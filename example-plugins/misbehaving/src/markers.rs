@@ -50,7 +50,11 @@ pub(crate) fn start(setup: &Setup) -> Result<Settings, TaskError> {
         "start-hang" => hang(),
         _ => {}
     }
-    setup.settings()
+    let settings: Settings = setup.settings()?;
+    match &settings.needs {
+        Some(file) if !file.exists() => bail!("cannot reach {}", file.display()),
+        _ => Ok(settings),
+    }
 }
 
 /// Whether each `echo` takes its process down.

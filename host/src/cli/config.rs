@@ -8,15 +8,19 @@ use serde_json::{Value as Json, json};
 use super::{
     CliError, Ending, database,
     options::{DatabaseOptions, WorkerOptions, variable},
-    output::{Text, print_file},
+    output::{Text, note, print_file},
     print, print_json,
 };
-use crate::config::{self, EffectiveSetting, Layer, Origin, Purpose};
+use crate::{
+    config::{self, EffectiveSetting, Layer, Origin, Purpose},
+    tasks::{plugins_in, unknown_sections},
+};
 
 /// Print the settings that are in force, and where each comes from
 ///
 /// Takes the flags of `taskbay run` and prints what it would go by: as a settings file, with the flag, the variable or the
-/// line of the file behind each setting. Passwords are not shown.
+/// line of the file behind each setting. Passwords are not shown. The exit status is 1 if a section [plugins.NAME] is for no file in
+/// the tasks folder.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -67,7 +71,11 @@ impl Config {
         let list = config::effective_settings(&layer, &settings, configured, variable);
         if self.json { print_json(&to_json(&list)) } else { print(to_toml(&list)) }?;
         config::check(&layer, &settings)?;
-        Ok(Ending::Success)
+        // Where the folder is not there, nothing is known of its plugins.
+        let unknown = plugins_in(&settings.folder)
+            .map_or_else(|_| Vec::new(), |names| unknown_sections(&settings.plugins, &names));
+        unknown.iter().for_each(|section| note(format_args!("error: {section}")));
+        Ok(if unknown.is_empty() { Ending::Success } else { Ending::Refusals })
     }
 }
 

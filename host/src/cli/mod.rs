@@ -17,8 +17,10 @@ mod moment;
 mod options;
 mod output;
 mod plugins;
+mod reload;
 mod run;
 mod run_at;
+mod running_hosts;
 mod service_manager;
 mod setting_flags;
 mod signals;
@@ -88,7 +90,7 @@ enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     Success,
-    /// A file that was checked would be refused, or nothing was found of what was asked for.
+    /// A file that was checked would be refused, or is by a running host, or nothing was found of what was asked for.
     Refusals,
     /// The host stopped because of this signal.
     Signal(i32),
@@ -193,7 +195,8 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         Command::Check(check) => check.add_to(&mut flags),
         Command::Completions(_) => {}
     }
-    let settings = global.complete(flags)?;
+    let given = global.complete(flags)?;
+    let settings = given.settings.clone();
     parts::note_where_panics_happen();
     logging::start(&settings.log(), command.usual_log())?;
     options::warn_of_unknown_variables();
@@ -203,7 +206,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
         .map_err(CliError::system("start the threads of this program"))?;
     let ending = runtime.block_on(async {
         match command {
-            Command::Run(run) => run.execute(settings).await,
+            Command::Run(run) => run.execute(given).await,
             Command::Dev(dev) => dev.execute(settings).await,
             Command::Migrate(migrate) => migrate.execute(settings).await,
             Command::Add(add) => add.execute(settings).await,

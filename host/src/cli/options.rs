@@ -8,7 +8,10 @@ use std::{
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{CliError, setting_flags};
-use crate::config::{self, Layer};
+use crate::{
+    config::{self, Layer},
+    plugin::FileKey,
+};
 
 /// The settings file that is read if it is there.
 const SETTINGS_FILE: &str = "taskbay.toml";
@@ -77,21 +80,48 @@ setting_options!(FolderOptions, &["tasks"], None, false, false);
 
 impl GlobalOptions {
     /// Adds the environment and the settings file below what the command line says.
-    pub(super) fn complete(&self, mut flags: Layer) -> Result<Layer, CliError> {
+    pub(super) fn complete(self, mut flags: Layer) -> Result<Given, CliError> {
         self.log.add_to(&mut flags);
-        Ok(flags.or(Layer::from_environment(variable)?).or(self.file()?))
+        let above = flags.or(Layer::from_environment(variable)?);
+        let file = SettingsFile { named: self.config };
+        Ok(Given { settings: above.clone().or(file.read()?), above, file })
+    }
+}
+
+/// The settings, and what they were made of.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) settings: Layer,
+    /// What counts before the file.
+    pub(super) above: Layer,
+    pub(super) file: SettingsFile,
+}
+
+/// The file that was named, or else that of the current folder, which need not exist.
+#[derive(Debug)]
+pub(super) struct SettingsFile {
+    named: Option<PathBuf>,
+}
+
+impl SettingsFile {
+    pub(super) fn path(&self) -> &Path {
+        self.named.as_deref().unwrap_or(Path::new(SETTINGS_FILE))
     }
 
-    fn file(&self) -> Result<Layer, CliError> {
-        match &self.config {
-            Some(path) => Ok(config::read_file(path)?),
-            None => match config::read_file(Path::new(SETTINGS_FILE)) {
-                Err(config::FileError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                    Ok(Layer::default())
-                }
-                read => Ok(read?),
-            },
+    pub(super) fn read(&self) -> Result<Layer, CliError> {
+        match config::read_file(self.path()) {
+            Err(config::FileError::Unreadable { error, .. })
+                if self.named.is_none() && error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(Layer::default())
+            }
+            read => Ok(read?),
         }
+    }
+
+    /// What tells whether it has changed; `None` if it is not there.
+    pub(super) fn state(&self) -> Option<FileKey> {
+        std::fs::metadata(self.path()).ok().map(|metadata| FileKey::of(&metadata))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `taskbay plugins`: what each file of the tasks folder would do.
+//! `taskbay plugins`: what each file of the tasks folder would do, and what running hosts have of it.
 
 use std::{
     borrow::Cow,
@@ -8,23 +8,30 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, Ending, note, options::FolderOptions, output::Text, print, print_json};
+use super::{
+    CliError, Ending, note, options::FolderOptions, output::Text, print, print_json, running_hosts::RunningHosts,
+};
 use crate::{
     config::{Layer, Purpose},
     escape,
     plugin::{ManifestInfo, TaskSpec},
-    tasks::{FileReport, FolderReport, Kind, Verdict, inspect_folder},
+    tasks::{FileReport, FolderReport, Kind, Verdict, inspect_folder, unknown_sections},
 };
 
 /// How much is shown of what a plugin says of itself, in characters.
 const LONGEST_DESCRIPTION: usize = 400;
 const LONGEST_VERSION: usize = 60;
 
-/// Say what each file in the tasks folder would do: its tasks and build, or why it would be refused
+/// Say what each file in the tasks folder would do, and what the running hosts have of it
 ///
 /// Looks at the files as `taskbay run` would, without running any task: at plugins each in a process of its own. Names what
-/// two files both have, too, and files that are neither plugins nor executables. The exit status is 1 if any of the files
-/// would be refused, or if the allow-list cannot be used.
+/// two files both have, too, and files that are neither plugins nor executables.
+///
+/// Then asks the hosts on this machine that have the folder open and run as this user or as root (root asks all): which build of
+/// a file serves, why what the file holds now does not, and when that is tried again. A start-up is run by hosts alone, so only
+/// they can tell that it failed.
+///
+/// The exit status is 1 if any of the files would be refused or is refused by a host, or if the allow-list cannot be used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,8 +69,13 @@ impl Plugins {
             ));
             note("Write the list with `sha256sum` in that folder, or name another one with --manifest.");
         }
-        let ending = show(&files, self.json)?;
-        Ok(if unusable_list.is_some() { Ending::Refusals } else { ending })
+        let names: Vec<String> = files.iter().map(|report| report.plugin.clone()).collect();
+        for section in unknown_sections(&plugins, &names) {
+            note(format_args!("warning: {section}"));
+        }
+        let hosts = RunningHosts::of(&folder.path).await;
+        let ending = show(&files, self.json, Some(&hosts))?;
+        Ok(if unusable_list.is_some() || hosts.refuse_any() { Ending::Refusals } else { ending })
     }
 }
 
@@ -73,20 +85,23 @@ pub(super) fn program() -> &'static Path {
 }
 
 /// Prints what was found, and ends accordingly.
-pub(super) fn show(reports: &[FileReport], as_json: bool) -> Result<Ending, CliError> {
+pub(super) fn show(reports: &[FileReport], as_json: bool, hosts: Option<&RunningHosts>) -> Result<Ending, CliError> {
     if as_json {
-        let list: Vec<Value> = reports.iter().map(to_json).collect();
+        let list: Vec<Value> = reports.iter().map(|report| to_json(report, hosts)).collect();
         print_json(&list)?;
-    } else if reports.is_empty() {
-        print("no tasks: the folder has neither a plugin (.so) nor an executable file\n")?;
     } else {
-        print(table(reports))?;
+        let mut text = match reports {
+            [] => Text::from("no tasks: the folder has neither a plugin (.so) nor an executable file"),
+            reports => table(reports, hosts),
+        };
+        hosts.iter().flat_map(|hosts| hosts.remarks(reports)).for_each(|remark| text.line(remark));
+        print(text)?;
     }
     let refused = reports.iter().any(|report| matches!(report.verdict, Verdict::Refused(_)));
     Ok(if refused { Ending::Refusals } else { Ending::Success })
 }
 
-fn to_json(report: &FileReport) -> Value {
+fn to_json(report: &FileReport, hosts: Option<&RunningHosts>) -> Value {
     let mut object = json!({
         "file": report.file, "plugin": report.plugin, "kind": kind(report),
         "build": report.build.map(|build| build.to_string()),
@@ -105,6 +120,9 @@ fn to_json(report: &FileReport) -> Value {
     }
     if !report.warnings.is_empty() {
         object["warnings"] = report.warnings.clone().into();
+    }
+    if let Some(hosts) = hosts {
+        object["hosts"] = hosts.json_of(&report.file);
     }
     object
 }
@@ -131,7 +149,7 @@ fn kind(report: &FileReport) -> &'static str {
 }
 
 /// One line per file, and one below it per task, for the reason of its refusal, and for each warning.
-fn table(reports: &[FileReport]) -> Text {
+fn table(reports: &[FileReport], hosts: Option<&RunningHosts>) -> Text {
     let width = |of: fn(&FileReport) -> &str| {
         reports.iter().map(|report| escape::line(of(report)).chars().count()).max().unwrap_or(0)
     };
@@ -152,6 +170,7 @@ fn table(reports: &[FileReport]) -> Text {
             Verdict::Refused(reason) | Verdict::Skipped(reason) => text.line(format_args!("  {reason}")),
         }
         report.warnings.iter().for_each(|warning| text.line(format_args!("  warning: {warning}")));
+        hosts.iter().flat_map(|hosts| hosts.lines_of(report)).for_each(|line| text.line(format_args!("  {line}")));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! `taskbay run`: watches the folder and works jobs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::pin};
 
 use clap::Args;
 
@@ -10,9 +10,10 @@ use super::{
     config::set_folder,
     database,
     migrate::prepare,
-    options::{DatabaseOptions, WorkerOptions},
+    options::{DatabaseOptions, Given, WorkerOptions},
+    reload::Reload,
     service_manager,
-    signals::{self, Hangup},
+    signals::{self, Hangup, Received},
 };
 use crate::{
     config::{Layer, Purpose},
@@ -21,16 +22,19 @@ use crate::{
     host::{self, Control, Mode},
     migrate,
     queue::{CleanupTask, Database},
+    status_socket,
 };
 
 /// Watch the tasks folder and work jobs
 ///
 /// Loads each compiled plugin (.so) in the tasks folder and works the jobs of their tasks. A file that appears, changes or
 /// goes away while this runs is taken over within a moment; running jobs finish on the build that they started on. A file
-/// that cannot be loaded is refused with one line that says why, and the build before it goes on.
+/// that cannot be loaded is refused with one line that says why, and the build before it goes on. A build whose start-up fails is
+/// tried again until it starts.
 ///
 /// Signals: the first SIGTERM or SIGINT stops claiming jobs and waits for the running ones, which are told of it after
-/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP lists the tasks folder at once.
+/// [worker] abort_timeout; the second, or the end of [worker] stop_timeout, cancels them and gives them back. SIGHUP reloads
+/// taskbay.toml and lists the tasks folder at once.
 ///
 /// Under systemd, `Type=notify` and `WatchdogSec=` work. A container needs no init.
 ///
@@ -82,11 +86,11 @@ impl Run {
         self.database.add_to(layer);
     }
 
-    pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
+    pub(super) async fn execute(self, given: Given) -> Result<Ending, CliError> {
         let control = Control::default();
-        let received = signals::listen(&control, Hangup::Rescan).map_err(CliError::system("listen for signals"))?;
+        let received = signals::listen(&control, Hangup::Reload).map_err(CliError::system("listen for signals"))?;
         let server = if self.embedded_postgres { Some(start_embedded().await?) } else { None };
-        let ended = self.work(settings, server.as_ref(), control).await;
+        let ended = self.work(given, server.as_ref(), control, &received).await;
         if let Some(server) = server {
             database::stop(server).await;
         }
@@ -98,10 +102,12 @@ impl Run {
 
     async fn work(
         self,
-        settings: Layer,
+        given: Given,
         server: Option<&EmbeddedPostgres>,
         control: Control,
+        received: &Received,
     ) -> Result<Ending, CliError> {
+        let settings = given.settings.clone();
         let database = database::settings(&settings, server)?;
         if self.schema_only {
             return prepare(&Database::new(database)?).await;
@@ -113,11 +119,19 @@ impl Run {
         }
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let mode = if self.once { Mode::Once } else { Mode::Continuous };
+        let reload = Reload::new(given, purpose, server, control.clone());
         let settings = database::known_to_plugins(settings, server).into_working_settings(database, purpose)?;
         // Who asks for one round wants to hear that it cannot be.
         let wait = !self.no_wait && !self.once;
         let _informed = service_manager::keep_informed(&control);
-        host::run(settings, mode, wait, Events::default(), control).await?;
+        control.parts.spawn("status socket", status_socket::serve(control.folder.clone()));
+        let mut following = pin!(control.parts.catch("settings", reload.follow(received)));
+        let mut working = pin!(host::run(settings, mode, wait, Events::default(), control));
+        tokio::select! {
+            ended = &mut working => ended?,
+            // It only ends by a panic, at which the host stops.
+            _ = &mut following => working.await?,
+        }
         Ok(Ending::Success)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 
 use crate::host::Control;
 
@@ -11,19 +14,28 @@ const SIGNALS: &str = "receiver of signals";
 /// What a hangup means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hangup {
-    /// List the tasks folder now, as servers do.
-    Rescan,
+    /// Read the settings file again and list the tasks folder, as servers do.
+    Reload,
     /// The terminal was closed: stop.
     Stop,
 }
 
-/// Remembers which signal ended the host.
+/// What was received.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Received(Arc<OnceLock<i32>>);
+pub(super) struct Received {
+    end: Arc<OnceLock<i32>>,
+    reload: Arc<Notify>,
+}
 
 impl Received {
+    /// Which signal ended the host.
     pub(super) fn get(&self) -> Option<i32> {
-        self.0.get().copied()
+        self.end.get().copied()
+    }
+
+    /// Waits for the next [`Hangup::Reload`].
+    pub(super) async fn reload(&self) {
+        self.reload.notified().await;
     }
 }
 
@@ -36,12 +48,12 @@ pub(super) fn listen(control: &Control, hangup: Hangup) -> std::io::Result<Recei
         let stop = stop_on(signal(kind)?, kind.as_raw_value(), control.clone(), received.clone());
         control.parts.spawn(SIGNALS, stop);
     }
-    if hangup == Hangup::Rescan {
+    if hangup == Hangup::Reload {
         let mut hangups = signal(SignalKind::hangup())?;
-        let rescan = Arc::clone(&control.rescan);
+        let reload = Arc::clone(&received.reload);
         control.parts.spawn(SIGNALS, async move {
             while hangups.recv().await.is_some() {
-                rescan.notify_one();
+                reload.notify_one();
             }
         });
     }
@@ -51,7 +63,7 @@ pub(super) fn listen(control: &Control, hangup: Hangup) -> std::io::Result<Recei
 async fn stop_on(mut signals: Signal, number: i32, control: Control, received: Received) {
     while signals.recv().await.is_some() {
         // Only the first one counts as the cause of the end.
-        if received.0.set(number).is_ok() {
+        if received.end.set(number).is_ok() {
             control.stop.graceful.cancel();
         } else {
             control.stop.now.cancel();

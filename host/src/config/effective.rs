@@ -42,7 +42,7 @@ pub fn effective_settings(
             list.push(EffectiveSetting { section, key: setting.key, value, without: setting.without, origin });
         }
     }
-    let PluginLookup { defaults, by_name } = &settings.plugins;
+    let PluginLookup { defaults, by_name, .. } = &settings.plugins;
     let default = "default".to_owned();
     for (name, settings) in std::iter::once((&default, defaults)).chain(by_name) {
         for setting in PLUGIN_SETTINGS {

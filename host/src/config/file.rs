@@ -50,6 +50,7 @@ pub(super) fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
         for (name, mut section) in section.sections()? {
             if name != DEFAULT {
                 layer.plugins.insert(name.clone(), PluginLayer::default());
+                layer.note(section.name(), Origin::File { path: source.path.to_owned(), line: section.line() });
             }
             for setting in PLUGIN_SETTINGS {
                 read(setting, &mut section, source.path, &mut layer, |layer| {

@@ -142,6 +142,12 @@ impl Layer {
         PluginLookup {
             by_name: self.plugins.iter().map(|(name, layer)| (name.clone(), plugin(layer))).collect(),
             defaults: plugin(&PluginLayer::default()),
+            origins: self
+                .origins
+                .iter()
+                .filter(|(path, _)| path.starts_with("plugins."))
+                .map(|(path, origin)| (path.clone(), origin.clone()))
+                .collect(),
         }
     }
 

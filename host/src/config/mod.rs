@@ -9,6 +9,8 @@ mod file;
 #[cfg(fuzzing)]
 pub mod fuzzed;
 mod layer;
+mod live;
+mod plugin_lookup;
 mod plugin_table;
 mod section;
 mod setting;
@@ -18,7 +20,7 @@ mod units;
 mod value;
 mod worker_table;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 pub use connection::{ConnectionError, ConnectionString, ConnectionStringError, database_settings, is_configured};
 pub use contradictions::{Contradiction, check};
@@ -28,6 +30,8 @@ pub(crate) use example::default_value;
 pub use example::{example_file, markdown_table};
 pub use file::{FileError, read_file};
 pub use layer::{Layer, PluginLayer};
+pub use live::{Changes, LiveSettings, changes};
+pub use plugin_lookup::PluginLookup;
 pub use plugin_table::PLUGIN_SETTINGS;
 pub use section::{WrongSetting, nearest};
 pub use setting::{Flag, FlagValue, HostSetting, Origin, PluginSetting, Setting, Variable};
@@ -38,7 +42,6 @@ pub use value::{Kind, Value};
 
 use crate::{
     crontab::CronItem,
-    plugin::PluginSettings,
     queue::DatabaseSettings,
     work::{ForbiddenFlags, TimeSource},
 };
@@ -56,24 +59,8 @@ pub struct Settings {
     pub program: PathBuf,
 }
 
-/// The settings of each plugin.
-#[derive(Debug, Clone, Default)]
-pub struct PluginLookup {
-    /// What holds for a plugin that has no section of its own.
-    pub defaults: PluginSettings,
-    /// By the plugin's name, which is its file's name without `lib` and `.so`.
-    pub by_name: BTreeMap<String, PluginSettings>,
-}
-
-impl PluginLookup {
-    /// The settings of a plugin.
-    pub fn get(&self, plugin: &str) -> &PluginSettings {
-        self.by_name.get(plugin).unwrap_or(&self.defaults)
-    }
-}
-
 /// How the tasks folder is watched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderSettings {
     /// The folder.
     pub path: PathBuf,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use super::Origin;
@@ -52,18 +52,24 @@ pub(super) struct Section<'a> {
     source: Source<'a>,
     /// As it stands between brackets; empty for the file itself.
     name: String,
+    line: usize,
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(source: Source<'a>, name: String, table: &'a DeTable<'a>) -> Self {
-        Self { source, name, table, known: Vec::new() }
+        Self { source, name, line: 1, table, known: Vec::new() }
     }
 
     /// As it stands between brackets.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where it begins.
+    pub(super) fn line(&self) -> usize {
+        self.line
     }
 
     /// The value of a key, and the line that it is in. `parse` gets it if it is there, and says what is wrong with it.
@@ -83,15 +89,12 @@ impl<'a> Section<'a> {
     /// The table under a key.
     pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Section<'a>>, WrongSetting> {
         self.known.push(key);
-        self.table.get_key_value(key).map(|(_, value)| self.subsection(key, value)).transpose()
+        self.table.get_key_value(key).map(|(key, value)| self.subsection(key, value)).transpose()
     }
 
     /// All tables in this one, whatever their keys.
     pub(super) fn sections(&self) -> Result<Vec<(String, Section<'a>)>, WrongSetting> {
-        self.table
-            .iter()
-            .map(|(key, value)| Ok((key.get_ref().to_string(), self.subsection(key.get_ref(), value)?)))
-            .collect()
+        self.table.iter().map(|(key, value)| Ok((key.get_ref().to_string(), self.subsection(key, value)?))).collect()
     }
 
     /// Fails if there is a key that was not asked for.
@@ -108,10 +111,15 @@ impl<'a> Section<'a> {
         Err(self.source.wrong(key.span().start, format!("unknown {what} {:?}{place}; {hint}", key.get_ref())))
     }
 
-    fn subsection(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Result<Section<'a>, WrongSetting> {
-        let name = self.path_of(key);
+    fn subsection(
+        &self,
+        key: &Spanned<DeString<'a>>,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Result<Section<'a>, WrongSetting> {
+        let name = self.path_of(key.get_ref());
+        let line = self.source.line(key.span().start);
         match value.get_ref() {
-            DeValue::Table(table) => Ok(Section::new(self.source, name, table)),
+            DeValue::Table(table) => Ok(Section { line, ..Section::new(self.source, name, table) }),
             other => Err(self.source.wrong(
                 value.span().start,
                 format!("{name} must be a section, written [{name}], not {}", describe(other)),

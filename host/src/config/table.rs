@@ -198,7 +198,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "missing_grace",
         kind: Kind::Time,
-        help: "how long the folder may be missing before its tasks are given up",
+        help: "how long the folder may be missing or unusable before its tasks are given up",
         flags: &[],
         variables: &[variable("TASKBAY_MISSING_GRACE")],
         without: "for ever",

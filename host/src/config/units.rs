@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 /// The units of memory: those that count in 1,024s and those that count in 1,000s.
-const UNITS: [(&str, u64); 10] = [
-    ("", 1),
+const UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -43,7 +42,7 @@ fn not_too_long(text: &str, duration: Duration) -> Result<Duration, String> {
     }
 }
 
-/// Reads `"512MiB"`, `"2GB"`, `"1000000"`, in bytes.
+/// Reads `"512MiB"`, `"2GB"`, `"1000000B"`, in bytes. A number alone is refused, since most would mean megabytes by it.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is not a size: write it with its unit, such as \"512MiB\" or \"2GiB\"");
     let trimmed = text.trim();
@@ -62,8 +61,8 @@ mod tests {
     fn sizes_count_in_the_unit_that_they_name() {
         assert_eq!(parse_size("512MiB"), Ok(512 << 20));
         assert_eq!(parse_size("2 gb"), Ok(2_000_000_000));
-        assert_eq!(parse_size("1000"), Ok(1000));
-        for bad in ["", "MiB", "12 apples", "-1MiB", "1.5GiB", "99999999999TiB"] {
+        assert_eq!(parse_size("1000B"), Ok(1000));
+        for bad in ["", "1000", "512 ", "MiB", "12 apples", "-1MiB", "1.5GiB", "99999999999TiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }

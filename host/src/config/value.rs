@@ -154,7 +154,7 @@ impl Value {
 fn size_text(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units.into_iter().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size));
-    unit.map_or_else(|| bytes.to_string(), |(name, size)| format!("{}{name}", bytes / size))
+    unit.map_or_else(|| format!("{bytes}B"), |(name, size)| format!("{}{name}", bytes / size))
 }
 
 fn toml_of(value: &Json) -> String {
@@ -172,7 +172,8 @@ fn toml_of(value: &Json) -> String {
     }
 }
 
-fn bare(key: &str) -> String {
+/// A key as it stands in a path of keys.
+pub(super) fn bare(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if plain { key.to_owned() } else { Json::from(key).to_string() }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, error, info, trace, warn};
 
-use super::{Event, PluginBuild};
+use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild};
 use crate::queue::{Released, Unlocked};
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
@@ -17,14 +17,14 @@ pub(super) fn log(event: &Event) {
         Event::NoTasks { folder } => {
             warn!(event = "no_tasks", folder = %folder.display(), "there is no task yet, so no job is worked: put a compiled plugin into {}", folder.display());
         }
-        Event::FolderMissing { folder, reason, serving: 0 } => {
-            warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing");
+        Event::FolderMissing(FolderTrouble { folder, reason, serving }) => {
+            warn!(event = "folder_missing", folder = %folder.display(), serving, "{reason}{}", serves_on(*serving));
         }
-        Event::FolderMissing { folder, reason, serving: _ } => {
-            warn!(event = "folder_missing", folder = %folder.display(), reason, "the tasks folder is missing; what is loaded keeps serving");
+        Event::FolderUnusable(FolderTrouble { folder, reason, serving }) => {
+            warn!(event = "folder_unusable", folder = %folder.display(), serving, "{reason}{}", serves_on(*serving));
         }
         Event::FolderBack { folder } => {
-            info!(event = "folder_back", folder = %folder.display(), "the tasks folder is back");
+            info!(event = "folder_back", folder = %folder.display(), "the tasks folder can be used again");
         }
         Event::WatchFailed { folder, reason } => {
             warn!(event = "watch_failed", folder = %folder.display(), reason, "the tasks folder cannot be watched and is listed every second instead: {reason}");
@@ -32,11 +32,24 @@ pub(super) fn log(event: &Event) {
         Event::LaxPermissions { what, reason } => {
             warn!(event = "lax_permissions", what, reason, "{what} is loaded although it is not safe: {reason}");
         }
-        Event::FileRejected { file, reason, serving: Some(build) } => {
-            error!(event = "file_rejected", file, serving = %build, "{file}: {reason} (build {build} keeps serving)");
+        Event::FileRejected(FileRejection { file, reason, serving, retry_in }) => {
+            let build = serving.map(|build| build.to_string());
+            let goes_on = build.as_ref().map_or_else(String::new, |build| format!(" (build {build} keeps serving)"));
+            let wait = retry_in.map(|wait| rounded(wait).to_string());
+            let retry = wait.as_ref().map_or_else(String::new, |wait| format!("; next try in {wait}"));
+            error!(event = "file_rejected", file, serving = build, retry_in = wait, "{file}: {reason}{goes_on}{retry}");
         }
-        Event::FileRejected { file, reason, serving: None } => {
-            error!(event = "file_rejected", file, "{file}: {reason}");
+        Event::FileStillRejected(FailedRetry { file, reason, retry_in, since, reminder: true }) => {
+            warn!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; retrying for {}, next try in {}", rounded(*since), rounded(*retry_in));
+        }
+        Event::FileStillRejected(FailedRetry { file, reason, retry_in, .. }) => {
+            debug!(event = "file_still_rejected", file, retry_in = ?retry_in, "{file}: {reason}; next try in {}", rounded(*retry_in));
+        }
+        Event::FileRestored(file, serving) => {
+            info!(event = "file_restored", file, %serving, "{file} is back to build {serving}, which is still serving");
+        }
+        Event::UnknownPluginSection(section) => {
+            warn!(event = "unknown_plugin_section", plugin = section.plugin, place = section.place, "{section}");
         }
         Event::FileSkipped { file, reason, unexpected: true } => {
             info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
@@ -49,6 +62,11 @@ pub(super) fn log(event: &Event) {
                 event = "task_shadowed",
                 file, task, by, "{file} gets no jobs of {task}, because {by} goes first; rename one of them"
             );
+        }
+        Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took }
+            if old == build =>
+        {
+            info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "restarted plugin {plugin}, build {build}");
         }
         Event::PluginLoaded { build: PluginBuild { plugin, build }, file, tasks, replaced: Some(old), took } => {
             info!(event = "plugin_loaded", plugin, %build, file, replaced = %old, tasks = tasks.join(","), took_ms = milliseconds(*took), "replaced plugin {plugin}: build {old} by {build}");
@@ -377,6 +395,17 @@ fn began(lasted: Duration) -> String {
 /// For people.
 fn in_seconds(lasted: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(lasted.as_secs()))
+}
+
+/// What is said of a folder that cannot be used while builds from it serve.
+fn serves_on(serving: usize) -> &'static str {
+    if serving == 0 { "" } else { "; what is loaded keeps serving" }
+}
+
+/// For people: nothing below a second matters unless there is nothing else.
+fn rounded(span: Duration) -> humantime::FormattedDuration {
+    let seconds = Duration::from_secs(span.as_secs_f64().round() as u64);
+    humantime::format_duration(if seconds.is_zero() { span } else { seconds })
 }
 
 /// For log pipelines: a number with microseconds behind the point.

@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use announce::Events;
-pub use subjects::{BackfilledItem, JobRun, PluginBuild};
+pub use subjects::{BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, UnknownSection};
 
 use crate::{
     parts::PartFailure,
@@ -35,13 +35,11 @@ pub enum Event {
     NoTasks {
         folder: PathBuf,
     },
-    /// The folder is not there (any more). So many of its files keep serving.
-    FolderMissing {
-        folder: PathBuf,
-        reason: String,
-        serving: usize,
-    },
-    /// The folder is there again.
+    /// The folder is not there (any more).
+    FolderMissing(FolderTrouble),
+    /// The folder is there, but cannot be read or is not safe.
+    FolderUnusable(FolderTrouble),
+    /// The folder can be used again.
     FolderBack {
         folder: PathBuf,
     },
@@ -55,12 +53,14 @@ pub enum Event {
         what: String,
         reason: String,
     },
-    /// A file was refused. `serving` is the build of that plugin which goes on.
-    FileRejected {
-        file: String,
-        reason: String,
-        serving: Option<BuildId>,
-    },
+    /// A file was refused.
+    FileRejected(FileRejection),
+    /// A refused build was launched again and did not start.
+    FileStillRejected(FailedRetry),
+    /// A file that was refused holds the build again that serves.
+    FileRestored(String, BuildId),
+    /// The settings have a section for a plugin that no file is.
+    UnknownPluginSection(UnknownSection),
     /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
     FileSkipped {
         file: String,

@@ -71,7 +71,7 @@ impl Account {
     fn to_change_to(name: &str) -> Result<Option<Self>, LaunchError> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let Some(account) = Self::find(&read("/etc/passwd"), &read("/etc/group"), name) else {
-            return Err(LaunchError::Process(format!(
+            return Err(of_user(format!(
                 "its setting user is {name:?}, and there is no such user in /etc/passwd: name another one, or leave it out"
             )));
         };
@@ -80,7 +80,7 @@ impl Account {
             return Ok(None);
         }
         if !this.is_root() {
-            return Err(LaunchError::Process(format!(
+            return Err(of_user(format!(
                 "its setting user is {name:?}, and only a host that runs as root can start processes as another user: run it as \
                  root, or leave the setting out"
             )));
@@ -104,6 +104,22 @@ impl Account {
         let groups = std::iter::once(own_group).chain(others.filter(|other| *other != own_group)).collect();
         Some(Self { name: name.to_owned(), home, user, group: own_group, groups })
     }
+}
+
+/// A thread of a plugin takes so much for its stack, and some more.
+const ROOM_FOR_A_THREAD: u64 = 3 << 20;
+
+/// Whether a process, by its name in `/proc`, has so little left of its memory limit that no thread can be started.
+pub(super) fn is_used_up(process: &str, limit: u64) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let used = data.and_then(|data| data.trim().strip_suffix(" kB")).and_then(|data| data.parse::<u64>().ok());
+    used.is_some_and(|used| (used << 10) + ROOM_FOR_A_THREAD > limit)
+}
+
+/// Why the setting `user` cannot be kept to.
+pub(super) fn of_user(reason: String) -> LaunchError {
+    LaunchError::Setting { key: "user".to_owned(), reason }
 }
 
 #[cfg(test)]

@@ -195,12 +195,13 @@ impl Supervisor {
     }
 
     /// Brings up another process, however often that takes; `None` when there is to be none.
-    async fn recover(&mut self, mut reason: String, mut in_flight: usize, mut healthy: Duration) -> Option<Process> {
+    async fn recover(&mut self, mut reason: String, mut in_flight: usize, healthy: Duration) -> Option<Process> {
+        let mut next = self.restarts.crashed(Instant::now(), healthy);
         loop {
             if *self.orders.borrow() > Order::Serve {
                 return None;
             }
-            let delay = match self.restarts.crashed(Instant::now(), healthy) {
+            let delay = match next {
                 Next::RestartIn(delay) => delay,
                 Next::Quarantine => {
                     self.availability.send_replace(Availability::Quarantined { reason: reason.clone() });
@@ -226,8 +227,13 @@ impl Supervisor {
             match started {
                 Ok((process, _)) => return Some(process),
                 Err(error) => {
+                    next = if error.is_passing() {
+                        self.restarts.did_not_start()
+                    } else {
+                        self.restarts.crashed(Instant::now(), Duration::ZERO)
+                    };
                     reason = format!("it did not come up again: {error}");
-                    (in_flight, healthy) = (0, Duration::ZERO);
+                    in_flight = 0;
                 }
             }
         }

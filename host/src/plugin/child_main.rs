@@ -26,6 +26,7 @@ use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_ERROR, STATUS_OK};
 
 use super::{
     LaunchError,
+    bounds::is_used_up,
     child_outbox::{Outbox, PATIENCE},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
@@ -64,20 +65,24 @@ fn serve() -> io::Result<Never> {
     let mut reader = FrameReader::new();
     let hello = receive_hello(&mut socket, &mut reader)?;
     if let Err(error) = keep_in_bounds(&hello) {
-        return refuse_at_once(&mut socket, &LaunchError::Process(error.to_string()));
+        return refuse_at_once(&mut socket, &error);
     }
 
-    let outbox = Arc::new(Outbox::new(socket.try_clone()?));
-    let source = Arc::clone(&outbox);
-    thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_what_is_handed_over())?;
-
-    let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default() });
-    // Each step is written before the next begins, so that the host knows in which one a crash has happened.
-    outbox.send(kind::LOADING, 0, |_| ());
-    outbox.flush();
+    // Each step is written before the next begins, so that the host knows in which one a crash has happened. From here on
+    // the memory may not suffice.
+    send_at_once(&mut socket, kind::LOADING, |_| ())?;
+    let outbox = match limit_memory(&hello).and_then(|()| start_writer(&socket)) {
+        Ok(outbox) => outbox,
+        Err(error) => {
+            let error = LaunchError::Process(error.to_string());
+            return refuse_at_once(&mut socket, &or_memory(error, hello.memory_limit));
+        }
+    };
+    let memory_limit = hello.memory_limit;
+    let host = Arc::new(Host { outbox: Arc::clone(&outbox), requests: Mutex::default(), memory_limit });
     let mapped = match MappedPlugin::map(image) {
         Ok(mapped) => mapped,
-        Err(error) => refuse(&outbox, &error),
+        Err(error) => refuse(&outbox, &or_memory(error, memory_limit)),
     };
     outbox.send(kind::MANIFEST, 0, |body| put_json(body, mapped.manifest()));
     outbox.flush();
@@ -149,27 +154,26 @@ fn receive_hello(socket: &mut UnixStream, reader: &mut FrameReader) -> io::Resul
     }
 }
 
-fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
+fn keep_in_bounds(hello: &Hello) -> Result<(), LaunchError> {
+    let failed = |error: io::Error| LaunchError::Process(error.to_string());
     // Where memory runs out without a limit, the plugin is to go before the host. Some sandboxes do not allow it to say so.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
     // No program that the plugin may start is to have more rights than it has itself.
-    rustix::thread::set_no_new_privs(true)?;
-    hello.bounds.keep().map_err(|error| {
-        let what = "open_files, processes or user, one of its settings, cannot be kept to";
-        io::Error::new(
-            error.kind(),
-            format!("{what} ({error}): this host may not have so many itself, or not change users"),
-        )
+    rustix::thread::set_no_new_privs(true).map_err(|error| failed(error.into()))?;
+    hello.bounds.keep().map_err(|error| LaunchError::Setting {
+        key: "open_files, processes or user".to_owned(),
+        reason: format!(
+            "open_files, processes or user, one of its settings, cannot be kept to ({error}): this host may not have so many \
+             itself, or not change users"
+        ),
     })?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
     // Had the parent died before its death became our signal, somebody else would be the parent by now.
     if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().cast_unsigned() != hello.parent) {
-        return Err(io::Error::other("the host went away"));
+        return Err(failed(io::Error::other("the host went away")));
     }
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    if let Some(limit) = hello.memory_limit {
-        rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
-    }
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(|error| failed(error.into()))?;
     if hello.max_level >= LEVEL_DEBUG {
         let _ = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
@@ -182,11 +186,42 @@ fn keep_in_bounds(hello: &Hello) -> io::Result<()> {
     Ok(())
 }
 
-/// The same while there is no outbox yet.
-fn refuse_at_once(socket: &mut UnixStream, error: &LaunchError) -> io::Result<Never> {
+fn limit_memory(hello: &Hello) -> io::Result<()> {
+    if let Some(limit) = hello.memory_limit {
+        rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    Ok(())
+}
+
+/// Starts the thread that writes to the host.
+fn start_writer(socket: &UnixStream) -> io::Result<Arc<Outbox>> {
+    let outbox = Arc::new(Outbox::new(socket.try_clone()?));
+    let source = Arc::clone(&outbox);
+    thread::Builder::new().name("taskbay-writer".to_owned()).spawn(move || source.write_what_is_handed_over())?;
+    Ok(outbox)
+}
+
+/// What is wrong with the memory limit, if that is what a failure comes from.
+fn or_memory(error: LaunchError, memory_limit: Option<u64>) -> LaunchError {
+    match (error, memory_limit) {
+        (LaunchError::Process(said) | LaunchError::Map(said) | LaunchError::StartFailed(said), Some(limit))
+            if is_used_up("self", limit) =>
+        {
+            LaunchError::memory_limit(limit, &said)
+        }
+        (error, _) => error,
+    }
+}
+
+/// Writes a frame while there is no outbox yet.
+fn send_at_once(socket: &mut UnixStream, kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
     let mut bytes = Vec::new();
-    frames::push(&mut bytes, kind::REFUSED, 0, |body| put_json(body, error)).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    socket.write_all(&bytes)?;
+    frames::push(&mut bytes, kind, 0, body).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    socket.write_all(&bytes)
+}
+
+fn refuse_at_once(socket: &mut UnixStream, error: &LaunchError) -> io::Result<Never> {
+    send_at_once(socket, kind::REFUSED, |body| put_json(body, error))?;
     exit_now(0)
 }
 
@@ -230,6 +265,7 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
 struct Host {
     outbox: Arc<Outbox>,
     requests: Mutex<Requests>,
+    memory_limit: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -256,8 +292,8 @@ impl PluginHost for Host {
             if end.status == STATUS_OK {
                 self.outbox.send(kind::READY, 0, |_| ());
             } else {
-                let reason = end.message.unwrap_or("it gave no reason").to_owned();
-                self.outbox.send(kind::REFUSED, 0, |body| put_json(body, &LaunchError::StartFailed(reason)));
+                let error = or_memory(LaunchError::of_start_up(end.status, end.message), self.memory_limit);
+                self.outbox.send(kind::REFUSED, 0, |body| put_json(body, &error));
             }
             return;
         }

@@ -15,7 +15,7 @@ use super::{
     Accepted, BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput,
     LaunchError, ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
     alone::Alone,
-    bounds::Bounds,
+    bounds::{Bounds, of_user},
     built_in::BuiltIn,
     calls::Call,
     child::Child,
@@ -24,6 +24,7 @@ use super::{
     executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
+    process::rehearse,
     running_jobs::RunningJobs,
 };
 use crate::events::{Event, Events, PluginBuild};
@@ -95,13 +96,34 @@ impl Generation {
                     Child::launch(image, settings, services, availability.clone(), Arc::clone(&crashes)).await?;
                 (Runner::Child(child), manifest)
             }
-            Isolation::InProcess if settings.user.is_some() => return Err(LaunchError::UserInProcess),
+            Isolation::InProcess if settings.user.is_some() => {
+                return Err(of_user(
+                    "its setting user cannot be kept to in the host's own process: run it isolated, or leave the setting out"
+                        .to_owned(),
+                ));
+            }
             Isolation::InProcess => {
                 let (plugin, manifest) = InProcess::launch(&image, settings, services).await?;
                 (Runner::InProcess(plugin), manifest)
             }
         };
         Ok(Self::serving(build, manifest, (runner, alone), settings, services.events.clone(), (availability, crashes)))
+    }
+
+    /// As [`Generation::launch`], of a build that was launched before: one that did not start, or one that serves with other
+    /// settings.
+    pub async fn launch_again(
+        image: Arc<Image>,
+        settings: &PluginSettings,
+        services: &HostServices,
+    ) -> Result<Arc<Generation>, LaunchError> {
+        if settings.isolation == Isolation::Child {
+            return Self::launch(image, settings, services).await;
+        }
+        rehearse(&image, settings, services).await?;
+        let copied = tokio::task::spawn_blocking(move || image.copy()).await.unwrap_or_else(|error| Err(error.into()));
+        let copy = copied.map_err(|error| LaunchError::Process(error.to_string()))?;
+        Self::launch(Arc::new(copy), settings, services).await
     }
 
     /// Takes an executable file into service, which starts nothing until there is a job.

@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     },
     path::Path,
     process,
@@ -72,6 +72,14 @@ impl Image {
         Ok(Image { file_name: file_name.to_owned(), plugin, build, fd })
     }
 
+    /// Another copy of the same. What was mapped into this process cannot be mapped once more.
+    pub(crate) fn copy(&self) -> io::Result<Image> {
+        let file = File::from(self.fd.try_clone()?);
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Self::seal(&self.file_name, self.build, &bytes)
+    }
+
     /// The plugin's name that a file's name gives: without `lib` and `.so`, with the folders below the tasks folder.
     pub fn plugin_name(file_name: &str) -> String {
         let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
@@ -120,8 +128,6 @@ fn nameless_file(parent: &Path, content: &[u8]) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     #[test]
@@ -134,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_image_holds_the_bytes_and_cannot_be_changed() {
-        let image = Image::seal("libemail.so", BuildId([7; 32]), b"some bytes").unwrap();
+    fn a_sealed_image_and_its_copy_hold_the_bytes_and_cannot_be_changed() {
+        let image = Image::seal("libemail.so", BuildId([7; 32]), b"some bytes").unwrap().copy().unwrap();
         let file = File::from(image.fd);
         let mut bytes = [0; 10];
         file.read_exact_at(&mut bytes, 0).unwrap();

@@ -96,7 +96,7 @@ impl InProcess {
         let plugin = Self { plugin: Arc::new(plugin), host, name: image.plugin.clone() };
         let error = match timeout_at(deadline, started).await {
             Ok(Ok(Ok(()))) => return Ok(plugin),
-            Ok(Ok(Err(message))) => LaunchError::StartFailed(message),
+            Ok(Ok(Err(error))) => error,
             Ok(Err(_)) => LaunchError::StartFailed("it gave no answer".to_owned()),
             Err(_) => LaunchError::StartTimedOut(limit),
         };
@@ -146,7 +146,7 @@ struct InProcessHost {
     /// None once the plugin was shut down.
     jobs: Mutex<Option<Arc<dyn AddJob>>>,
     runtime: Handle,
-    started: Mutex<Option<oneshot::Sender<Result<(), String>>>>,
+    started: Mutex<Option<oneshot::Sender<Result<(), LaunchError>>>>,
 }
 
 impl InProcessHost {
@@ -157,8 +157,8 @@ impl InProcessHost {
 
 impl PluginHost for InProcessHost {
     fn finished(&self, call: u64, end: End<'_>) {
-        let message = end.message.map(str::to_owned);
         if call != INIT_CALL {
+            let message = end.message.map(str::to_owned);
             let detail = end.detail.map(str::to_owned);
             self.calls.finish(call, CallEnd::Reported { status: end.status, message, detail });
             return;
@@ -166,7 +166,7 @@ impl PluginHost for InProcessHost {
         let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let _ = started.send(match end.status {
             STATUS_OK => Ok(()),
-            _ => Err(message.unwrap_or_else(|| "it gave no reason".to_owned())),
+            status => Err(LaunchError::of_start_up(status, end.message)),
         });
     }
 

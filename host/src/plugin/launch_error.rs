@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use taskbay_abi::STATUS_DISCARD;
 use thiserror::Error;
 
 /// Why a build was refused.
@@ -44,6 +45,9 @@ pub enum LaunchError {
     /// The file was not mapped in time.
     #[error("it did not finish loading within {}: look for a constructor that waits", humantime::format_duration(*.0))]
     LoadTimedOut(Duration),
+    /// The kernel or somebody ended its process before it was ready.
+    #[error("its process {0} before it was ready")]
+    Killed(String),
     /// The start-up returned an error or panicked.
     #[error("its start-up failed: {0}")]
     StartFailed(String),
@@ -64,13 +68,61 @@ pub enum LaunchError {
     /// The same copy was mapped before.
     #[error("this very copy of it is mapped already: save the file again")]
     AlreadyMapped,
-    /// The host's process is one user's.
-    #[error("its setting user cannot be kept to in the host's own process: run it isolated, or leave the setting out")]
-    UserInProcess,
+    /// A setting of the plugin cannot be kept to, or does not fit. `key` is that of the section, or several.
+    #[error("{reason}")]
+    Setting { key: String, reason: String },
     /// The child's process could not be made.
     #[error("no process could be started for it: {0}")]
     Process(String),
     /// The child is not this program's.
     #[error("the program that was to run it is not this taskbay ({0}): was the program replaced? restart the host")]
     Protocol(String),
+}
+
+impl LaunchError {
+    /// Whether the same build may start another time: what a start-up needs may be away, and a machine may be busy or out of
+    /// memory. Everything else is a fault of the file, of the settings or of this host, and stays until one of them changes.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::LoadTimedOut(_)
+            | Self::Killed(_)
+            | Self::StartFailed(_)
+            | Self::StartCrashed(_)
+            | Self::StartTimedOut(_)
+            | Self::Process(_) => true,
+            Self::Map(_)
+            | Self::NoEntry(_)
+            | Self::Header(_)
+            | Self::OtherInterface { .. }
+            | Self::Layout(_)
+            | Self::Manifest(_)
+            | Self::PanicAbort
+            | Self::LoadCrashed(_)
+            | Self::LoadExited(_)
+            | Self::KeysExhausted { .. }
+            | Self::TooManyBuilds { .. }
+            | Self::AlreadyMapped
+            | Self::Setting { .. }
+            | Self::Protocol(_) => false,
+        }
+    }
+
+    /// How a start-up ended that did not succeed. What is failed with [`STATUS_DISCARD`] would fail the same way each time; that is
+    /// how a plugin says that its settings do not fit.
+    pub(super) fn of_start_up(status: u32, reason: Option<&str>) -> Self {
+        let reason = reason.unwrap_or("it gave no reason");
+        if status == STATUS_DISCARD {
+            Self::Setting { key: "settings".to_owned(), reason: format!("its start-up failed: {reason}") }
+        } else {
+            Self::StartFailed(reason.to_owned())
+        }
+    }
+
+    /// The build was started with a memory limit that it cannot start with. `said` is what shows it.
+    pub(super) fn memory_limit(limit: u64, said: &str) -> Self {
+        Self::Setting {
+            key: "memory_limit".to_owned(),
+            reason: format!("its memory_limit of {limit} bytes is too small to start it ({said}): raise it"),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! One process of a plugin, seen from the host: how it is started, talked to, and what its end means.
 
 use std::{
-    io::IoSlice,
+    io::{ErrorKind, IoSlice},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
@@ -25,9 +25,10 @@ use tokio::{
 
 use super::{
     DatabaseAccess, HostServices, Image, LaunchError, ManifestInfo, PluginSettings,
-    bounds::Bounds,
+    bounds::{Bounds, is_used_up},
     connection::{Connection, Ends, Milestone},
     frames::Hello,
+    generation::SHUTDOWN_LIMIT,
     host_calls::max_level,
     output::Output,
 };
@@ -72,6 +73,18 @@ pub async fn probe(image: &Image, settings: &PluginSettings, program: &Path) -> 
     Ok(manifest)
 }
 
+/// Starts a build up in a process of its own, and ends it again: whether it would start in this process, too, where nothing of
+/// a failure would ever be unmapped.
+pub(super) async fn rehearse(
+    image: &Image,
+    settings: &PluginSettings,
+    services: &HostServices,
+) -> Result<(), LaunchError> {
+    let (mut process, _) = Process::start(image, settings, services).await?;
+    process.shut_down(SHUTDOWN_LIMIT).await;
+    Ok(())
+}
+
 impl Process {
     /// Starts a process, in which the build is loaded and started up when this returns.
     pub(super) async fn start(
@@ -97,9 +110,13 @@ impl Process {
         ours.set_nonblocking(true).map_err(failed)?;
         let mut command = command(program, &build, theirs.into(), &settings.database);
         bounds.name_user(&mut command);
-        let mut child = spawn(command)
-            .await
-            .map_err(|error| LaunchError::Process(format!("{} could not be run: {error}", program.display())))?;
+        let mut child = spawn(command).await.map_err(|error| {
+            let said = format!("{} could not be run: {error}", program.display());
+            match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => LaunchError::Protocol(said),
+                _ => LaunchError::Process(said),
+            }
+        })?;
         let output = Output::capture(&mut child, &build, services.map(|services| &services.events));
         let (milestones, launch) = mpsc::unbounded_channel();
         let (connection, ends) = Connection::open(ours, build, services, milestones).map_err(failed)?;
@@ -127,10 +144,7 @@ impl Process {
         loop {
             let milestone = tokio::select! {
                 milestone = launch.recv() => milestone,
-                () = sleep_until(deadline) => return Err(match stage {
-                    Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
-                    Stage::Loaded(_) => LaunchError::StartTimedOut(limit),
-                }),
+                () = sleep_until(deadline) => return Err(self.too_late(&stage, limit)),
             };
             stage = match (milestone, stage) {
                 (Some(Milestone::Loading), _) => Stage::Loading,
@@ -151,7 +165,13 @@ impl Process {
         let status = self.wait_for_exit().await;
         let said = self.output.last_words().await;
         let ending = || Ending::of(status, &said, self.memory_limit).to_string();
+        let allocation = said.iter().rev().find(|line| line.contains(FAILED_ALLOCATION));
+        // The limit is only in force once it is loading.
+        if let (Some(limit), Some(line), Stage::Loading | Stage::Loaded(_)) = (self.memory_limit, allocation, stage) {
+            return LaunchError::memory_limit(limit, line);
+        }
         match (stage, status.code()) {
+            (_, None) if status.signal() == Some(libc::SIGKILL) => LaunchError::Killed(ending()),
             (Stage::Spawned, _) => {
                 LaunchError::Protocol([vec![format!("it {}", ending())], said.clone()].concat().join("; "))
             }
@@ -162,6 +182,20 @@ impl Process {
                 LaunchError::LoadCrashed(format!("{}{detail}", signal_name(status)))
             }
             (Stage::Loaded(_), _) => LaunchError::StartCrashed(ending()),
+        }
+    }
+
+    /// Why it was not ready in time. Without memory for another thread, what waits for that thread waits for ever.
+    fn too_late(&self, stage: &Stage, limit: Duration) -> LaunchError {
+        let error = match stage {
+            Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
+            Stage::Loaded(_) => LaunchError::StartTimedOut(limit),
+        };
+        match (self.memory_limit, self.child.id()) {
+            (Some(memory), Some(id)) if is_used_up(&id.to_string(), memory) => {
+                LaunchError::memory_limit(memory, &error.to_string())
+            }
+            _ => error,
         }
     }
 
@@ -284,9 +318,11 @@ fn send_image(socket: &UnixStream, image: &OwnedFd) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What a Rust program writes that ends because it gets no memory.
+const FAILED_ALLOCATION: &str = "memory allocation of";
 /// Lines that tell why a Rust program ended.
 const TELLING: [&str; 5] =
-    ["memory allocation of", "stack overflow", "overflowed its stack", "fatal runtime error", "panicked at"];
+    [FAILED_ALLOCATION, "stack overflow", "overflowed its stack", "fatal runtime error", "panicked at"];
 
 impl Ending {
     pub(super) fn new(what: impl Into<String>) -> Self {
@@ -309,7 +345,7 @@ impl Ending {
         let last = said.last().filter(|_| status.code().is_none());
         let mut detail = telling.or(last).cloned();
         if let (Some(detail), Some(limit)) = (&mut detail, memory_limit)
-            && detail.contains("memory allocation of")
+            && detail.contains(FAILED_ALLOCATION)
         {
             detail.push_str(&format!(" (its memory limit is {limit} bytes)"));
         }

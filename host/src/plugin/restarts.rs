@@ -37,10 +37,19 @@ impl Restarts {
         if self.recent.len() >= TOO_MANY {
             return Next::Quarantine;
         }
+        Next::RestartIn(self.next_delay())
+    }
+
+    /// Counts a process that did not come up for a passing reason, which is no reason to give the build up.
+    pub(super) fn did_not_start(&mut self) -> Next {
+        Next::RestartIn(self.next_delay())
+    }
+
+    fn next_delay(&mut self) -> Duration {
         self.in_a_row += 1;
         match self.in_a_row {
-            1 => Next::RestartIn(Duration::ZERO),
-            n => Next::RestartIn((FIRST_DELAY * 2_u32.saturating_pow((n - 2).min(20))).min(LONGEST_DELAY)),
+            1 => Duration::ZERO,
+            n => (FIRST_DELAY * 2_u32.saturating_pow((n - 2).min(20))).min(LONGEST_DELAY),
         }
     }
 }
@@ -59,6 +68,14 @@ mod tests {
         let mut crash = |second| restarts.crashed(start + Duration::from_secs(second), Duration::from_secs(1));
         assert_eq!([crash(0), crash(1), crash(2), crash(3)], [millis(0), millis(100), millis(200), millis(400)]);
         assert_eq!(crash(4), Next::Quarantine);
+    }
+
+    #[test]
+    fn a_process_that_does_not_come_up_is_tried_for_ever() {
+        let mut restarts = Restarts::default();
+        let delays: Vec<_> = (0..20).map(|_| restarts.did_not_start()).collect();
+        assert_eq!((&delays[..3], &delays[19]), (&[millis(0), millis(100), millis(200)][..], &millis(30_000)));
+        assert_eq!(restarts.crashed(Instant::now(), Duration::ZERO), millis(30_000), "none of them counts as a crash");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl fmt::Debug for DatabaseAccess {
 }
 
 /// What `taskbay.toml` says of one plugin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PluginSettings {
     /// Where the plugin runs.
     pub isolation: Isolation,

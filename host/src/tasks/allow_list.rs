@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use super::folder::{unsafe_file, unsafe_folder};
+use super::folder::{unsafe_file_at, unsafe_folder};
 use crate::plugin::BuildId;
 
 /// More than any list has, so that a wrong path cannot fill the memory.
@@ -77,7 +77,7 @@ impl AllowList {
             _ => format!("cannot be read: {error}"),
         })?;
         let (text, metadata) = read_small(&real, LARGEST).map_err(|error| format!("cannot be read: {error}"))?;
-        self.warning = unsafe_file(&metadata).or_else(|| real.parent().and_then(unsafe_folder));
+        self.warning = unsafe_file_at(&real, &metadata).or_else(|| real.parent().and_then(unsafe_folder));
         match &self.warning {
             Some(reason) if self.strict => Err(format!("is not safe: {reason}")),
             _ => parse(&text),

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{
     TasksFolder,
     folder::Folder,
-    listing::{Candidate, Skipped},
+    listing::{Candidate, Skipped, identifier},
     scanning::contained,
+    sections,
 };
 use crate::{events::Event, plugin::Generation};
 
@@ -25,13 +26,15 @@ impl TasksFolder {
                 match Generation::of_executable(file, settings, &self.services.events) {
                     Ok(generation) => self.serve(name, generation, began.elapsed()),
                     Err(error) => {
+                        let reason = sections::explain(&self.plugins, identifier(name), &error);
                         self.withdraw(name);
-                        self.refuse(name, error.to_string(), false);
+                        self.refuse(name, reason, false);
                     }
                 }
             }
             Err(reason) => {
                 let is_library = known.is_library;
+                known.forget_contents_that_serve();
                 if is_library {
                     known.refused = None;
                 }

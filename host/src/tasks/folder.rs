@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use thiserror::Error;
 
 use super::listing::{Candidate, Kind, Listing};
@@ -27,9 +27,12 @@ pub enum FolderError {
     NotAFolder(PathBuf),
     #[error("the tasks folder {} cannot be read: {reason}", .folder.display())]
     Unreadable { folder: PathBuf, reason: String },
-    #[error("the tasks folder {} is not safe: {reason}", .folder.display())]
+    #[error("the tasks folder {} is not safe: {reason}{HOW_TO_ALLOW}", .folder.display())]
     Unsafe { folder: PathBuf, reason: String },
 }
+
+/// What to do where the permissions cannot be changed, as on a volume that somebody else has made.
+const HOW_TO_ALLOW: &str = ". Where that cannot be done, mount it read-only, or set strict_permissions = false under [tasks] (TASKBAY_STRICT_PERMISSIONS=false)";
 
 /// Why a file in it is refused, without its name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -44,7 +47,7 @@ pub(super) enum FileError {
     DeadLink(String),
     #[error("is not a file: put the compiled plugin itself here")]
     NotAFile,
-    #[error("is not safe: {0}")]
+    #[error("is not safe: {0}{HOW_TO_ALLOW}")]
     Unsafe(String),
     #[error("has {0} bytes, more than a plugin may have (1 GiB): put the compiled plugin itself here, or strip it")]
     TooLarge(u64),
@@ -60,6 +63,8 @@ const LARGEST: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// The same without links.
+    real: PathBuf,
     fd: OwnedFd,
     /// Refuse what others may write to.
     strict: bool,
@@ -87,13 +92,12 @@ impl Folder {
                 other => FolderError::Unreadable { folder: folder.clone(), reason: other.to_string() },
             },
         )?;
-        let warning = path
+        let real = path
             .canonicalize()
-            .map_err(|error| FolderError::Unreadable { folder: folder.clone(), reason: error.to_string() })
-            .map(|real| unsafe_folder(&real))?;
-        match warning {
+            .map_err(|error| FolderError::Unreadable { folder: folder.clone(), reason: error.to_string() })?;
+        match unsafe_folder(&real) {
             Some(reason) if strict => Err(FolderError::Unsafe { folder, reason }),
-            warning => Ok((Self { path: folder, fd, strict }, warning)),
+            warning => Ok((Self { path: folder, real, fd, strict }, warning)),
         }
     }
 
@@ -114,7 +118,10 @@ impl Folder {
         let opened = rustix::fs::openat2(self.fd.as_fd(), name, flags, Mode::empty(), inside);
         let mut outside = false;
         let (fd, around) = match opened {
-            Ok(fd) => (fd, None),
+            Ok(fd) => {
+                let around = self.unsafe_detour(name, &fd);
+                (fd, around)
+            }
             // A link that leaves the folder, such as one into cargo's target folder; or a kernel that cannot tell.
             // (Sandboxes that do not know the call say that it is not permitted.)
             Err(rustix::io::Errno::XDEV | rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
@@ -141,11 +148,23 @@ impl Folder {
         }
         let in_folder =
             || candidate.lax_folder.as_ref().map(|reason| format!("it is in a folder that is not: {reason}"));
-        let warning = unsafe_file(&metadata).or(around).or_else(in_folder);
+        let warning = unsafe_file(&metadata, || is_read_only_file(&file)).or(around).or_else(in_folder);
         match warning {
             Some(reason) if self.strict => Err(FileError::Unsafe(reason)),
             warning => Ok(OpenFile { key: FileKey::of(&metadata), file, warning, outside }),
         }
+    }
+
+    /// Why others could replace a file that a link in the folder leads to by way of another folder below it, such as the
+    /// hidden ones of a Kubernetes volume, which are not listed.
+    fn unsafe_detour(&self, name: &str, fd: &OwnedFd) -> Option<String> {
+        let expected = self.real.join(name);
+        let actual = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        let (expected, actual) = (expected.parent()?, actual.parent()?);
+        if expected == actual {
+            return None;
+        }
+        unsafe_folder(actual).map(|reason| format!("it is a link into a folder that is not: {reason}"))
     }
 
     /// Follows a link out of the folder; where it leads must be as safe as the folder itself.
@@ -193,21 +212,35 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
-/// Why a file could be another user's doing.
-pub(super) fn unsafe_file(metadata: &fs::Metadata) -> Option<String> {
+/// Whether nothing can be written through the mount that a file or folder is on, whatever the mode bits allow.
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+fn is_read_only_file(file: &File) -> bool {
+    rustix::fs::fstatvfs(file).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Why a file could be another user's doing. `read_only` is asked only if its mode lets others write to it.
+pub(super) fn unsafe_file(metadata: &fs::Metadata, read_only: impl FnOnce() -> bool) -> Option<String> {
     if !is_trusted(metadata.uid()) {
         return Some(format!(
             "it belongs to user {}; chown it to the user that taskbay runs as, or to root",
             metadata.uid()
         ));
     }
-    if metadata.mode() & 0o022 != 0 {
+    if metadata.mode() & 0o022 != 0 && !read_only() {
         return Some(format!("others may write to it (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777));
     }
     if metadata.mode() & 0o6000 != 0 {
         return Some("it has the setuid or setgid bit, which a plugin has no use for; chmod ug-s it".to_owned());
     }
     None
+}
+
+/// The same for a file that is not open.
+pub(super) fn unsafe_file_at(path: &Path, metadata: &fs::Metadata) -> Option<String> {
+    unsafe_file(metadata, || is_read_only(path))
 }
 
 /// Why others could put something into a folder, or put another folder in its place.
@@ -229,6 +262,6 @@ pub(super) fn lax_folder(folder: &Path, metadata: &fs::Metadata) -> Option<Strin
             metadata.uid()
         ));
     }
-    (metadata.mode() & 0o022 != 0)
+    (metadata.mode() & 0o022 != 0 && !is_read_only(folder))
         .then(|| format!("others may write to {shown} (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777))
 }

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use super::{
     artifact,
-    folder::{Folder, FolderError, unsafe_file},
-    listing::{Kind, identifier, is_executable, is_plugin_path},
+    folder::{Folder, FolderError, unsafe_file_at},
+    listing::{Kind, is_executable, is_plugin_path},
     program::{self, Unrunnable},
+    sections::{explain, plugin_of},
     trust::Trust,
 };
 use crate::{
@@ -123,7 +124,7 @@ pub async fn inspect_file(
     if !executable && is_script && !is_plugin_path(path) {
         report.refuse("is a script that is not executable: chmod +x it".to_owned());
     }
-    let lax = metadata.ok().and_then(|metadata| unsafe_file(&metadata));
+    let lax = metadata.ok().and_then(|metadata| unsafe_file_at(path, &metadata));
     report.warnings.extend(lax.map(|reason| format!("is refused where permissions are strict: {reason}")));
     report
 }
@@ -148,10 +149,7 @@ impl<'a> Inspection<'a> {
     }
 
     async fn inspect(&self, path: &Path, name: &str, kind: Kind, bytes: Result<Vec<u8>, String>) -> FileReport {
-        let plugin = match kind {
-            Kind::Plugin => Image::plugin_name(name),
-            Kind::Executable => identifier(name).to_owned(),
-        };
+        let plugin = plugin_of(name, kind);
         let build = bytes.as_ref().ok().map(|bytes| artifact::hash(bytes));
         let verdict = async {
             let bytes = bytes.map_err(Verdict::Refused)?;
@@ -174,7 +172,7 @@ impl<'a> Inspection<'a> {
                 .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
             probe(&Arc::new(image), self.plugins.get(&plugin), self.program)
                 .await
-                .map_err(|error| Verdict::Refused(error.to_string()))
+                .map_err(|error| Verdict::Refused(explain(self.plugins, &plugin, &error)))
         }
         .await;
         let verdict = verdict.map_or_else(|verdict| verdict, Verdict::Loads);

@@ -14,6 +14,7 @@ use super::{
     folder::{FileError, Folder, OpenFile},
     listing::{Candidate, Kind, identifier},
     program::{self, Unrunnable},
+    relaunch::Relaunch,
     roll_back::Trial,
     trust::Trust,
 };
@@ -42,6 +43,10 @@ pub(super) struct KnownFile {
     untrusted: Option<(Option<FileKey>, bool)>,
     /// The refused build is to be tried again.
     pub(super) retry: bool,
+    /// The executable is to be taken into service anew, with other settings.
+    pub(super) restart: bool,
+    /// The build that did not start and is to be launched again.
+    pub(super) relaunch: Option<Relaunch>,
     /// What the build that serves has to prove.
     pub(super) trial: Option<Trial>,
     /// The build before, once what the file holds has failed to.
@@ -108,10 +113,15 @@ impl KnownFile {
             Ok(file) => file,
             // Cargo, for one, removes the target of a link before it makes it again.
             Err(error @ FileError::DeadLink(_)) => return self.wait_for_writer(None, error.to_string()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => {
+                self.forget_refused_contents();
+                return Err(error.to_string());
+            }
         };
         self.outside = file.outside;
         if self.key == Some(file.key) && !retry {
+            // It could not be opened for a while.
+            self.is_back();
             return Ok(None);
         }
         let bytes = match file.read() {
@@ -143,9 +153,14 @@ impl KnownFile {
         }
         self.dealt_with(&file, build);
         self.vouched_for(trust, &folder.path_of(name), name, &bytes, build)?;
-        Image::seal(name, artifact.build, &bytes[..artifact.loadable])
-            .map(|image| Some((image, file.warning)))
-            .map_err(|error| format!("cannot be copied into memory: {error}"))
+        match Image::seal(name, artifact.build, &bytes[..artifact.loadable]) {
+            Ok(image) => Ok(Some((image, file.warning))),
+            Err(error) => {
+                // Memory or descriptors may be there at the next look.
+                (self.key, self.build) = (None, None);
+                Err(format!("cannot be copied into memory: {error}"))
+            }
+        }
     }
 
     /// The same for an executable. Nothing in a script tells where it ends, so what was written lately is left alone for as
@@ -164,7 +179,7 @@ impl KnownFile {
             Err(error) => return Err(error.to_string()),
         };
         self.outside = file.outside;
-        let unchanged = self.key == Some(file.key) && !retry && !self.is_in_doubt();
+        let unchanged = self.key == Some(file.key) && !retry && !self.restart && !self.is_in_doubt();
         if unchanged || !self.has_settled(file.key, settle) {
             return Ok(None);
         }
@@ -243,18 +258,52 @@ impl KnownFile {
     /// Whether a build is already launched, served or refused: the file was touched, or written again with the same
     /// contents, or put back to what serves.
     fn is_dealt_with(&mut self, build: BuildId, retry: bool) -> bool {
+        let restart = std::mem::take(&mut self.restart);
         let serves = self.serving.as_ref().is_some_and(|serving| serving.generation.build() == build);
-        let serves = serves && !(retry && self.is_quarantined());
+        let serves = serves && !restart && !(retry && self.is_quarantined());
+        let known = self.build == Some(build) && !retry && !restart;
         if serves {
-            (self.refused, self.conflict) = (None, false);
+            self.forget_refusal(build);
         }
-        serves || (self.build == Some(build) && !retry)
+        serves || known
+    }
+
+    /// If what serves is refused for another reason than its contents, such as its permissions, it is to be looked at anew
+    /// once that reason is gone.
+    pub(super) fn forget_contents_that_serve(&mut self) {
+        if self.serving.as_ref().is_some_and(|serving| self.build == Some(serving.generation.build())) {
+            (self.key, self.build) = (None, None);
+        }
+    }
+
+    /// What was refused is looked at anew once it can be opened again, so that the reason is the present one. But what a build
+    /// was rolled back from stays out of service.
+    fn forget_refused_contents(&mut self) {
+        let serves = self.serving.as_ref().is_some_and(|serving| self.build == Some(serving.generation.build()));
+        if self.refused.is_some() && self.goes_back_to.is_none() && !serves {
+            (self.key, self.build) = (None, None);
+        }
+    }
+
+    /// Takes a refusal back if the file holds what serves.
+    fn is_back(&mut self) {
+        let serving = self.serving.as_ref().map(|serving| serving.generation.build());
+        if let Some(build) = serving.filter(|build| self.build == Some(*build)) {
+            self.forget_refusal(build);
+        }
+    }
+
+    /// The file holds this build, and that serves. But if it did not start anew, that is still to be said.
+    fn forget_refusal(&mut self, build: BuildId) {
+        if self.relaunch.as_ref().is_none_or(|relaunch| relaunch.build() != build) {
+            (self.refused, self.conflict, self.relaunch) = (None, false, None);
+        }
     }
 
     fn dealt_with(&mut self, file: &OpenFile, build: BuildId) {
         self.key = Some(file.key).filter(FileKey::tells);
         if self.build.replace(build) != Some(build) {
-            self.goes_back_to = None;
+            (self.goes_back_to, self.relaunch) = (None, None);
         }
         self.unfinished = None;
     }
@@ -279,7 +328,7 @@ impl KnownFile {
 
     /// Says whether this refusal is news.
     pub(super) fn refuse(&mut self, reason: &str, conflict: bool) -> bool {
-        (self.conflict, self.unfinished) = (conflict, None);
+        (self.conflict, self.unfinished, self.relaunch) = (conflict, None, None);
         let news = self.refused.as_deref() != Some(reason);
         self.refused = Some(reason.to_owned());
         news

@@ -10,15 +10,16 @@ use tokio::task;
 
 use super::{TasksFolder, conflicts};
 use crate::{
-    events::Event,
+    events::{Event, FileRejection},
     parts::message_of,
-    plugin::{BuildId, Generation, Image, LaunchError},
+    plugin::{Generation, Image, LaunchError, PluginSettings},
 };
 
 /// How a launch ended.
 #[derive(Debug)]
 pub(super) struct Launched {
-    build: BuildId,
+    image: Arc<Image>,
+    settings: PluginSettings,
     took: Duration,
     result: Result<Arc<Generation>, LaunchError>,
 }
@@ -33,7 +34,12 @@ impl TasksFolder {
             Some(problem) => {
                 let reason =
                     format!("{problem} (until this list can be used, nothing new is loaded, and what serves goes on)");
-                self.services.events.emit(Event::FileRejected { file, reason, serving: None });
+                self.services.events.emit(Event::FileRejected(FileRejection {
+                    file,
+                    reason,
+                    serving: None,
+                    retry_in: None,
+                }));
             }
             None => self.warn(&file, lax),
         }
@@ -44,14 +50,26 @@ impl TasksFolder {
         if let Some(reason) = conflicts::of_name(&self.files, name, &image.plugin) {
             return self.refuse(name, reason, true);
         }
+        self.begin_launch(name, image, false);
+    }
+
+    /// Launches a build that was launched before, whose tasks and name are its own already.
+    pub(super) fn launch_again(&mut self, name: &str, image: Arc<Image>) {
+        self.begin_launch(name, image, true);
+    }
+
+    fn begin_launch(&mut self, name: &str, image: Arc<Image>, again: bool) {
         let settings = self.plugins.get(&image.plugin).clone();
         let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
         let handle = self.launches.spawn(async move {
             let _slot = slots.acquire_owned().await;
-            let began = Instant::now();
-            let build = image.build;
-            let result = Generation::launch(image, &settings, &services).await;
-            Launched { build, took: began.elapsed(), result }
+            let (began, launched) = (Instant::now(), Arc::clone(&image));
+            let result = if again {
+                Generation::launch_again(launched, &settings, &services).await
+            } else {
+                Generation::launch(launched, &settings, &services).await
+            };
+            Launched { image, settings, took: began.elapsed(), result }
         });
         self.launching.insert(handle.id(), name.to_owned());
     }
@@ -60,9 +78,12 @@ impl TasksFolder {
         let id = launched.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
         let file = self.launching.remove(&id).expect("each launch is for a file");
         match launched {
+            Ok((_, launched)) if launched.settings != *self.plugins.get(&launched.image.plugin) => {
+                self.launch_with_new_settings(&file, launched);
+            }
             Ok((_, Launched { result: Ok(generation), took, .. })) => self.held.push((file, generation, took)),
-            Ok((_, Launched { result: Err(error), build, .. })) if self.is_wanted(&file, build) => {
-                self.refuse(&file, error.to_string(), false);
+            Ok((_, Launched { result: Err(error), image, .. })) if self.is_wanted(&file, image.build) => {
+                self.launch_failed(&file, image, &error);
             }
             // A file that makes the host panic is refused as others are, until it changes.
             Err(error) if error.is_panic() => {
@@ -74,6 +95,19 @@ impl TasksFolder {
         }
         self.admit();
         self.publish();
+    }
+
+    /// The settings have changed while a build was launched.
+    fn launch_with_new_settings(&mut self, file: &str, Launched { image, result, .. }: Launched) {
+        self.outgoing.extend(result);
+        if self.is_wanted(file, image.build) && !self.is_launching(file) {
+            self.launch_again(file, image);
+        }
+    }
+
+    /// Whether a build of a file is being launched.
+    pub(super) fn is_launching(&self, file: &str) -> bool {
+        self.launching.values().any(|launching| launching == file)
     }
 
     /// Takes launched builds into service, in the order of their files' names. One that claims another's task waits while

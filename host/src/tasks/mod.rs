@@ -11,20 +11,27 @@ mod executables;
 mod folder;
 #[cfg(fuzzing)]
 pub mod fuzzed;
+mod handle;
 mod inspect;
 mod known_file;
 mod launches;
 mod listing;
 mod program;
+mod relaunch;
 mod reload;
 mod roll_back;
 mod scanning;
+mod sections;
+mod snapshot;
 mod task_map;
 mod trust;
 mod watcher;
 
 pub use folder::FolderError;
+pub use handle::FolderHandle;
 pub use inspect::{FileReport, FolderReport, Verdict, inspect_file, inspect_folder};
 pub use listing::Kind;
 pub use reload::{Rejection, TasksFolder};
+pub use sections::{plugins_in, unknown_sections};
+pub use snapshot::{FileSnapshot, FolderSnapshot, RefusalSnapshot, ServingSnapshot, ServingState};
 pub use task_map::{DeclaredSchedule, LiveTaskMap, Task, TaskMap};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, mpsc},
     task::{self, JoinSet},
     time::timeout,
 };
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     LiveTaskMap,
     folder::{Folder, FolderError},
+    handle::Request,
     known_file::{KnownFile, Serving},
     launches::Launched,
     listing::{Candidate, Kind, Skipped},
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     blocking::off_the_runtime,
     config::{FolderSettings, PluginLookup},
-    events::{Event, PluginBuild},
+    events::{Event, FileRejection, FolderTrouble, PluginBuild},
     parts::Part,
     plugin::{Generation, HostServices},
 };
@@ -46,6 +47,8 @@ const LINKED_RESCAN: Duration = Duration::from_secs(1);
 pub struct Rejection {
     pub file: String,
     pub reason: String,
+    /// It is tried again, since the reason may pass by itself.
+    pub passing: bool,
 }
 
 /// The tasks folder, from its first listing to the end of its last build.
@@ -71,7 +74,8 @@ pub struct TasksFolder {
     /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
     pub(super) outgoing: Vec<Arc<Generation>>,
     news: Vec<Event>,
-    missing_since: Option<Instant>,
+    /// Since when the folder cannot be used, and why.
+    pub(super) unusable: Option<(Instant, FolderError)>,
     warned: BTreeSet<String>,
     /// What lies in the folder but is no plugin and no task, as it was said.
     pub(super) skipped: BTreeMap<String, Skipped>,
@@ -79,6 +83,8 @@ pub struct TasksFolder {
     pub(super) shadowed: BTreeMap<String, (String, String)>,
     /// The folders below the folder.
     pub(super) folders: Vec<PathBuf>,
+    /// What others ask.
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
 }
 
 impl TasksFolder {
@@ -99,11 +105,12 @@ impl TasksFolder {
             availability: Arc::new(Notify::new()),
             outgoing: Vec::new(),
             news: Vec::new(),
-            missing_since: None,
+            unusable: None,
             warned: BTreeSet::new(),
             skipped: BTreeMap::new(),
             shadowed: BTreeMap::new(),
             folders: Vec::new(),
+            requests: mpsc::unbounded_channel().1,
         }
     }
 
@@ -143,8 +150,10 @@ impl TasksFolder {
             executables,
             tasks,
         });
+        self.tell_unknown_sections();
         let refused = |(file, known): (&String, &KnownFile)| {
-            known.refused.as_ref().map(|reason| Rejection { file: file.clone(), reason: reason.clone() })
+            let (file, passing) = (file.clone(), known.relaunch.is_some());
+            known.refused.as_ref().map(|reason| Rejection { file, reason: reason.clone(), passing })
         };
         self.files.iter().filter_map(refused).collect()
     }
@@ -152,7 +161,7 @@ impl TasksFolder {
     /// Follows the folder until told to stop. `force` lists it at once and gives refused files another chance.
     pub async fn run(mut self, shutdown: CancellationToken, force: Arc<Notify>) -> Self {
         let part = self.part();
-        let FolderSettings { path, settle, settle_cap, rescan, .. } = self.settings.clone();
+        let FolderSettings { path, settle, settle_cap, .. } = self.settings.clone();
         let events = self.services.events.clone();
         let mut watcher = off_the_runtime(move || Watcher::new(&path, settle, settle_cap, events)).await;
         let availability = Arc::clone(&self.availability);
@@ -160,7 +169,7 @@ impl TasksFolder {
         let mut due = Instant::now();
         loop {
             part.turn();
-            let look = self.next_look().map_or(due, |look| look.min(due));
+            let look = [self.next_look(), self.next_relaunch()].into_iter().flatten().fold(due, Instant::min);
             let mut list = Some(false);
             tokio::select! {
                 () = shutdown.cancelled() => return self,
@@ -169,6 +178,10 @@ impl TasksFolder {
                 () = force.notified() => list = Some(true),
                 () = tokio::time::sleep_until(look.into()) => {}
                 () = availability.notified() => list = None,
+                Some(request) = self.requests.recv() => {
+                    list = self.follow_request(request).then_some(true);
+                    watcher.set_pace(self.settings.settle, self.settings.settle_cap);
+                }
                 Some(launched) = self.launches.join_next_with_id() => {
                     self.take_launched(launched);
                     list = None;
@@ -176,11 +189,13 @@ impl TasksFolder {
                 Some(_) = self.retiring.join_next() => list = None,
             }
             self.look_at_trials();
+            self.launch_what_is_due();
             match list {
                 Some(forced) => {
                     let again;
                     (self, watcher, again) = part.outside(self.watch_and_scan(watcher, forced)).await;
                     let outside = self.settings.manifest.is_some() || self.files.values().any(|file| file.outside);
+                    let rescan = self.settings.rescan;
                     let usual = if outside { rescan.min(LINKED_RESCAN) } else { rescan };
                     due = Instant::now() + if again { Duration::ZERO } else { watcher.rescan(usual) };
                 }
@@ -212,8 +227,8 @@ impl TasksFolder {
     pub(super) fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
         let (listing, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
             .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)))
-            .inspect_err(|error| self.folder_is_missing(error))?;
-        if self.missing_since.take().is_some() {
+            .inspect_err(|error| self.folder_is_unusable(error))?;
+        if self.unusable.take().is_some() {
             self.services.events.emit(Event::FolderBack { folder: self.settings.path.clone() });
         }
         self.warn(&self.settings.path.display().to_string(), warning);
@@ -224,10 +239,10 @@ impl TasksFolder {
         for (name, candidate) in &listing.files {
             let known = self.files.entry(name.clone()).or_default();
             (known.kind, known.gone_since) = (candidate.kind, None);
-            if forced {
-                known.retry |= known.refused.take().is_some() || known.is_quarantined();
-            }
             known.retry |= known.may_be_vouched_for(&self.trust, trust_changed, &folder.path_of(name));
+            if forced {
+                self.give_another_chance(name);
+            }
             match candidate.kind {
                 Kind::Plugin => self.look_at(&folder, name, candidate),
                 Kind::Executable => self.look_at_executable(&folder, name, candidate),
@@ -256,14 +271,18 @@ impl TasksFolder {
     }
 
     /// Without a folder there is no word on its files; only after a while does that mean that they are gone.
-    fn folder_is_missing(&mut self, error: &FolderError) {
-        let first = self.missing_since.is_none();
-        let since = *self.missing_since.get_or_insert_with(Instant::now);
-        if first {
+    fn folder_is_unusable(&mut self, error: &FolderError) {
+        let before = self.unusable.take();
+        let since = before.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        if before.is_none_or(|(_, before)| before != *error) {
             let serving = self.files.values().filter(|file| file.serving.is_some()).count();
-            let event = Event::FolderMissing { folder: self.settings.path.clone(), reason: error.to_string(), serving };
+            let folder = self.settings.path.clone();
+            let trouble = FolderTrouble { folder, reason: error.to_string(), serving };
+            let missing = matches!(error, FolderError::Missing(_));
+            let event = if missing { Event::FolderMissing(trouble) } else { Event::FolderUnusable(trouble) };
             self.services.events.emit(event);
         }
+        self.unusable = Some((since, error.clone()));
         if self.settings.missing_grace.is_some_and(|grace| since.elapsed() >= grace) {
             let names: Vec<String> = self.files.keys().cloned().collect();
             names.iter().for_each(|name| self.remove(name));
@@ -273,8 +292,14 @@ impl TasksFolder {
 
     fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let known = self.files.get_mut(name).expect("looked-at files are known");
+        let was_refused = known.refused.is_some();
         match contained(|| known.read(folder, name, candidate, &self.trust)) {
-            Ok(None) => {}
+            Ok(None) => {
+                if let Some(serving) = known.serving.as_ref().filter(|_| was_refused && known.refused.is_none()) {
+                    let build = serving.generation.build();
+                    self.services.events.emit(Event::FileRestored(name.to_owned(), build));
+                }
+            }
             Ok(Some((image, warning))) => {
                 self.warn(name, warning);
                 self.launch(name, Arc::new(image));
@@ -287,8 +312,11 @@ impl TasksFolder {
         let serving = Serving::new(Arc::clone(&generation), Arc::clone(&self.availability));
         let known = self.files.get_mut(file).expect("wanted files are known");
         let replaced = known.serving.replace(serving).map(|serving| serving.generation);
-        known.trial = replaced.as_deref().and_then(Trial::after);
-        (known.refused, known.conflict) = (None, false);
+        // The same build with other settings is no other build.
+        if replaced.as_ref().is_none_or(|replaced| replaced.build() != generation.build()) {
+            known.trial = replaced.as_deref().and_then(Trial::after);
+        }
+        (known.refused, known.conflict, known.relaunch) = (None, false, None);
         self.news.push(Event::PluginLoaded {
             build: describe(&generation),
             file: file.to_owned(),
@@ -334,7 +362,9 @@ impl TasksFolder {
         let Some(known) = self.files.get_mut(name) else { return };
         if known.refuse(&reason, conflict) {
             let serving = known.serving.as_ref().map(|serving| serving.generation.build());
-            self.services.events.emit(Event::FileRejected { file: name.to_owned(), reason, serving });
+            let file = name.to_owned();
+            let rejection = FileRejection { file, reason, serving, retry_in: None };
+            self.services.events.emit(Event::FileRejected(rejection));
         }
     }
 
@@ -357,7 +387,7 @@ impl TasksFolder {
 
     /// When a file that looked unfinished or gone is to be looked at again, or the missing folder is given up.
     fn next_look(&self) -> Option<Instant> {
-        if let Some(since) = self.missing_since {
+        if let Some((since, _)) = self.unusable {
             // Files cannot be looked at until the folder is back, which the watcher or the next rescan tells.
             return self.settings.missing_grace.filter(|_| !self.files.is_empty()).map(|grace| since + grace);
         }

@@ -60,8 +60,10 @@ impl TasksFolder {
         }
     }
 
-    /// Whether a build is what its file holds, or what it goes back to.
+    /// Whether a build is what its file holds, or what it goes back to, or one that serves and is started anew.
     pub(super) fn is_wanted(&self, file: &str, build: BuildId) -> bool {
-        self.files.get(file).is_some_and(|known| known.goes_back_to.or(known.build) == Some(build))
+        let Some(known) = self.files.get(file) else { return false };
+        let serving = known.serving.as_ref().map(|serving| serving.generation.build());
+        known.goes_back_to.or(known.build) == Some(build) || serving == Some(build)
     }
 }

@@ -79,6 +79,11 @@ impl Watcher {
         watcher
     }
 
+    /// Changes how long it waits for things to settle.
+    pub(super) fn set_pace(&mut self, settle: Duration, settle_cap: Duration) {
+        (self.settle, self.settle_cap) = (settle, settle_cap);
+    }
+
     /// Watches the folder that the path leads to now, if that is not the one that is watched.
     pub(super) fn arm(&mut self) {
         let now = std::fs::metadata(&self.folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));

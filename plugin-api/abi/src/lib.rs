@@ -62,7 +62,8 @@ pub const STATUS_ERROR: u32 = 1;
 pub const STATUS_PANIC: u32 = 2;
 /// The job was aborted by [`CANCEL_ABORT`] or by the plugin's shutdown before it could end by itself.
 pub const STATUS_CANCELLED: u32 = 3;
-/// The task failed and trying again is pointless: the job fails for good.
+/// The task failed and trying again is pointless: the job fails for good. Of a start-up: it is not tried again until the
+/// plugin's file or settings change.
 pub const STATUS_DISCARD: u32 = 4;
 /// The payload is an array, and some of its items failed; the job is tried again later with these alone. The outcome's
 /// detail is a JSON object: `items`, how many the task saw, and `failed`, an array of objects with the `index` of an item

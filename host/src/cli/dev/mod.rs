@@ -26,6 +26,7 @@ use crate::{
     embedded_postgres::EmbeddedPostgres,
     events::Events,
     host::{self, Control, Mode},
+    status_socket,
 };
 
 /// Build plugin crates, work jobs with them, and rebuild at each save
@@ -99,6 +100,7 @@ impl Dev {
         let mut settings = layer.into_working_settings(database, Purpose::Development)?;
         settings.folder.filled_by_builds = true;
         info!(event = "dev_ready", "add a job with: taskbay add TASK '{{\"name\": \"value\"}}'");
+        control.parts.spawn("status socket", status_socket::serve(control.folder.clone()));
         let ended = host::run(settings, Mode::Continuous, true, Events::default(), control).await;
 
         building.abort();

@@ -1,0 +1,124 @@
+//! What a watched folder has come to, as plain values that can be shown or sent.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{TasksFolder, known_file::KnownFile, sections::plugin_of};
+use crate::plugin::{Availability, Generation};
+
+/// A watched folder at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderSnapshot {
+    pub folder: PathBuf,
+    /// Device and number of what the path leads to now.
+    pub identity: Option<(u64, u64)>,
+    /// Why it cannot be used.
+    pub trouble: Option<String>,
+    /// By their paths below the folder, sorted.
+    pub files: Vec<FileSnapshot>,
+}
+
+/// A file of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSnapshot {
+    pub file: String,
+    pub plugin: String,
+    pub serving: Option<ServingSnapshot>,
+    /// Why what the file holds does not serve.
+    pub refused: Option<RefusalSnapshot>,
+    /// A build of it is being launched.
+    pub starting: bool,
+}
+
+/// The build that a file's tasks run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingSnapshot {
+    /// As it is shown everywhere.
+    pub build: String,
+    pub state: ServingState,
+    pub tasks: Vec<String>,
+    pub running_jobs: usize,
+    pub crashes: u32,
+}
+
+/// Whether it takes jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServingState {
+    Serving,
+    /// Its process crashed, or its file is being looked at.
+    Restarting,
+    Quarantined {
+        reason: String,
+    },
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalSnapshot {
+    pub reason: String,
+    /// When it is tried again, if that is to be.
+    pub retry_in: Option<Duration>,
+}
+
+impl FolderSnapshot {
+    /// Whether it is of the folder at this path, by whatever name it is watched.
+    pub fn is_of(&self, path: &Path) -> bool {
+        match (self.identity, identity(path)) {
+            (Some(one), Some(other)) => one == other,
+            // Neither is there.
+            (None, None) => self.folder == path,
+            _ => false,
+        }
+    }
+}
+
+impl TasksFolder {
+    /// What it has come to.
+    pub fn snapshot(&self) -> FolderSnapshot {
+        FolderSnapshot {
+            folder: self.settings.path.clone(),
+            identity: identity(&self.settings.path),
+            trouble: self.unusable.as_ref().map(|(_, error)| error.to_string()),
+            files: self.files.iter().map(|(file, known)| self.snapshot_of(file, known)).collect(),
+        }
+    }
+
+    fn snapshot_of(&self, file: &str, known: &KnownFile) -> FileSnapshot {
+        let wait_until = |next: Instant| next.saturating_duration_since(Instant::now());
+        FileSnapshot {
+            file: file.to_owned(),
+            plugin: plugin_of(file, known.kind),
+            serving: known.serving.as_ref().map(|serving| snapshot_of_build(&serving.generation)),
+            refused: known.refused.as_ref().map(|reason| RefusalSnapshot {
+                reason: reason.clone(),
+                retry_in: known.relaunch.as_ref().and_then(|relaunch| relaunch.next()).map(wait_until),
+            }),
+            starting: self.is_launching(file),
+        }
+    }
+}
+
+fn snapshot_of_build(generation: &Generation) -> ServingSnapshot {
+    ServingSnapshot {
+        build: generation.build().to_string(),
+        state: match &*generation.availability().borrow() {
+            Availability::Serving => ServingState::Serving,
+            Availability::Restarting | Availability::Stopped => ServingState::Restarting,
+            Availability::Quarantined { reason } => ServingState::Quarantined { reason: reason.clone() },
+        },
+        tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
+        running_jobs: generation.in_flight(),
+        crashes: generation.crashes(),
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
