@@ -100,7 +100,6 @@ pub enum Event {
         added: Vec<String>,
         removed: Vec<String>,
     },
-
     // Builds.
     /// A replaced or removed build finishes its jobs.
     Draining {
@@ -140,7 +139,6 @@ pub enum Event {
         error: bool,
         line: String,
     },
-
     // Jobs.
     /// A build has accepted the job, and its code is about to run: once for each attempt, before its end. `map` is the task map by
     /// which the job was claimed.
@@ -291,7 +289,6 @@ pub enum Event {
         number: i32,
         breaking: i32,
     },
-
     // Schedules.
     /// There is no crontab (yet).
     CrontabMissing {

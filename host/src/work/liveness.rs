@@ -238,8 +238,9 @@ impl<'a> Watch<'a> {
         let (database, ours) = (pool.database.clone(), pool.guarded_owner().to_owned());
         // Whoever has to wait for a session would act on what was seen before.
         let session = async move { timeout(LOOK, database.session()).await.ok()?.ok() };
+        let parts = pool.events.parts();
         let doing = if !dead.is_empty() {
-            tokio::spawn(async move {
+            parts.spawn("release of dead hosts' jobs", async move {
                 let released = match session.await {
                     Some(session) => session.release_dead(&ours, &dead).await.ok(),
                     None => None,
@@ -247,7 +248,7 @@ impl<'a> Watch<'a> {
                 Done::Released(dead, released)
             })
         } else if now >= self.search_at {
-            tokio::spawn(async move {
+            parts.spawn("search for dead hosts", async move {
                 Done::Searched(match session.await {
                     Some(session) => session.unseen_owners().await.ok(),
                     None => None,
