@@ -1,15 +1,18 @@
 //! Time limits that were set for other programs of the same role do not end the host's statements, transactions or sessions.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::pooler::Pooler;
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::Taskbay,
+    program::{DEADLINE, Running, Taskbay},
 };
 
-/// So many due jobs of a task that no host here has are walked in far more than 5 ms.
+/// So many due jobs of a task that no host here has are walked in more than 15 ms.
 const FOREIGN: &str = "
 insert into graphile_worker._private_tasks (identifier) values ('foreign');
 insert into graphile_worker._private_jobs (task_id, run_at)
@@ -21,7 +24,7 @@ async fn a_short_statement_timeout_does_not_keep_a_host_from_jobs_behind_many_ot
     install_plugin(folder.path(), "misbehaving");
     database.execute(FOREIGN).await;
     let limits =
-        "-c%20statement_timeout%3D5ms%20-c%20lock_timeout%3D5ms%20-c%20idle_in_transaction_session_timeout%3D5ms";
+        "-c%20statement_timeout%3D15ms%20-c%20lock_timeout%3D15ms%20-c%20idle_in_transaction_session_timeout%3D15ms";
     let url = format!("{}?options={limits}", database.url());
     for lane in ["marked", "express"] {
         let host = Taskbay::run(&url, folder.path()).args(["--claim", lane]).spawn();
@@ -31,23 +34,48 @@ async fn a_short_statement_timeout_does_not_keep_a_host_from_jobs_behind_many_ot
     }
 }
 
+/// Somebody locks the table of jobs for longer than the limits of a second, and the host waits for it as if there were none.
+async fn outlasts_a_lock(database: &TestDatabase, host: &Running) {
+    let client = database.client().await;
+    client
+        .batch_execute("begin; lock table graphile_worker._private_jobs in access exclusive mode")
+        .await
+        .expect("lock");
+    let patient = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock' and now() - query_start > '2 s'";
+    let deadline = Instant::now() + DEADLINE;
+    while database.id_of(patient, &[]).await == 0 {
+        assert!(Instant::now() < deadline, "no statement waits for longer than its limit");
+        // Postgres tells nobody how long somebody waits.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    client.batch_execute("commit").await.expect("let the table go");
+    database.add_many("nothing", 20).await;
+    host.nth_event(&["job_done"], 20).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_short_statement_timeout_behind_a_pooler_does_no_more() {
+async fn no_limit_ends_a_statement_that_waits_for_a_lock() {
     let (database, folder) = (TestDatabase::installed().await, tasks_folder());
     install_plugin(folder.path(), "misbehaving");
-    database.execute(FOREIGN).await;
-    let limits =
-        "set statement_timeout = '5ms'; set lock_timeout = '5ms'; set idle_in_transaction_session_timeout = '5ms'";
-    let pooler = Pooler::start_with(&database, limits).await;
-    for lane in ["marked", "express"] {
-        let host = Taskbay::run(&pooler.url(&database), folder.path())
-            .args(["--no-prepared-statements", "--no-listen", "--no-liveness", "--poll-interval", "50ms"])
-            .args(["--claim", lane])
-            .spawn();
-        database.add_many("nothing", 100).await;
-        host.nth_event(&["job_done"], 100).await;
-        host.stop().await;
-    }
+    let url = format!("{}?options=-c%20statement_timeout%3D1s%20-c%20lock_timeout%3D1s", database.url());
+    let host = Taskbay::run(&url, folder.path()).args(["--poll-interval", "50ms"]).spawn();
+    host.event("worker_ready", |_| true).await;
+    outlasts_a_lock(&database, &host).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_ends_a_statement_behind_a_pooler_either() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let pooler = Pooler::start_with(&database, "set statement_timeout = '1s'; set lock_timeout = '1s'").await;
+    let host = Taskbay::run(&pooler.url(&database), folder.path())
+        .args(["--no-prepared-statements", "--no-listen", "--no-liveness", "--poll-interval", "50ms"])
+        .spawn();
+    host.event("worker_ready", |_| true).await;
+    outlasts_a_lock(&database, &host).await;
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
