@@ -94,7 +94,8 @@ impl Own {
 
     /// A host that shows that it lives, and hears of jobs.
     async fn host(&self) -> Running {
-        let host = Taskbay::run(&self.cluster.url_by(self.proxy.port()), self.folder.path()).ledger(&self.ledger).spawn();
+        let host =
+            Taskbay::run(&self.cluster.url_by(self.proxy.port()), self.folder.path()).ledger(&self.ledger).spawn();
         host.event("listening", |_| true).await;
         let owner = owner_of(&host).await;
         let client = self.cluster.client().await;
@@ -110,7 +111,8 @@ impl Own {
 
     /// Adds a job that takes so long, and waits until it runs.
     async fn begin(&self, ms: i64) {
-        let sql = "select count(graphile_worker.add_job('echo', json_build_object('sleep_ms', $1::int8, 'announce', true)))";
+        let sql =
+            "select count(graphile_worker.add_job('echo', json_build_object('sleep_ms', $1::int8, 'announce', true)))";
         self.cluster.client().await.query_one(sql, &[&ms]).await.expect("add a job");
         self.ledger.wait_for(1).await;
     }

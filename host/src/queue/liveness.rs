@@ -15,7 +15,7 @@ use tokio_postgres::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Database, QueueError, Session};
+use super::{Database, Parts, QueueError, Session};
 
 /// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
@@ -157,6 +157,7 @@ with
       locked_at = null
     from dead
     where job.locked_by = dead.name
+      and ($3::int8[] is null or job.id = any ($3))
     returning job.id
   ),
   freed as (
@@ -177,12 +178,21 @@ select
   (select count(*) from freed),
   (select count(*) from told)";
 
+/// The jobs that may be among them.
+const HELD: &str =
+    "select id from @schema@._private_jobs where locked_at is not null and locked_by like 'taskbay-live-%'";
+
+/// So many statements are sent at most to release jobs around those that the database refuses to release.
+const TRIES: usize = 300;
+
 /// What was released, and of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Released {
     pub owners: Vec<String>,
     pub jobs: i64,
     pub queues: i64,
+    /// Jobs that stay locked because the database refuses to release them, and what it says.
+    pub refused: Vec<(i64, String)>,
 }
 
 /// Owners that have something locked, and no lock of their own.
@@ -349,15 +359,54 @@ impl Session {
     ///
     /// It is not tried again by itself: what is known of them is only true for a moment.
     pub async fn release_dead(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
-        const WHAT: &str = "release the jobs of hosts that have died";
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY)];
-        let rows = self.query_as_part(WHAT, RELEASE, &parameters).await?;
-        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        match self.release(ours, keys, None).await {
+            Err(error) if error.is_refusal() => self.release_around(ours, keys).await,
+            whole => whole,
+        }
+    }
+
+    /// The same part by part, because the database refuses to release some of the jobs.
+    async fn release_around(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
+        let rows = self.query_as_part(RELEASING, HELD, &[]).await?;
+        let read = |error: tokio_postgres::Error| QueueError::statement(RELEASING, &error);
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
+        let mut released = Released::default();
+        let mut parts = Parts::new(ids.len(), TRIES);
+        while let Some(part) = parts.next() {
+            match self.release(ours, keys, Some(&ids[part.clone()])).await {
+                Ok(more) => {
+                    released.jobs += more.jobs;
+                    released.queues += more.queues;
+                    released.owners.extend(more.owners);
+                }
+                Err(error) if error.is_refusal() => {
+                    released.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        released.owners.sort_unstable();
+        released.owners.dedup();
+        if released.jobs + released.queues == 0 {
+            // They go on having what is refused.
+            released.owners.clear();
+        }
+        Ok(released)
+    }
+
+    async fn release(&self, ours: &str, keys: &[i64], ids: Option<&[i64]>) -> Result<Released, QueueError> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY), (&ids, Type::INT8_ARRAY)];
+        let rows = self.query_as_part(RELEASING, RELEASE, &parameters).await?;
+        let failed = |error: tokio_postgres::Error| QueueError::statement(RELEASING, &error);
         let Some(row) = rows.first() else { return Ok(Released::default()) };
         Ok(Released {
             owners: row.try_get(0).map_err(failed)?,
             jobs: row.try_get(1).map_err(failed)?,
             queues: row.try_get(2).map_err(failed)?,
+            refused: Vec::new(),
         })
     }
 }
+
+const RELEASING: &str = "release the jobs of hosts that have died";

@@ -36,7 +36,7 @@ use super::{
     pool::{Mode, Pool},
 };
 use crate::{
-    events::Event,
+    events::{Event, Refusal},
     queue::{LifeSign, Living, QueueError, Released, Unseen},
 };
 
@@ -172,7 +172,8 @@ impl<'a> Watch<'a> {
         self.backoff.succeeded();
         let began = Instant::now();
         (self.search_at, self.has_searched) = (began, false);
-        self.not_before = began + AFTER_OUTAGE.saturating_sub(if self.outage { Duration::ZERO } else { sign.server_up_for });
+        self.not_before =
+            began + AFTER_OUTAGE.saturating_sub(if self.outage { Duration::ZERO } else { sign.server_up_for });
         let mut tells = self.outage;
         if tells && let Err(error) = sign.tell_of_outage(true).await {
             return Lost::Connection(error);
@@ -276,7 +277,8 @@ impl<'a> Watch<'a> {
         match done {
             Some(Done::Searched(Some(unseen))) => {
                 self.missing.found(&unseen.owners);
-                let recovered = unseen.since_recovery.map_or(Duration::ZERO, |since| AFTER_OUTAGE.saturating_sub(since));
+                let recovered =
+                    unseen.since_recovery.map_or(Duration::ZERO, |since| AFTER_OUTAGE.saturating_sub(since));
                 if began.elapsed() < AFTER_OUTAGE {
                     self.not_before = self.not_before.max(now + recovered);
                 }
@@ -289,6 +291,9 @@ impl<'a> Watch<'a> {
             }
             Some(Done::Released(owners, Some(released))) => {
                 self.missing.released(&owners);
+                for (id, error) in released.refused.iter().cloned() {
+                    self.pool.events.emit(Event::Refused(Refusal::Lock { what: "release", id, error }));
+                }
                 if !released.owners.is_empty() {
                     // They are where they were, which may be behind what is known to be worked.
                     self.pool.database.look_everywhere();

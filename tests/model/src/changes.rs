@@ -331,7 +331,9 @@ impl World {
     pub(crate) fn look_at_others(&self, host: u8) -> Vec<(Owner, u8)> {
         let known = &self.hosts[usize::from(host)].missing;
         let mut silent = self.server.silent(|owner| self.shows_life(owner));
-        silent.extend((0..).take(self.hosts.len()).map(|other| self.owner(other)).filter(|other| !self.shows_life(*other)));
+        silent.extend(
+            (0..).take(self.hosts.len()).map(|other| self.owner(other)).filter(|other| !self.shows_life(*other)),
+        );
         silent.sort_unstable();
         silent.dedup();
         let looks = |owner: &Owner| known.iter().find(|(known, _)| known == owner).map_or(0, |(_, looks)| *looks);

@@ -20,7 +20,8 @@ pub(crate) const ONE_RUN: &str = "no two runs of a job would be believed";
 /// Takeover leaves alone who holds its lock.
 pub(crate) const LIVING: &str = "the jobs of an owner that holds its lock are not released";
 /// Takeover waits for hosts to come back.
-pub(crate) const PATIENCE: &str = "only an owner that was missing in each look is released, and after an outage not before those who live are back";
+pub(crate) const PATIENCE: &str =
+    "only an owner that was missing in each look is released, and after an outage not before those who live are back";
 /// No result is lost.
 pub(crate) const KEPT: &str = "a result is stored if its claim still holds";
 /// Attempts are within bounds.

@@ -76,7 +76,10 @@ fn it_holds_where_another_server_takes_over_that_lags_behind() {
 fn a_host_that_did_not_look_after_it_lost_its_connections_would_leave_a_job_locked() {
     let lags = Setup { jobs: 1, failovers: true, express: false, ..Setup::of_the_code() };
     breaks(Setup { looks_after_reconnects: false, ..lags.clone() }, checks::ENDS);
-    breaks(Setup { stops: true, faults: 2, looks_before_it_ends: false, looks_after_reconnects: false, ..lags }, checks::LEFT);
+    breaks(
+        Setup { stops: true, faults: 2, looks_before_it_ends: false, looks_after_reconnects: false, ..lags },
+        checks::LEFT,
+    );
 }
 
 /// Nor had the claim, so that the same host begins the same attempt once more, or another job that has the same id.
