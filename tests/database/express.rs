@@ -250,7 +250,7 @@ async fn after_a_lost_connection_no_job_is_taken_for_another_one_that_had_its_id
     bench.session.settle("me", &Settlement { done: added.clone(), ..Settlement::default() }).await.unwrap();
     bench.test.execute("alter table graphile_worker._private_jobs alter column id restart").await;
     assert_eq!(bench.add(2).await, added);
-    let marks = bench.another_session().await.get_jobs("me", &[bench.task], 1, NOTHING).await.unwrap();
+    let marks = bench.another_session().await.get_jobs("me", &bench.task, 1, NOTHING).await.unwrap();
     assert_eq!((ids(&marks), marks[0].attempts), (vec![added[0]], 1), "as the lost transaction would have marked it");
     let added_at: Vec<SystemTime> = locked.iter().map(|job| job.created_at).collect();
     let again = bench.another_session().await.lock_again("me", &added, &[1; 2], &added_at).await.unwrap();

@@ -263,7 +263,7 @@ async fn a_job_fails_for_good_by_request_or_by_its_last_attempt() {
         bench.session.add_job(&NewJob::new("t")).await.unwrap();
         let set = format!("update graphile_worker._private_jobs set attempts = {before}");
         bench.client.batch_execute(&set).await.unwrap();
-        let job = bench.session.get_jobs("w", &[bench.task], 1, Conditions::default()).await.unwrap().remove(0);
+        let job = bench.session.get_jobs("w", &bench.task, 1, Conditions::default()).await.unwrap().remove(0);
         bench.session.fail_jobs("w", &[allowed(&job, allows)]).await.unwrap();
         assert_eq!(bench.text(row).await, expected);
     }
