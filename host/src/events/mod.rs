@@ -263,7 +263,6 @@ pub enum Event {
     VerdictOverruled {
         id: i64,
     },
-    /// The database refuses a job.
     Refused(Refusal),
     /// Nobody can see whether this host lives, because its connection does not keep locks.
     LivenessUnavailable,
