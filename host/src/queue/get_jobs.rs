@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Database, Job, QueueError, Session, TaskIds,
-    claim::{Answer, Begin, claim_statement, lock},
+    claim::{Answer, Begin, careful_claim_statement, claim_statement, lock},
 };
 
 const WHAT: &str = "claim jobs";
@@ -97,7 +97,7 @@ impl Session {
         let frontiers = self.database().memory().of(tasks, conditions);
         loop {
             let begin = lock(&frontiers).begin(limit, Instant::now());
-            let answer = self.claim(claim_statement(conditions), owner, tasks, limit, &begin, conditions).await?;
+            let answer = self.claim(false, owner, tasks, limit, &begin, conditions).await?;
             self.learn(&answer, tasks).await;
             if tasks.are_outdated() {
                 return Ok(answer.jobs);
@@ -113,8 +113,7 @@ impl Session {
     pub(crate) async fn plan_claim(&self, conditions: Conditions<'_>) -> Result<(), QueueError> {
         if self.prepares_statements() {
             let nothing = TaskIds::default();
-            let answer =
-                self.claim(claim_statement(conditions), "", &nothing, 0, &Begin::default(), conditions).await?;
+            let answer = self.claim(false, "", &nothing, 0, &Begin::default(), conditions).await?;
             self.learn(&answer, &nothing).await;
         }
         Ok(())
@@ -126,10 +125,10 @@ impl Session {
         self.plan_for(answer.pages).await;
     }
 
-    /// Runs one of the statements that claim.
+    /// Runs the statement that claims, or `in_parts` the one that only locks, in a transaction that is open.
     pub(super) async fn claim(
         &self,
-        sql: &'static str,
+        in_parts: bool,
         owner: &str,
         tasks: &TaskIds,
         limit: usize,
@@ -146,7 +145,11 @@ impl Session {
         parameters.push(names);
         parameters.extend(conditions.parameters());
         let sent = Instant::now();
-        let rows = self.query(WHAT, sql, &parameters).await?;
+        let rows = if in_parts {
+            self.query_as_part(WHAT, careful_claim_statement(conditions), &parameters).await?
+        } else {
+            self.query(WHAT, claim_statement(conditions), &parameters).await?
+        };
         let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
         answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
         Ok(answer)

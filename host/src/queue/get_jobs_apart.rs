@@ -4,11 +4,7 @@ use std::time::Instant;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{
-    Conditions, Job, Parts, QueueError, Session, TaskIds,
-    claim::{careful_claim_statement, lock},
-    get_jobs::MOST_CAREFULLY,
-};
+use super::{Conditions, Job, Parts, QueueError, Session, TaskIds, claim::lock, get_jobs::MOST_CAREFULLY};
 
 const WHAT: &str = "claim jobs";
 
@@ -16,7 +12,7 @@ const WHAT: &str = "claim jobs";
 const TRIES: usize = 300;
 
 /// Constraints that are checked at the commit are to speak where it is known which job they mean.
-const BEGIN: &str = "begin isolation level read committed; set constraints all immediate";
+const AT_ONCE: &str = "set constraints all immediate";
 const END: &str = "commit";
 
 /// $1 owner, $2 ids of jobs, $3 ids of queues, all of them locked by this transaction.
@@ -53,8 +49,9 @@ impl Session {
         // What this claim passes is not to be remembered: the jobs that are refused stay where they are.
         let frontiers = self.database().memory().of(tasks, conditions);
         let begin = lock(&frontiers).begin(limit, Instant::now());
-        self.command(WHAT, BEGIN).await?;
-        let found = self.claim(careful_claim_statement(conditions), owner, tasks, limit, &begin, conditions).await?;
+        self.command(WHAT, self.begin_read_committed()).await?;
+        self.command(WHAT, AT_ONCE).await?;
+        let found = self.claim(true, owner, tasks, limit, &begin, conditions).await?;
         let mut found: Vec<Option<Job>> = found.jobs.into_iter().map(Some).collect();
         let mut refused = Vec::new();
         let mut parts = Parts::new(found.len(), TRIES);

@@ -15,7 +15,7 @@ use tokio_postgres::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Database, Parts, QueueError, Session};
+use super::{Database, QueueError, Session};
 
 /// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
@@ -177,13 +177,6 @@ select
   (select count(*) from released),
   (select count(*) from freed),
   (select count(*) from told)";
-
-/// The jobs that may be among them.
-const HELD: &str =
-    "select id from @schema@._private_jobs where locked_at is not null and locked_by like 'taskbay-live-%'";
-
-/// So many statements are sent at most to release jobs around those that the database refuses to release.
-const TRIES: usize = 300;
 
 /// What was released, and of whom.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -365,36 +358,7 @@ impl Session {
         }
     }
 
-    /// The same part by part, because the database refuses to release some of the jobs.
-    async fn release_around(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
-        let rows = self.query_as_part(RELEASING, HELD, &[]).await?;
-        let read = |error: tokio_postgres::Error| QueueError::statement(RELEASING, &error);
-        let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
-        let mut released = Released::default();
-        let mut parts = Parts::new(ids.len(), TRIES);
-        while let Some(part) = parts.next() {
-            match self.release(ours, keys, Some(&ids[part.clone()])).await {
-                Ok(more) => {
-                    released.jobs += more.jobs;
-                    released.queues += more.queues;
-                    released.owners.extend(more.owners);
-                }
-                Err(error) if error.is_refusal() => {
-                    released.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        released.owners.sort_unstable();
-        released.owners.dedup();
-        if released.jobs + released.queues == 0 {
-            // They go on having what is refused.
-            released.owners.clear();
-        }
-        Ok(released)
-    }
-
-    async fn release(&self, ours: &str, keys: &[i64], ids: Option<&[i64]>) -> Result<Released, QueueError> {
+    pub(super) async fn release(&self, ours: &str, keys: &[i64], ids: Option<&[i64]>) -> Result<Released, QueueError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY), (&ids, Type::INT8_ARRAY)];
         let rows = self.query_as_part(RELEASING, RELEASE, &parameters).await?;
@@ -409,4 +373,4 @@ impl Session {
     }
 }
 
-const RELEASING: &str = "release the jobs of hosts that have died";
+pub(super) const RELEASING: &str = "release the jobs of hosts that have died";

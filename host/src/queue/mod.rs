@@ -45,6 +45,7 @@ mod liveness;
 mod lock_age;
 mod lock_holders;
 mod refused_jobs;
+mod release_around;
 mod return_jobs;
 mod row_security;
 mod settle_apart;
