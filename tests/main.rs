@@ -35,6 +35,8 @@ mod batch_jobs;
 mod liveness;
 // Hosts that take turns.
 mod deploys;
+// A job that the database refuses to store, to claim or to show.
+mod refused;
 // Postgres that is away, each way it can be, and what that costs.
 mod chaos;
 mod failover;

@@ -176,7 +176,7 @@ async fn removes_a_job_that_waits_and_disarms_one_that_runs() {
 async fn cleanup_with_delete_permafailed_jobs_leaves_locked_and_regular_ones() {
     let bench = Bench::new().await;
     let done = bench.utils.cleanup(&[CleanupTask::DeletePermafailedJobs], &[]).await.unwrap();
-    assert_eq!(done, [CleanedUp { task: CleanupTask::DeletePermafailedJobs, deleted: 1 }]);
+    assert_eq!(done, [CleanedUp { task: CleanupTask::DeletePermafailedJobs, deleted: 1, refused: Vec::new() }]);
     let left: Vec<i64> = bench.database.jobs().await.iter().map(|job| job.id).collect();
     assert_eq!(left, [bench.regular[0], bench.regular[1], bench.locked, bench.untouched]);
 
@@ -204,7 +204,7 @@ async fn cleanup_with_gc_job_queues_takes_only_those_without_jobs_and_locks() {
         )
         .await;
     let done = utils.cleanup(&[CleanupTask::GcJobQueues], &[]).await.unwrap();
-    assert_eq!(done, [CleanedUp { task: CleanupTask::GcJobQueues, deleted: 1 }]);
+    assert_eq!(done, [CleanedUp { task: CleanupTask::GcJobQueues, deleted: 1, refused: Vec::new() }]);
     assert_eq!(names(&database, "queue_name", "_private_job_queues").await, ["empty but locked", "test"]);
 }
 
@@ -219,7 +219,7 @@ async fn cleanup_with_gc_task_identifiers_takes_unused_names_but_those_to_keep()
         }
     }
     let done = utils.cleanup(&[CleanupTask::GcTaskIdentifiers], &["job1"]).await.unwrap();
-    assert_eq!(done, [CleanedUp { task: CleanupTask::GcTaskIdentifiers, deleted: 1 }]);
+    assert_eq!(done, [CleanedUp { task: CleanupTask::GcTaskIdentifiers, deleted: 1, refused: Vec::new() }]);
     assert_eq!(names(&database, "identifier", "_private_tasks").await, ["job1", "job3"]);
 }
 

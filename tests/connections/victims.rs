@@ -12,7 +12,7 @@ use crate::harness::postgres::TestDatabase;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_was_undone_for_a_deadlock_is_run_again() {
     let test = TestDatabase::installed().await;
-    let url = format!("{}?options=-c%20deadlock_timeout%3D20ms", test.url());
+    let url = format!("{}?options=-c%20deadlock_timeout%3D1s", test.url());
     let database = connect(&url, &[]).await.expect("connect");
     let session = database.session().await.expect("a session");
     session.add_jobs(&[NewJob::new("a"), NewJob::new("b")]).await.expect("add two jobs");

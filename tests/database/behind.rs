@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::postgres::TestDatabase;
 
-const NOTHING: Conditions<'static> = Conditions { forbidden_flags: &[], now: None };
+const NOTHING: Conditions<'static> = Conditions { forbidden_flags: &[], now: None, left_out: &[] };
 
 struct Site {
     test: TestDatabase,

@@ -134,7 +134,7 @@ async fn jobs_with_a_forbidden_flag() {
     let obstacle = format!(r#"insert into $jobs (flags, task_id, run_at) select '{{"f": true}}', 1, {EARLIER}"#);
     site.fill(&format!("{obstacle}; {MY_JOBS}")).await;
     let flags = ["f".to_owned()];
-    let conditions = Conditions { forbidden_flags: &flags, now: None };
+    let conditions = Conditions { forbidden_flags: &flags, now: None, left_out: &[] };
     assert_flat(site.count(async |claimer| claimer.work(5, conditions).await).await);
 }
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::harness::postgres::TestDatabase;
 
-const NOTHING: Conditions<'static> = Conditions { forbidden_flags: &[], now: None };
+const NOTHING: Conditions<'static> = Conditions { forbidden_flags: &[], now: None, left_out: &[] };
 
 struct Bench {
     test: TestDatabase,
@@ -255,4 +255,51 @@ async fn after_a_lost_connection_no_job_is_taken_for_another_one_that_had_its_id
     let added_at: Vec<SystemTime> = locked.iter().map(|job| job.created_at).collect();
     let again = bench.another_session().await.lock_again("me", &added, &[1; 2], &added_at).await.unwrap();
     assert_eq!((again.available, again.marked), (vec![], [].into()));
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_refused_because_of_some_jobs_is_ended_without_them() {
+    let bench = Bench::new().await;
+    let jobs = bench.add(9).await;
+    bench
+        .test
+        .execute(&format!(
+            "create table invoices (job_id bigint references graphile_worker._private_jobs (id) deferrable initially deferred);
+             insert into invoices values ({});
+             create function refuse() returns trigger language plpgsql as $$ begin raise 'not this one'; end $$;
+             create trigger refuse_delete before delete on graphile_worker._private_jobs
+               for each row when (old.id in ({}, {})) execute function refuse();
+             create trigger refuse_update before update on graphile_worker._private_jobs
+               for each row when (old.id = {}) execute function refuse()",
+            jobs[2], jobs[4], jobs[6], jobs[6]
+        ))
+        .await;
+    let added_at: Vec<SystemTime> = bench.lock(9).await.iter().map(|job| job.created_at).collect();
+    let settlement = Settlement {
+        done: jobs[..7].to_vec(),
+        failed: vec![failure(jobs[7], 1, "no", false)],
+        marked: vec![jobs[8]],
+        in_ascii: false,
+    };
+    assert!(bench.session.settle("me", &settlement).await.unwrap_err().is_refusal());
+
+    let session = bench.another_session().await;
+    assert_eq!(session.lock_again("me", &jobs, &[1; 9], &added_at).await.unwrap().available.len(), 9);
+    let settled = timeout(Duration::from_secs(60), session.settle_apart("me", &settlement)).await.unwrap().unwrap();
+    let sorted = |mut ids: Vec<i64>| {
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(sorted(settled.refused.iter().map(|(id, _)| *id).collect()), [jobs[2], jobs[4], jobs[6]]);
+    assert_eq!(sorted(settled.unmarked.iter().map(|(id, _)| *id).collect()), [jobs[6]]);
+    assert_eq!(sorted(settled.marked.keys().copied().collect()), [jobs[2], jobs[4], jobs[8]]);
+    for id in [jobs[0], jobs[1], jobs[3], jobs[5]] {
+        assert_eq!(bench.row(id).await, "", "it is deleted");
+    }
+    for (id, time) in &settled.marked {
+        assert_eq!(bench.row(*id).await, format!("{id} {{}} 0 1 25 me 0 f f"));
+        assert_eq!(bench.locked_at(*id).await, *time);
+    }
+    assert_eq!(bench.row(jobs[6]).await, format!("{} {{}} 0 0 25 0 t t", jobs[6]), "it is as it was");
+    assert_eq!(bench.row(jobs[7]).await, format!("{} {{}} 0 1 25 no 0 t t", jobs[7]));
 }

@@ -8,12 +8,13 @@ use serde_json::json;
 use super::{
     CliError, Ending,
     database::{Connected, explain},
+    note,
     options::DatabaseOptions,
     print, print_json,
 };
 use crate::{
     config::{FolderSettings, Layer, Purpose},
-    queue::{CleanupTask, Database},
+    queue::{CleanedUp, CleanupTask, Database},
     tasks::{Verdict, inspect_folder},
     worker_utils::WorkerUtils,
 };
@@ -82,9 +83,11 @@ pub(super) async fn clean_up(
     if as_json {
         let list: Vec<_> =
             done.iter().map(|done| json!({ "cleanup": done.task.as_str(), "deleted": done.deleted })).collect();
+        done.iter().for_each(tell_refused);
         print_json(&list)?;
     } else {
         for done in done {
+            tell_refused(&done);
             let plural = if done.deleted == 1 { "" } else { "s" };
             print(&match done.task {
                 CleanupTask::DeletePermafailedJobs => {
@@ -96,6 +99,12 @@ pub(super) async fn clean_up(
         }
     }
     Ok(Ending::Success)
+}
+
+fn tell_refused(done: &CleanedUp) {
+    for (id, reason) in &done.refused {
+        note(format_args!("job {id} could not be deleted: {reason}"));
+    }
 }
 
 /// The tasks that workers of this folder serve.

@@ -239,13 +239,14 @@ pub(super) fn log(event: &Event) {
                  became of it here is not stored"
             );
         }
+        Event::Refused(refusal) => refusal.log(),
         Event::LivenessUnavailable => warn!(
             event = "liveness_unavailable",
             "locks do not stay with this connection, as behind a pooler in transaction mode: nobody can see whether this host \
              lives, and if it dies, its jobs wait for 4 hours. Use --no-liveness to say that this is meant, or connect without \
              the pooler"
         ),
-        Event::TakenOver(Released { owners, jobs, queues }) => {
+        Event::TakenOver(Released { owners, jobs, queues, .. }) => {
             let owners = owners.join(", ");
             warn!(
                 event = "taken_over",

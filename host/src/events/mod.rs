@@ -5,6 +5,7 @@
 mod announce;
 mod lines;
 mod names;
+mod refusals;
 mod subjects;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 pub use announce::Events;
+pub use refusals::{LeftResult, Refusal};
 pub use subjects::{BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, UnknownSection};
 
 use crate::{
@@ -263,6 +265,7 @@ pub enum Event {
     VerdictOverruled {
         id: i64,
     },
+    Refused(Refusal),
     /// Nobody can see whether this host lives, because its connection does not keep locks.
     LivenessUnavailable,
     /// These hosts have died, and what they had is free.

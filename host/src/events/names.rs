@@ -83,6 +83,7 @@ impl Event {
             Self::JobOutput { .. } => "job:output",
             Self::JobReturned { .. } => "job:return",
             Self::VerdictOverruled { .. } => "job:overruled",
+            Self::Refused(refusal) => refusal.name(),
             Self::LivenessUnavailable => "pool:livenessUnavailable",
             Self::TakenOver(_) => "pool:takeOver",
             Self::GivenBack(_) => "pool:giveBack",

@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{AddedJob, Job, NewJob, QueueError, adding::Statements};
+use super::{AddedJob, Job, NewJob, QueueError, adding::Statements, text::text};
 
 const WHAT: &str = "add a job";
 
@@ -57,7 +57,7 @@ pub(super) async fn run(to: &impl Statements, new: &NewJob) -> Result<AddedJob, 
         // A row of nulls says that a worker took the job under the key while it was about to be changed.
         if added.try_get::<_, Option<i64>>(0).map_err(read)?.is_some() {
             let job = Job::from_row(added).map_err(read)?;
-            return Ok(AddedJob { task: added.try_get(15).map_err(read)?, job });
+            return Ok(AddedJob { task: text(added, 15).map_err(read)?, job });
         }
     }
     Err(lost_to_a_race(new))

@@ -12,6 +12,7 @@ use super::{
     add_job::{TRIES, lost_to_a_race},
     adding::Statements,
     request_order::{RequestOrder, is_in_order},
+    text::text,
 };
 
 const WHAT: &str = "add jobs";
@@ -278,7 +279,7 @@ async fn name(to: &impl Statements, jobs: Vec<Job>) -> Result<Vec<AddedJob>, Que
     for row in to.rows(WHAT, NAMES, &[(&queues, Type::INT4_ARRAY), (&tasks, Type::INT4_ARRAY)]).await? {
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let of_queue = row.try_get(0).map_err(read)?;
-        names.insert((of_queue, row.try_get(1).map_err(read)?), row.try_get(2).map_err(read)?);
+        names.insert((of_queue, row.try_get(1).map_err(read)?), text(&row, 2).map_err(read)?);
     }
     let named = jobs.into_iter().map(|mut job| {
         job.queue_name = job.job_queue_id.and_then(|id| names.get(&(true, id)).cloned());

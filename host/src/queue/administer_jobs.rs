@@ -2,13 +2,14 @@
 //!
 //! These functions leave alone what a worker holds, unless its lock is older than four hours.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    QueueError, Session, StoredJob,
+    Bisection, QueueError, Session, StoredJob,
     stored_job::{names_sql, stored_job_sql},
+    text::text,
 };
 
 /// $1 ids.
@@ -76,6 +77,23 @@ from (select @schema@.force_unlock_workers($1) as done) as unlocked
 cross join held
 order by held.id";
 
+/// $1 owner.
+const HELD_JOBS: &str = "select id from @schema@._private_jobs where locked_by = $1 order by id";
+
+/// What the function does, for some of the jobs: $1 owner, $2 ids.
+const UNLOCK_JOBS: &str = "
+update @schema@._private_jobs
+set locked_by = null, locked_at = null
+where locked_by = $1 and id = any ($2)
+returning id";
+
+/// And for the queues: $1 owner.
+const UNLOCK_QUEUES: &str = "
+update @schema@._private_job_queues
+set locked_by = null, locked_at = null
+where locked_by = $1
+returning id";
+
 /// What is to be changed of jobs; `None` leaves it as it is. Zero is a value like any other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reschedule {
@@ -96,6 +114,8 @@ pub struct UnlockedWorker {
     pub worker: String,
     pub jobs: i64,
     pub queues: i64,
+    /// Jobs that it goes on holding, because the database refuses to unlock them, and what it says.
+    pub refused: Vec<(i64, String)>,
 }
 
 impl Session {
@@ -111,8 +131,7 @@ impl Session {
     /// and ids that do not exist, are missing in the answer.
     pub async fn administer_fail(&self, ids: &[i64], reason: Option<&str>) -> Result<Vec<StoredJob>, QueueError> {
         const WHAT: &str = "fail jobs";
-        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-            [(&ids, Type::INT8_ARRAY), (&reason, Type::TEXT)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ids, Type::INT8_ARRAY), (&reason, Type::TEXT)];
         let rows = self.query(WHAT, PERMANENTLY_FAIL_JOBS, &parameters).await?;
         StoredJob::from_rows(WHAT, &rows)
     }
@@ -168,15 +187,49 @@ impl Session {
     pub async fn force_unlock_workers(&self, owners: &[&str]) -> Result<Vec<UnlockedWorker>, QueueError> {
         const WHAT: &str = "unlock jobs";
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let rows = self.query(WHAT, FORCE_UNLOCK_WORKERS, &[(&owners, Type::TEXT_ARRAY)]).await?;
+        let rows = match self.query(WHAT, FORCE_UNLOCK_WORKERS, &[(&owners, Type::TEXT_ARRAY)]).await {
+            Err(error) if error.is_refusal() => return self.unlock_around(WHAT, owners).await,
+            rows => rows?,
+        };
         rows.iter()
             .map(|row| {
                 Ok(UnlockedWorker {
-                    worker: row.try_get(0).map_err(read)?,
+                    worker: text(row, 0).map_err(read)?,
                     jobs: row.try_get(1).map_err(read)?,
                     queues: row.try_get(2).map_err(read)?,
+                    refused: Vec::new(),
                 })
             })
             .collect()
+    }
+
+    /// The same part by part, because the database refuses to unlock some of the jobs.
+    async fn unlock_around(&self, what: &'static str, owners: &[&str]) -> Result<Vec<UnlockedWorker>, QueueError> {
+        let read = |error: tokio_postgres::Error| QueueError::statement(what, &error);
+        let mut unlocked: BTreeMap<&str, UnlockedWorker> = BTreeMap::new();
+        for owner in owners {
+            let rows = self.query(what, UNLOCK_QUEUES, &[(owner, Type::TEXT)]).await?;
+            let queues = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            let worker = UnlockedWorker { worker: (*owner).to_owned(), jobs: 0, queues, refused: Vec::new() };
+            unlocked.entry(owner).or_insert(worker);
+        }
+        for worker in unlocked.values_mut() {
+            let rows = self.query(what, HELD_JOBS, &[(&worker.worker, Type::TEXT)]).await?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
+            let mut parts = Bisection::new(ids.len(), usize::MAX);
+            while let Some(part) = parts.next() {
+                let some = &ids[part.clone()];
+                let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+                    [(&worker.worker, Type::TEXT), (&some, Type::INT8_ARRAY)];
+                match self.query(what, UNLOCK_JOBS, &parameters).await {
+                    Ok(rows) => worker.jobs += i64::try_from(rows.len()).unwrap_or(i64::MAX),
+                    Err(error) if error.is_refusal() => {
+                        worker.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(unlocked.into_values().collect())
     }
 }

@@ -7,17 +7,21 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{QueueError, Session};
+use super::{Bisection, QueueError, Session};
 
-/// Jobs that were tried as often as they may be.
+/// $1 ids, null for all. Jobs that were tried as often as they may be.
 const DELETE_PERMAFAILED_JOBS: &str = "
 with deleted as (
   delete from @schema@._private_jobs
   where attempts = max_attempts
     and locked_at is null
+    and ($1::int8[] is null or id = any ($1))
   returning id
 )
 select count(*) from deleted";
+
+const PERMAFAILED_JOBS: &str =
+    "select id from @schema@._private_jobs where attempts = max_attempts and locked_at is null order by id";
 
 /// $1 names to keep, besides those in use.
 const GC_TASK_IDENTIFIERS: &str = "
@@ -77,10 +81,12 @@ impl CleanupTask {
 }
 
 /// How many rows a clean-up deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CleanedUp {
     pub task: CleanupTask,
     pub deleted: u64,
+    /// Jobs that the database refuses to delete, by a trigger or a constraint, and what it says.
+    pub refused: Vec<(i64, String)>,
 }
 
 const WHAT: &str = "clean up";
@@ -94,21 +100,44 @@ impl Session {
     pub async fn cleanup(&mut self, tasks: &[CleanupTask], keep: &[&str]) -> Result<Vec<CleanedUp>, QueueError> {
         let mut done = Vec::new();
         for task in CleanupTask::ALL.into_iter().filter(|task| tasks.contains(task)) {
+            let mut refused = Vec::new();
             let deleted = match task {
-                CleanupTask::DeletePermafailedJobs => {
-                    let rows = self.query(WHAT, DELETE_PERMAFAILED_JOBS, &[]).await?;
-                    rows.first()
-                        .map_or(Ok(0), |row| row.try_get(0))
-                        .map_err(|error| QueueError::statement(WHAT, &error))?
-                }
+                CleanupTask::DeletePermafailedJobs => self.delete_permafailed(&mut refused).await?,
                 CleanupTask::GcTaskIdentifiers => {
                     self.delete_locked(LOCK_TASKS, GC_TASK_IDENTIFIERS, &[(&keep, Type::TEXT_ARRAY)]).await?
                 }
                 CleanupTask::GcJobQueues => self.delete_locked(LOCK_QUEUES, GC_JOB_QUEUES, &[]).await?,
             };
-            done.push(CleanedUp { task, deleted: u64::try_from(deleted).unwrap_or_default() });
+            done.push(CleanedUp { task, deleted: u64::try_from(deleted).unwrap_or_default(), refused });
         }
         Ok(done)
+    }
+
+    /// All at once; if that is refused because of some of them, all but those.
+    async fn delete_permafailed(&self, refused: &mut Vec<(i64, String)>) -> Result<i64, QueueError> {
+        let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        let delete = async |ids: Option<&[i64]>| {
+            let rows = self.query(WHAT, DELETE_PERMAFAILED_JOBS, &[(&ids, Type::INT8_ARRAY)]).await?;
+            rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0)).map_err(read)
+        };
+        match delete(None).await {
+            Err(error) if error.is_refusal() => {}
+            whole => return whole,
+        }
+        let rows = self.query(WHAT, PERMAFAILED_JOBS, &[]).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
+        let mut deleted = 0;
+        let mut parts = Bisection::new(ids.len(), usize::MAX);
+        while let Some(part) = parts.next() {
+            match delete(Some(&ids[part.clone()])).await {
+                Ok(more) => deleted += more,
+                Err(error) if error.is_refusal() => {
+                    refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
     }
 
     /// Deletes names while nobody makes sure of them.

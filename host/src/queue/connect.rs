@@ -250,6 +250,9 @@ impl Plan {
         if target != TargetSession::Any {
             check_session(&client, &mut connection, target).await?;
         }
+        if connection.parameter("server_encoding") == Some("SQL_ASCII") {
+            take_any_bytes(&client, &mut connection).await?;
+        }
         Ok((client, connection))
     }
 
@@ -350,6 +353,16 @@ fn without_hosts(from: &Config) -> Config {
 fn refuses_request(code: &SqlState) -> bool {
     // By class: 28 authorization, 3D no such database.
     matches!(code.code().get(..2), Some("28" | "3D"))
+}
+
+/// A database of this encoding takes any bytes for a text. It is to hand them out as they are: as UTF-8, which the driver asks for,
+/// one text that is none would make whole statements fail. The connection has to be polled for the answer to come.
+async fn take_any_bytes(client: &Client, connection: &mut Connection) -> Result<(), Rejected> {
+    let rejected = |reason: String| Rejected { worth_other_way: false, reason, code: None };
+    tokio::select! {
+        answer = client.batch_execute("set client_encoding = 'SQL_ASCII'") => answer.map_err(|error| rejected(reason_of(&error))),
+        _ = connection => Err(rejected("the server closed the connection".to_owned())),
+    }
 }
 
 /// Asks the server what it is. The connection has to be polled for the answer to come.

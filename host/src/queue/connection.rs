@@ -271,6 +271,25 @@ impl Session {
         self.health().answer(what, self.query_once(&text, parameters)).await
     }
 
+    /// Runs a statement within a transaction. If it is refused, it has not happened, and the transaction goes on.
+    pub(super) async fn try_as_part(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        self.command(what, "savepoint part").await?;
+        let result = self.query_as_part(what, sql, parameters).await;
+        match &result {
+            Ok(_) => self.command(what, "release savepoint part").await?,
+            Err(error) if error.is_refusal() => {
+                self.command(what, "rollback to savepoint part; release savepoint part").await?;
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
     /// Runs a command that begins or ends a transaction.
     pub(super) async fn command(&self, what: &'static str, command: &'static str) -> Result<(), QueueError> {
         self.health().answer(what, self.client.batch_execute(command)).await

@@ -6,6 +6,7 @@ use super::{
     JobFilter, JobState, QueueError, Session,
     list_jobs::{Conditions, matching_sql},
     stored_job::state_sql,
+    text::text,
 };
 
 /// A table of up to so many pages (64 MB) is read as a whole.
@@ -92,7 +93,7 @@ impl Session {
         let rows = self.query(WHAT, sql, &parameters).await?;
         let count = |row: &tokio_postgres::Row| {
             Ok(JobCount {
-                task_identifier: row.try_get(0)?,
+                task_identifier: text(row, 0)?,
                 state: row.try_get::<_, &str>(1)?.parse().unwrap_or(JobState::Ready),
                 jobs: row.try_get(2)?,
             })

@@ -23,6 +23,15 @@ pub enum QueueError {
     },
     #[error(transparent)]
     RowSecurity(Box<RowSecurityError>),
+    /// The database took the statement and refused what it does to some row: a constraint, a trigger, a value that does not
+    /// convert. Without that row it may succeed.
+    #[error("could not {what}: {reason}")]
+    Refused {
+        /// Completes the sentence "could not …".
+        what: &'static str,
+        reason: String,
+        code: SqlState,
+    },
     #[error("could not add a job: {reason}")]
     BadJob { reason: String },
 }
@@ -39,6 +48,9 @@ impl QueueError {
             Some(answer) => ends_connection(answer),
             None => error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>()),
         };
+        if let Some(answer) = error.as_db_error().filter(|answer| !lost && refuses_a_row(answer)) {
+            return Self::Refused { what, reason: reason_of(error), code: answer.code().clone() };
+        }
         Self::Statement { what, reason: reason_of(error), code: error.code().cloned(), lost }
     }
 
@@ -46,7 +58,7 @@ impl QueueError {
     pub fn reason(&self) -> String {
         match self {
             Self::Connect { .. } | Self::RowSecurity(_) => self.to_string(),
-            Self::Statement { reason, .. } | Self::BadJob { reason } => reason.clone(),
+            Self::Statement { reason, .. } | Self::Refused { reason, .. } | Self::BadJob { reason } => reason.clone(),
         }
     }
 
@@ -54,8 +66,14 @@ impl QueueError {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Connect { code, .. } | Self::Statement { code, .. } => code.as_ref(),
+            Self::Refused { code, .. } => Some(code),
             Self::BadJob { .. } | Self::RowSecurity(_) => None,
         }
+    }
+
+    /// The database refused some row of the statement; see [`QueueError::Refused`].
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// Another session may succeed; this one will not.
@@ -95,6 +113,23 @@ impl QueueError {
             let class = code.code().get(..2).unwrap_or_default();
             matches!(class, "08" | "40" | "53" | "55" | "57" | "58") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
         })
+    }
+}
+
+/// Whether the cause is a row. It is not where the server, the transaction, the session or the schema is in a state in which no
+/// row gets through; triggers may raise any other code, their own ones as well.
+fn refuses_a_row(error: &DbError) -> bool {
+    let code = error.code();
+    match code.code().get(..2).unwrap_or_default() {
+        // Temporary, as in `is_temporary`.
+        "08" | "40" | "53" | "55" | "57" | "58" => false,
+        // Not supported, cursors, transactions, prepared statements, roles, savepoints, databases, schemas, the server's files.
+        "0A" | "24" | "25" | "26" | "28" | "2D" | "34" | "3B" | "3D" | "3F" | "F0" => false,
+        // The statement does not fit the schema, or is not allowed. In a function, that is a trigger's.
+        "42" => error.where_().is_some(),
+        // Of internal errors, only those in which a row or its entry in an index is damaged.
+        "XX" => *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED,
+        _ => true,
     }
 }
 

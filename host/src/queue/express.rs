@@ -20,13 +20,13 @@ use tokio_postgres::{
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session, TaskIds,
-    claim::{ABOUT_FREE, Answer, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
+    claim::{ABOUT_FREE, Answer, FORMS as ALL_FORMS, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
     crash_record::WITH_RECORD,
     fail_jobs::Failures,
 };
 
 const LOCK: &str = "lock jobs";
-const SETTLE: &str = "store the results of jobs";
+pub(super) const SETTLE: &str = "store the results of jobs";
 
 /// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, $7 names of the tasks, then what the [`Conditions`] need. It answers
 /// as the statement of the marked lane does.
@@ -61,7 +61,7 @@ const COLUMNS: &str = "
 
 /// The statement for these conditions.
 fn select(conditions: Conditions<'_>) -> &'static str {
-    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
+    static FORMS: LazyLock<[String; ALL_FORMS]> = LazyLock::new(|| {
         let text = SELECT
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
@@ -75,7 +75,7 @@ fn select(conditions: Conditions<'_>) -> &'static str {
 }
 
 fn select_in_one_go(conditions: Conditions<'_>) -> &'static str {
-    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
+    static FORMS: LazyLock<[String; ALL_FORMS]> = LazyLock::new(|| {
         let text = SELECT_IN_ONE_GO.replace("@in_one_go@", IN_ONE_GO).replace("@columns@", COLUMNS.trim_start());
         forms(&text, 1, 3)
     });
@@ -83,10 +83,10 @@ fn select_in_one_go(conditions: Conditions<'_>) -> &'static str {
 }
 
 /// $1 ids.
-const DELETE: &str = "delete from @schema@._private_jobs where id = any ($1)";
+pub(super) const DELETE: &str = "delete from @schema@._private_jobs where id = any ($1)";
 
 /// $1 owner, $2 ids: claims them as `get_jobs` does.
-const MARK: &str = "
+pub(super) const MARK: &str = "
 update @schema@._private_jobs as job
 set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
 where job.id = any ($2)
@@ -94,7 +94,7 @@ returning job.id, job.locked_at";
 
 /// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 the tasks' limits of attempts,
 /// $5 payloads, both null where the job's own stays, $6 records of crashes, null where it was none.
-static FAIL: LazyLock<String> =
+pub(super) static FAIL: LazyLock<String> =
     LazyLock::new(|| FAIL_TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "failure.crashes")));
 
 const FAIL_TEXT: &str = "

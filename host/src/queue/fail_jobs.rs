@@ -42,10 +42,7 @@ pub struct StoredFailure {
 /// $9 payloads, null where it stays, $10 records of crashes, null where it was none. The wait grows with e to the power of the
 /// attempts, up to the tenth: 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later. A
 /// job that is not tried again gets it as well, as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
-static SQL: LazyLock<String> =
-    LazyLock::new(|| TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "claimed.crashes")));
-
-const TEXT: &str = "
+const FAILED: &str = "
 with
   failed as (
     update @schema@._private_jobs as job
@@ -68,15 +65,25 @@ with
       as claimed (id, attempt, keyed, locked_at, message, permanent, max_attempts, payload, crashes)
     where @still_claimed@
     returning job.id, job.job_queue_id, job.is_available, job.run_at
-  ),
+  )";
+
+/// $1 owner. The queues of those jobs.
+const FREED: &str = ",
   freed as (
     update @schema@._private_job_queues as queue
     set locked_by = null, locked_at = null
     from failed
     where queue.id = failed.job_queue_id
       and queue.locked_by = $1
-  )
-select id, case when is_available then run_at end from failed";
+  )";
+
+static WITHOUT_QUEUES: LazyLock<String> = LazyLock::new(|| statement(""));
+static WITH_QUEUES: LazyLock<String> = LazyLock::new(|| statement(FREED));
+
+fn statement(freed: &str) -> String {
+    format!("{FAILED}{freed}\nselect id, case when is_available then run_at end from failed")
+        .replace("@flags@", &WITH_RECORD.replace("@record@", "claimed.crashes"))
+}
 
 impl Session {
     /// Stores the failure of those of the jobs that `owner` still holds by these claims, and frees their queues; returns what became of
@@ -92,10 +99,11 @@ impl Session {
     }
 
     async fn store_failures(&self, owner: &str, failures: &Failures<'_>) -> Result<Vec<StoredFailure>, QueueError> {
+        let sql: &'static str = if failures.claims.with_queues { &WITH_QUEUES } else { &WITHOUT_QUEUES };
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&owner, Type::TEXT)];
         parameters.extend(failures.claims.parameters());
         parameters.extend(failures.what_to_store());
-        let rows = self.query(WHAT, &SQL, &parameters).await?;
+        let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         rows.iter()
             .map(|row| Ok(StoredFailure { id: row.try_get(0).map_err(read)?, retry_at: row.try_get(1).map_err(read)? }))

@@ -6,13 +6,16 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Database, Job, QueueError, Session, TaskIds,
-    claim::{Answer, Begin, claim_statement, lock},
+    claim::{Answer, Begin, careful_claim_statement, claim_statement, lock},
 };
 
 const WHAT: &str = "claim jobs";
 
 /// The most jobs that one statement claims. The number also stands in the statement.
 const MOST: usize = 1000;
+
+/// And the most that one claim marks part by part.
+pub(super) const MOST_CAREFULLY: usize = 100;
 
 /// Which of the jobs that wait are not to be claimed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +25,8 @@ pub struct Conditions<'a> {
     /// What the time is; `None`: what the database's clock says. Locks have the database's time in any case, because
     /// other programs judge their age by it.
     pub now: Option<SystemTime>,
+    /// Jobs with these ids stay. Each costs every claim something.
+    pub left_out: &'a [i64],
 }
 
 impl<'a> Conditions<'a> {
@@ -30,7 +35,9 @@ impl<'a> Conditions<'a> {
         let flags = (!self.forbidden_flags.is_empty())
             .then_some((&self.forbidden_flags as &'a (dyn ToSql + Sync), Type::TEXT_ARRAY));
         let now = self.now.as_ref().map(|now| (now as &'a (dyn ToSql + Sync), Type::TIMESTAMPTZ));
-        flags.into_iter().chain(now)
+        let left_out =
+            (!self.left_out.is_empty()).then_some((&self.left_out as &'a (dyn ToSql + Sync), Type::INT8_ARRAY));
+        flags.into_iter().chain(now).chain(left_out)
     }
 }
 
@@ -90,7 +97,7 @@ impl Session {
         let frontiers = self.database().memory().of(tasks, conditions);
         loop {
             let begin = lock(&frontiers).begin(limit, Instant::now());
-            let answer = self.claim(owner, tasks, limit, &begin, conditions).await?;
+            let answer = self.claim(false, owner, tasks, limit, &begin, conditions).await?;
             self.learn(&answer, tasks).await;
             if tasks.are_outdated() {
                 return Ok(answer.jobs);
@@ -106,7 +113,7 @@ impl Session {
     pub(crate) async fn plan_claim(&self, conditions: Conditions<'_>) -> Result<(), QueueError> {
         if self.prepares_statements() {
             let nothing = TaskIds::default();
-            let answer = self.claim("", &nothing, 0, &Begin::default(), conditions).await?;
+            let answer = self.claim(false, "", &nothing, 0, &Begin::default(), conditions).await?;
             self.learn(&answer, &nothing).await;
         }
         Ok(())
@@ -118,8 +125,10 @@ impl Session {
         self.plan_for(answer.pages).await;
     }
 
-    async fn claim(
+    /// Runs the statement that claims, or `in_parts` the one that only locks, in a transaction that is open.
+    pub(super) async fn claim(
         &self,
+        in_parts: bool,
         owner: &str,
         tasks: &TaskIds,
         limit: usize,
@@ -136,7 +145,11 @@ impl Session {
         parameters.push(names);
         parameters.extend(conditions.parameters());
         let sent = Instant::now();
-        let rows = self.query(WHAT, claim_statement(conditions), &parameters).await?;
+        let rows = if in_parts {
+            self.query_as_part(WHAT, careful_claim_statement(conditions), &parameters).await?
+        } else {
+            self.query(WHAT, claim_statement(conditions), &parameters).await?
+        };
         let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
         answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
         Ok(answer)

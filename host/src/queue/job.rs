@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use tokio_postgres::Row;
 
+use super::text::{Text, text_or_null};
+
 /// A row of `_private_jobs`, with the name of its queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
@@ -13,6 +15,8 @@ pub struct Job {
     pub queue_name: Option<String>,
     /// JSON text, as it is stored.
     pub payload: String,
+    /// The payload is UTF-8. If not, bytes in `payload` are written as escapes, and it is not JSON.
+    pub is_readable: bool,
     pub priority: i16,
     pub run_at: SystemTime,
     /// Counts the attempt under way.
@@ -33,22 +37,24 @@ impl Job {
     /// Reads the columns that the statements here select, in this order: `id`, `task_id`, `job_queue_id`, the queue's
     /// name, then the rest as above. JSON is selected as text, so that it arrives byte for byte.
     pub(super) fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let payload: Text = row.try_get(4)?;
         Ok(Self {
             id: row.try_get(0)?,
             task_id: row.try_get(1)?,
             job_queue_id: row.try_get(2)?,
-            queue_name: row.try_get(3)?,
-            payload: row.try_get(4)?,
+            queue_name: text_or_null(row, 3)?,
+            is_readable: payload.is_utf8,
+            payload: payload.text,
             priority: row.try_get(5)?,
             run_at: row.try_get(6)?,
             attempts: row.try_get(7)?,
             max_attempts: row.try_get(8)?,
-            last_error: row.try_get(9)?,
+            last_error: text_or_null(row, 9)?,
             created_at: row.try_get(10)?,
             updated_at: row.try_get(11)?,
-            key: row.try_get(12)?,
+            key: text_or_null(row, 12)?,
             revision: row.try_get(13)?,
-            flags: row.try_get(14)?,
+            flags: text_or_null(row, 14)?,
             locked_at: None,
         })
     }
@@ -62,6 +68,7 @@ impl Job {
             job_queue_id: None,
             queue_name: None,
             payload: "{}".to_owned(),
+            is_readable: true,
             priority: 0,
             run_at: SystemTime::UNIX_EPOCH,
             attempts: 1,

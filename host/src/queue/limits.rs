@@ -29,10 +29,19 @@ macro_rules! lift {
     };
 }
 
+/// All settings as they were when the connection was made, which had SQL_ASCII for its encoding in a database of that one.
+macro_rules! reset {
+    () => {
+        "reset all;
+         select pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)
+         where pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'"
+    };
+}
+
 /// For the rest of the session.
 const LIFT: &str = lift!("false");
 /// The same, for one that a task has used before.
-const START_OVER: &str = concat!("reset all; ", lift!("false"));
+const START_OVER: &str = concat!(reset!(), "; ", lift!("false"));
 /// For the rest of the transaction.
 const LIFT_HERE: &str = lift!("true");
 const BEGIN: &str = concat!("begin; ", lift!("true"));
@@ -96,7 +105,7 @@ impl Database {
     pub(crate) async fn session_of_task(&self) -> Result<Session, QueueError> {
         let mut session = self.any_session().await?;
         if session.client.lifted {
-            session.command("reset a session", "reset all").await?;
+            session.command("reset a session", reset!()).await?;
             session.client.lifted = false;
         }
         Ok(session)

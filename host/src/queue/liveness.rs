@@ -156,6 +156,7 @@ with
       locked_at = null
     from dead
     where job.locked_by = dead.name
+      and ($3::int8[] is null or job.id = any ($3))
     returning job.id
   ),
   freed as (
@@ -182,6 +183,8 @@ pub struct Released {
     pub owners: Vec<String>,
     pub jobs: i64,
     pub queues: i64,
+    /// Jobs that stay locked because the database refuses to release them, and what it says.
+    pub refused: Vec<(i64, String)>,
 }
 
 /// Owners that have something locked, and no lock of their own.
@@ -348,15 +351,25 @@ impl Session {
     ///
     /// It is not tried again by itself: what is known of them is only true for a moment.
     pub async fn release_dead(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
-        const WHAT: &str = "release the jobs of hosts that have died";
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY)];
-        let rows = self.query_as_part(WHAT, &RELEASE, &parameters).await?;
-        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
+        match self.release(ours, keys, None).await {
+            Err(error) if error.is_refusal() => self.release_around(ours, keys).await,
+            whole => whole,
+        }
+    }
+
+    pub(super) async fn release(&self, ours: &str, keys: &[i64], ids: Option<&[i64]>) -> Result<Released, QueueError> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&ours, Type::TEXT), (&keys, Type::INT8_ARRAY), (&ids, Type::INT8_ARRAY)];
+        let rows = self.query_as_part(RELEASING, &RELEASE, &parameters).await?;
+        let failed = |error: tokio_postgres::Error| QueueError::statement(RELEASING, &error);
         let Some(row) = rows.first() else { return Ok(Released::default()) };
         Ok(Released {
             owners: row.try_get(0).map_err(failed)?,
             jobs: row.try_get(1).map_err(failed)?,
             queues: row.try_get(2).map_err(failed)?,
+            refused: Vec::new(),
         })
     }
 }
+
+pub(super) const RELEASING: &str = "release the jobs of hosts that have died";

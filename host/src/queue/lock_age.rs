@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::{QueueError, Session};
+use super::{Bisection, QueueError, Session};
 
 /// A lock of this age is taken for one whose owner is gone, unless that shows that it lives. It is graphile-worker's number, and
 /// must be: two programs that disagree would take jobs from each other.
@@ -19,7 +19,7 @@ pub struct Unlocked {
     pub queues: i64,
 }
 
-/// Owners that show that they live keep theirs: if one of those looks so old, then the clock was set. The attempt stays counted. A
+/// $1 ids of jobs, null for all. Owners that show that they live keep theirs: if one of those looks so old, then the clock was set. The attempt stays counted. A
 /// job that had no other left would end without a word of why, so it gets one.
 const RESET: &str = "
 with
@@ -43,6 +43,7 @@ with
       locked_by = null,
       locked_at = null
     where locked_at < now() - interval '4 hours'
+      and ($1::int8[] is null or id = any ($1))
       and (
         locked_by like 'taskbay-live-%'
         and (pg_catalog.hashtext(locked_by)::int8 & 4294967295)::oid in (select key from living)
@@ -61,8 +62,11 @@ with
   )
 select (select count(*) from jobs), (select count(*) from queues)";
 
-/// $1 owner, $2 the age in seconds from which a lock is renewed. The time of a job's lock names its claim: it moves by whole
-/// minutes, see `STILL_CLAIMED`.
+/// The jobs that may be among them.
+const OLD: &str = "select id from @schema@._private_jobs where locked_at < now() - interval '4 hours'";
+
+/// $1 owner, $2 the age in seconds from which a lock is renewed, $3 ids of jobs, null for all. The time of a job's lock names its
+/// claim: it moves by whole minutes, see `STILL_CLAIMED`.
 const REFRESH: &str = "
 with queue as (
   update @schema@._private_job_queues
@@ -73,21 +77,85 @@ with queue as (
 update @schema@._private_jobs
 set locked_at = locked_at + floor(extract(epoch from now() - locked_at) / 60) * interval '1 minute'
 where locked_by = $1
-  and locked_at < now() - $2 * interval '1 second'";
+  and locked_at < now() - $2 * interval '1 second'
+  and ($3::int8[] is null or id = any ($3))";
+
+/// Jobs that the database refused to change, and what it said.
+pub(crate) type RefusedJobs = Vec<(i64, QueueError)>;
 
 impl Session {
     /// Takes the locks away that are older than [`LOCK_LIMIT`], except of those who show that they live.
     pub async fn reset_locked(&self) -> Result<Unlocked, QueueError> {
-        const WHAT: &str = "release the locks of workers that are gone";
-        let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let rows = self.query(WHAT, RESET, &[]).await?;
+        self.reset_locked_around().await.map(|(unlocked, _)| unlocked)
+    }
+
+    /// The same, and the jobs that keep their locks because the database refuses it.
+    pub(crate) async fn reset_locked_around(&self) -> Result<(Unlocked, RefusedJobs), QueueError> {
+        match self.reset(None).await {
+            Err(error) if error.is_refusal() => {}
+            whole => return Ok((whole?, Vec::new())),
+        }
+        let rows = self.query(RESETTING, OLD, &[]).await?;
+        let read = |error: tokio_postgres::Error| QueueError::statement(RESETTING, &error);
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
+        let (mut unlocked, mut refused) = (Unlocked::default(), Vec::new());
+        let mut parts = Bisection::new(ids.len(), usize::MAX);
+        while let Some(part) = parts.next() {
+            match self.reset(Some(&ids[part.clone()])).await {
+                Ok(more) => {
+                    unlocked = Unlocked { jobs: unlocked.jobs + more.jobs, queues: unlocked.queues + more.queues };
+                }
+                Err(error) if error.is_refusal() => {
+                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((unlocked, refused))
+    }
+
+    async fn reset(&self, ids: Option<&[i64]>) -> Result<Unlocked, QueueError> {
+        let failed = |error: tokio_postgres::Error| QueueError::statement(RESETTING, &error);
+        let rows = self.query(RESETTING, RESET, &[(&ids, Type::INT8_ARRAY)]).await?;
         let Some(row) = rows.first() else { return Ok(Unlocked::default()) };
         Ok(Unlocked { jobs: row.try_get(0).map_err(failed)?, queues: row.try_get(1).map_err(failed)? })
     }
 
     /// Renews the locks of `owner` that are at least `age` old, and says how many jobs that were.
     pub async fn refresh_locked(&self, owner: &str, age: Duration) -> Result<u64, QueueError> {
+        self.refresh_locked_around(owner, age).await.map(|(renewed, _)| renewed)
+    }
+
+    /// The same, and the jobs whose locks grow older because the database refuses it.
+    pub(crate) async fn refresh_locked_around(
+        &self,
+        owner: &str,
+        age: Duration,
+    ) -> Result<(u64, RefusedJobs), QueueError> {
+        match self.refresh(owner, age, None).await {
+            Err(error) if error.is_refusal() => {}
+            whole => return Ok((whole?, Vec::new())),
+        }
+        let ids: Vec<i64> = self.locked_by(owner).await?.iter().map(|job| job.id).collect();
+        let (mut renewed, mut refused) = (0, Vec::new());
+        let mut parts = Bisection::new(ids.len(), usize::MAX);
+        while let Some(part) = parts.next() {
+            match self.refresh(owner, age, Some(&ids[part.clone()])).await {
+                Ok(more) => renewed += more,
+                Err(error) if error.is_refusal() => {
+                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((renewed, refused))
+    }
+
+    async fn refresh(&self, owner: &str, age: Duration, ids: Option<&[i64]>) -> Result<u64, QueueError> {
         const WHAT: &str = "renew the locks of running jobs";
-        self.execute(WHAT, REFRESH, &[(&owner, Type::TEXT), (&age.as_secs_f64(), Type::FLOAT8)]).await
+        let age = age.as_secs_f64();
+        self.execute(WHAT, REFRESH, &[(&owner, Type::TEXT), (&age, Type::FLOAT8), (&ids, Type::INT8_ARRAY)]).await
     }
 }
+
+const RESETTING: &str = "release the locks of workers that are gone";

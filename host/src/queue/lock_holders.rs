@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{
     QueueError, Session,
     count_jobs::{per_cent, scaled},
+    text::text,
 };
 
 /// A worker that holds locks, or lives without.
@@ -109,7 +110,7 @@ impl Session {
         };
         let holder = |row: &tokio_postgres::Row| {
             Ok(LockHolder {
-                worker: row.try_get(0)?,
+                worker: text(row, 0)?,
                 jobs: row.try_get(1)?,
                 queues: row.try_get(2)?,
                 since: row.try_get(3)?,

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr, time::SystemTime};
 
 use tokio_postgres::Row;
 
-use super::QueueError;
+use super::{
+    QueueError,
+    text::{text, text_or_null},
+};
 
 /// A job with the columns of the view `jobs`, its payload and its state.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +16,7 @@ pub struct StoredJob {
     pub queue_name: Option<String>,
     /// Empty if the row with the task's name was deleted.
     pub task_identifier: String,
-    /// JSON text, as it is stored.
+    /// JSON text, as it is stored. Here as in the other texts, bytes that are not UTF-8 are written as escapes such as `\xe9`.
     pub payload: String,
     pub priority: i16,
     pub run_at: SystemTime,
@@ -125,21 +128,21 @@ impl StoredJob {
     pub(super) fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             id: row.try_get(0)?,
-            queue_name: row.try_get(1)?,
-            task_identifier: row.try_get(2)?,
-            payload: row.try_get(3)?,
+            queue_name: text_or_null(row, 1)?,
+            task_identifier: text(row, 2)?,
+            payload: text(row, 3)?,
             priority: row.try_get(4)?,
             run_at: row.try_get(5)?,
             attempts: row.try_get(6)?,
             max_attempts: row.try_get(7)?,
-            last_error: row.try_get(8)?,
+            last_error: text_or_null(row, 8)?,
             created_at: row.try_get(9)?,
             updated_at: row.try_get(10)?,
-            key: row.try_get(11)?,
+            key: text_or_null(row, 11)?,
             locked_at: row.try_get(12)?,
-            locked_by: row.try_get(13)?,
+            locked_by: text_or_null(row, 13)?,
             revision: row.try_get(14)?,
-            flags: row.try_get(15)?,
+            flags: text_or_null(row, 15)?,
             state: row.try_get::<_, &str>(16)?.parse().unwrap_or(JobState::Ready),
         })
     }

@@ -77,6 +77,10 @@ impl Execution<'_> {
                 Ok(task) => task,
                 Err(reason) => return returned(reason),
             };
+            if !self.held.job.is_readable {
+                let run = Box::new(self.held.describe(&self.pool.id, Some(&task)));
+                return (unreadable(&self.held.job.payload), Some(run));
+            }
             // Nothing is made for events that nobody hears.
             let heard = self
                 .pool
@@ -201,4 +205,13 @@ fn micros(time: SystemTime) -> i64 {
         Ok(since) => clamp(since),
         Err(before) => -clamp(before.duration()),
     }
+}
+
+/// Another attempt would meet the same bytes.
+fn unreadable(payload: &str) -> VerdictKind {
+    const SHOWN: usize = 200;
+    let shown: String = payload.chars().take(SHOWN).collect();
+    let more = if shown.len() < payload.len() { " …" } else { "" };
+    let message = format!("the payload is not valid UTF-8, so no task can read it: {shown}{more}");
+    VerdictKind::Fail { message, permanent: true, max_attempts: None, payload: None, crashes: None }
 }

@@ -36,7 +36,7 @@ use super::{
     pool::{Mode, Pool},
 };
 use crate::{
-    events::Event,
+    events::{Event, Refusal},
     queue::{LifeSign, Living, QueueError, Released, Unseen},
 };
 
@@ -297,6 +297,9 @@ impl<'a> Watch<'a> {
             }
             Some(Done::Released(owners, Some(released))) => {
                 self.missing.released(&owners);
+                for (id, error) in released.refused.iter().cloned() {
+                    self.pool.events.emit(Event::Refused(Refusal::Lock { what: "release", id, error }));
+                }
                 if !released.owners.is_empty() {
                     // They are where they were, which may be behind what is known to be worked.
                     self.pool.database.look_everywhere();

@@ -11,7 +11,7 @@ use super::{
     pool::{Mode, Pool},
 };
 use crate::{
-    events::Event,
+    events::{Event, Refusal},
     queue::{QueueError, Unlocked},
 };
 
@@ -44,7 +44,10 @@ async fn refresh(pool: &Pool) {
 }
 
 async fn refresh_once(pool: &Pool, age: Duration) -> Result<(), QueueError> {
-    let jobs = pool.database.session().await?.refresh_locked(pool.owner(), age).await?;
+    let (jobs, refused) = pool.database.session().await?.refresh_locked_around(pool.owner(), age).await?;
+    for (id, error) in refused {
+        pool.events.emit(Event::Refused(Refusal::Lock { what: "renew", id, error: error.reason() }));
+    }
     if jobs > 0 {
         pool.events.emit(Event::LocksRenewed { jobs });
     }
@@ -79,7 +82,11 @@ async fn reset(pool: &Pool) {
 }
 
 async fn reset_once(pool: &Pool) -> Result<Unlocked, QueueError> {
-    pool.database.session().await?.reset_locked().await
+    let (unlocked, refused) = pool.database.session().await?.reset_locked_around().await?;
+    for (id, error) in refused {
+        pool.events.emit(Event::Refused(Refusal::Lock { what: "release", id, error: error.reason() }));
+    }
+    Ok(unlocked)
 }
 
 /// A time by chance from `shortest` to `longest`; the longer one is never the shorter.

@@ -29,8 +29,10 @@ mod plugin_jobs;
 mod pool;
 mod prepared;
 mod refetching;
+mod refused;
 mod registered;
 mod speed;
+mod store_apart;
 mod unheard;
 mod verdict;
 

@@ -19,6 +19,7 @@ use super::{
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
     refetching::Refetching,
+    refused::Refused,
     registered::Registered,
     speed::Speed,
     unheard::Known,
@@ -100,6 +101,7 @@ pub struct Pool {
     pub(super) known: Known,
     /// Notifications have arrived before.
     has_listened: AtomicBool,
+    pub(super) refused: Refused,
 
     pub(super) held: HeldJobs,
     /// Jobs went back because no slot was free for them in time: nothing is claimed before one is.
@@ -165,6 +167,7 @@ impl Pool {
             claims: Claims::default(),
             known: Known::default(),
             has_listened: AtomicBool::new(false),
+            refused: Refused::default(),
             held: HeldJobs::new(),
             rests: AtomicBool::new(false),
             low_water: AtomicUsize::new(0),

@@ -14,6 +14,7 @@ use super::{
     liveness::show_life,
     locks::look_after_locks,
     pool::{Mode, Pool},
+    refused::try_refused_again,
     unheard::{give_back_the_last, give_back_unheard},
 };
 use crate::events::Event;
@@ -66,6 +67,7 @@ impl PreparedPool {
         let unheard =
             part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
+        let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
         pool.begun.cancel();
         let second = Line::new(Arc::clone(&pool), Place::Second);
@@ -82,9 +84,10 @@ impl PreparedPool {
         pool.wait_for_running(stopped).await;
         let all_stored = pool.wait_for_lines(front, second, stopped).await;
         stored.cancel();
-        let _ = tokio::join!(locks, unheard);
+        let _ = tokio::join!(locks, unheard, refused);
         if all_stored {
             let _ = tokio::time::timeout(LAST_TRIES, give_back_the_last(&pool)).await;
+            pool.leave_refused_results().await;
         }
         settled.cancel();
         if let Some(life) = life {

@@ -44,6 +44,11 @@ impl Registered {
         })
     }
 
+    /// The task with this id, for people.
+    pub(super) fn name(&self, task_id: i32) -> Option<Arc<str>> {
+        self.tasks.name(task_id).cloned()
+    }
+
     /// A job that was claimed by these ids.
     pub(super) fn held(&self, job: Job) -> HeldJob {
         let task = self.tasks.name(job.task_id).expect("a claim brings jobs of these tasks alone");

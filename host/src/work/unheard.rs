@@ -24,11 +24,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backoff::Backoff,
     pool::{Mode, Pool},
+    store_apart::store_apart,
     verdict::Verdict,
 };
 use crate::{
     events::Event,
-    queue::{ClaimedJob, Job, QueueError, Unlocked},
+    queue::{ClaimedJob, Job, QueueError, Session, Unlocked},
 };
 
 /// After which waits to look once a claim's answer was lost: what it had sent may be carried out later.
@@ -70,6 +71,11 @@ impl Known {
             (id, ClaimedJob { id, attempt, keyed: false, job_queue_id: None, locked_at: Some(marked) })
         };
         self.jobs().extend(jobs.into_iter().map(claim));
+    }
+
+    /// One that is locked in the pool's name, and that cannot be given back.
+    fn keep(&self, claim: &ClaimedJob) {
+        self.jobs().insert(claim.id, *claim);
     }
 
     /// What became of them is settled. Of a job that was claimed again, only the later claim counts.
@@ -196,7 +202,10 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
     unheard.retain(|job| !pool.is_in_open(job.id));
     unheard.retain(|job| !pool.known.has(job));
-    let jobs = session.return_jobs(pool.owner(), &unheard).await?.len();
+    let jobs = match session.return_jobs(pool.owner(), &unheard).await {
+        Err(error) if error.is_refusal() => return_apart(pool, &session, &unheard).await?,
+        returned => returned?.len(),
+    };
     let queues = session.free_queues(pool.owner(), &pool.known.queues()).await?;
     let freed = Unlocked { jobs: i64::try_from(jobs).unwrap_or(i64::MAX), queues };
     let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
@@ -215,4 +224,17 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     pool.nudge();
     settled.into_iter().for_each(|verdict| verdict.announce(&pool.events));
     Ok(Looked::Yes)
+}
+
+/// The database refuses to take some of them back: these count as the pool's from here on, and are held back. Says how many
+/// the others are.
+async fn return_apart(pool: &Pool, session: &Session, jobs: &[ClaimedJob]) -> Result<usize, QueueError> {
+    let verdicts = jobs.iter().copied().map(Verdict::never_begun).collect();
+    let apart = store_apart(session, pool.owner(), verdicts, usize::MAX).await.map_err(|(error, _)| error)?;
+    for (verdict, error) in apart.refused {
+        pool.known.keep(&verdict.claim);
+        pool.unsettled.fetch_add(1, Ordering::AcqRel);
+        pool.hold_result(verdict, &error);
+    }
+    Ok(apart.stored.len())
 }

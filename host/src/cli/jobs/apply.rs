@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     config::Layer,
-    queue::{Database, FoundJob, JobFilter, JobOrder, JobState, QueueError, Reschedule, RowAccess, Session, StoredJob},
+    queue::{
+        Bisection, Database, FoundJob, JobFilter, JobOrder, JobState, QueueError, Reschedule, RowAccess, Session,
+        StoredJob,
+    },
 };
 
 /// How many jobs one statement changes.
@@ -63,6 +66,30 @@ impl Change {
             }
             _ => filter,
         }
+    }
+
+    /// All at once; if the database refuses that because of some of them, all but those, which come with what it says.
+    async fn apply_around(
+        &self,
+        session: &Session,
+        ids: &[i64],
+    ) -> Result<(Vec<StoredJob>, Vec<(i64, QueueError)>), QueueError> {
+        match self.apply_to(session, ids).await {
+            Err(error) if error.is_refusal() => {}
+            whole => return Ok((whole?, Vec::new())),
+        }
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let mut parts = Bisection::new(ids.len(), usize::MAX);
+        while let Some(part) = parts.next() {
+            match self.apply_to(session, &ids[part.clone()]).await {
+                Ok(more) => done.extend(more),
+                Err(error) if error.is_refusal() => {
+                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((done, refused))
     }
 
     async fn apply_to(&self, session: &Session, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
@@ -182,8 +209,11 @@ impl Work<'_> {
     }
 
     async fn batch(&mut self, ids: &[i64]) -> Result<(), CliError> {
-        let changed = self.change.apply_to(self.session, ids).await.map_err(explain(self.database))?;
-        let done: HashSet<i64> = changed.iter().map(|job| job.id).collect();
+        let (changed, refused) = self.change.apply_around(self.session, ids).await.map_err(explain(self.database))?;
+        let done: HashSet<i64> = changed.iter().map(|job| job.id).chain(refused.iter().map(|(id, _)| *id)).collect();
+        for (id, error) in refused {
+            self.report.left(id, Left::Refused(error.reason()));
+        }
         for job in &changed {
             self.report.changed(job)?;
         }

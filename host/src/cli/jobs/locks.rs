@@ -124,11 +124,14 @@ impl Unlock {
                 if worker.jobs + worker.queues > 0 {
                     let (jobs, queues) = (counted(worker.jobs, "job"), counted(worker.queues, "queue"));
                     print(&format!("unlocked {jobs} and {queues} of {}\n", worker.worker))?;
-                } else {
+                } else if worker.refused.is_empty() {
                     let worker = &worker.worker;
                     note(format_args!("{worker} holds nothing: `taskbay jobs workers` lists those that do"));
                 }
             }
+        }
+        for (id, reason) in unlocked.iter().flat_map(|worker| &worker.refused) {
+            note(format_args!("job {id} could not be unlocked: {reason}"));
         }
         Ok(if all { Ending::Success } else { Ending::Refusals })
     }

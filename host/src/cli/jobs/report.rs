@@ -26,6 +26,8 @@ pub(super) enum Left {
         of: i16,
     },
     Untried,
+    /// By the database, and what it says.
+    Refused(String),
 }
 
 /// What became of the jobs so far. Of those that were found by a filter, no more is kept than is said.
@@ -121,6 +123,7 @@ impl Left {
             Self::Spent { attempts, of } => format!(
                 "has no attempts left ({attempts} of {of}) and was left alone: `taskbay jobs retry {id}` runs it again"
             ),
+            Self::Refused(reason) => format!("was refused by the database: {reason}"),
             Self::Untried => format!(
                 "has not been tried yet and was left alone: `taskbay jobs reschedule {id} --run-at now` runs it now"
             ),

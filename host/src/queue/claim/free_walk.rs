@@ -115,22 +115,33 @@ select
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
 /// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
 /// ids and the names of the tasks; those of the conditions follow the names.
-pub(in crate::queue) fn forms(text: &str, ids: usize, names: usize) -> [String; 4] {
-    let first = names + 1;
-    let allowed = format!(" and (job.flags ?| ${first}) is not true");
-    let (clock, clock_after_flags) = (format!("${first}"), format!("${}", first + 1));
-    [("", "now()"), (&allowed, "now()"), ("", &clock), (&allowed, &clock_after_flags)].map(|(allowed, now)| {
+pub(in crate::queue) fn forms(text: &str, ids: usize, names: usize) -> [String; FORMS] {
+    std::array::from_fn(|form| {
+        // In the order of `Conditions::parameters`.
+        let mut parameter = names + 1..;
+        let mut next = |bit: usize| (form & bit != 0).then(|| parameter.next()).flatten();
+        let flags = next(FLAGS).map(|place| format!(" and (job.flags ?| ${place}) is not true"));
+        let now = next(NOW).map_or_else(|| "now()".to_owned(), |place| format!("${place}"));
+        let left_out = next(LEFT_OUT).map(|place| format!(" and job.id <> all (${place})"));
         text.replace("@may_run@", MAY_RUN)
             .replace("@known_part@", KNOWN.trim_start())
             .replace("@all_are_known@", ALL_ARE_KNOWN)
             .replace("@ids@", &format!("${ids}"))
             .replace("@names@", &format!("${names}"))
-            .replace("@allowed@", allowed)
-            .replace("@now@", now)
+            .replace("@allowed@", &(flags.unwrap_or_default() + &left_out.unwrap_or_default()))
+            .replace("@now@", &now)
     })
 }
 
+/// How many there are: with and without each of three conditions.
+pub(in crate::queue) const FORMS: usize = 8;
+const FLAGS: usize = 1;
+const NOW: usize = 2;
+const LEFT_OUT: usize = 4;
+
 /// Which of the [`forms`].
 pub(in crate::queue) fn form(conditions: Conditions<'_>) -> usize {
-    usize::from(!conditions.forbidden_flags.is_empty()) + 2 * usize::from(conditions.now.is_some())
+    FLAGS * usize::from(!conditions.forbidden_flags.is_empty())
+        + NOW * usize::from(conditions.now.is_some())
+        + LEFT_OUT * usize::from(!conditions.left_out.is_empty())
 }

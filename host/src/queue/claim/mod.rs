@@ -18,9 +18,9 @@ use std::{
 
 pub(super) use self::{
     answer::Answer,
-    free_walk::{ABOUT_FREE, FREE, IN_ONE_GO, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FORMS, FREE, IN_ONE_GO, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
-    statement::claim_statement,
+    statement::{careful_claim_statement, claim_statement},
     steps::Steps,
 };
 use self::{

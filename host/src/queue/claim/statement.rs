@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{
     CROWD,
-    free_walk::{ABOUT_FREE, FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, FORMS, FREE, STEPS, form, forms},
 };
 use crate::queue::Conditions;
 
@@ -257,21 +257,7 @@ with
     order by priority, run_at, id
     limit $3
   ),
-  marked_queue as (
-    update @schema@._private_job_queues as queue
-    set locked_by = $1, locked_at = now()
-    from chosen
-    where queue.id = chosen.job_queue_id
-  ),
-  marked_job as (
-    update @schema@._private_jobs as job
-    set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
-    from chosen
-    where job.id = chosen.id
-    returning
-      job.id, job.task_id, job.job_queue_id, chosen.queue_name, job.payload::text, job.priority, job.run_at, job.attempts,
-      job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision, job.flags::text
-  )
+  @marked@
 select marked_job.*, 0::int2 from marked_job
 union all
 select
@@ -316,21 +302,56 @@ from (
 join walked on walked.priority = last.priority and walked.run_at = last.run_at
 group by last.priority, last.run_at";
 
+/// Marks what was chosen.
+const MARKED: &str = "
+  marked_queue as (
+    update @schema@._private_job_queues as queue
+    set locked_by = $1, locked_at = now()
+    from chosen
+    where queue.id = chosen.job_queue_id
+  ),
+  marked_job as (
+    update @schema@._private_jobs as job
+    set attempts = job.attempts + 1, locked_by = $1, locked_at = now()
+    from chosen
+    where job.id = chosen.id
+    returning
+      job.id, job.task_id, job.job_queue_id, chosen.queue_name, job.payload::text, job.priority, job.run_at, job.attempts,
+      job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision, job.flags::text
+  )";
+
+/// Leaves it at the locks, for a transaction that marks the jobs later.
+const LOCKED: &str = "
+  marked_job as (
+    select
+      job.id, job.task_id, job.job_queue_id, chosen.queue_name, job.payload::text, job.priority, job.run_at,
+      (job.attempts + 1)::int2, job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision,
+      job.flags::text
+    from chosen
+    join @schema@._private_jobs as job on job.id = chosen.id
+  )";
+
 /// The statement for these conditions.
 pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static str {
-    static FORMS: LazyLock<[String; 4]> = LazyLock::new(|| {
-        let text = CLAIM
-            .replace("@about_free@", ABOUT_FREE.trim_start())
-            .replace("@took@", "(select took from free_walk)")
-            .replace("@step_part@", STEPS.trim_start())
-            .replace("@free_part@", FREE)
-            .replace(
-                "@steps@",
-                "$4, $5, $6, $7, $8, $9) as step (below, priority, free_at, free_id, queued_at, queued_id",
-            )
-            .replace("@crowd@", &CROWD.to_string())
-            .replace("@columns@", "job.id, job.priority, job.run_at");
-        forms(&text, 2, 14)
-    });
-    &FORMS[form(conditions)]
+    static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| statements(MARKED));
+    &ALL[form(conditions)]
+}
+
+/// The one that finds and locks the same jobs, and answers as if they were marked.
+pub(in crate::queue) fn careful_claim_statement(conditions: Conditions<'_>) -> &'static str {
+    static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| statements(LOCKED));
+    &ALL[form(conditions)]
+}
+
+fn statements(marked: &str) -> [String; FORMS] {
+    let text = CLAIM
+        .replace("@marked@", marked.trim_start())
+        .replace("@about_free@", ABOUT_FREE.trim_start())
+        .replace("@took@", "(select took from free_walk)")
+        .replace("@step_part@", STEPS.trim_start())
+        .replace("@free_part@", FREE)
+        .replace("@steps@", "$4, $5, $6, $7, $8, $9) as step (below, priority, free_at, free_id, queued_at, queued_id")
+        .replace("@crowd@", &CROWD.to_string())
+        .replace("@columns@", "job.id, job.priority, job.run_at");
+    forms(&text, 2, 14)
 }

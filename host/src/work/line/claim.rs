@@ -75,14 +75,21 @@ impl Line {
         };
         pool.asked.fetch_add(wanted, Ordering::AcqRel);
         let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
-        let conditions = Conditions { forbidden_flags: &forbidden, now };
+        let left_out = pool.left_out(lane);
+        let conditions = Conditions { forbidden_flags: &forbidden, now, left_out: &left_out };
         let jobs = async {
             match lane {
                 Lane::Marked => session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await,
                 Lane::Express => session.lock_jobs(&registered.tasks, wanted, conditions).await,
             }
         };
-        let jobs = jobs.await;
+        let mut jobs = jobs.await;
+        if let Err(error) = &jobs
+            && error.is_refusal()
+            && lane == Lane::Marked
+        {
+            jobs = self.claim_apart(&registered, wanted, conditions).await;
+        }
         pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         match &jobs {
             Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
@@ -90,6 +97,7 @@ impl Line {
             Err(error) => pool.known.failed(error),
         }
         let jobs = jobs?;
+        pool.are_claimed(jobs.iter().map(|job| job.id));
         let again = (lane == Lane::Marked && jobs.len() < wanted)
             .then(|| pool.database.look_again(&registered.tasks, conditions))
             .flatten();
@@ -100,6 +108,38 @@ impl Line {
         pool.speed.weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
         Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
+    }
+
+    /// The database refuses to let some of the jobs be claimed: finds out which, leaves them out from now on, and claims others. On a
+    /// session of its own, because results may be being stored on the line's.
+    async fn claim_apart(
+        &self,
+        registered: &Registered,
+        wanted: usize,
+        conditions: Conditions<'_>,
+    ) -> Result<Vec<Job>, QueueError> {
+        let pool = &self.pool;
+        let session = pool.database.session().await?;
+        let claimed = session.get_jobs_apart(pool.owner(), &registered.tasks, wanted, conditions).await;
+        let claim = match claimed {
+            Ok(claim) => claim,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
+        for (job, error) in &claim.refused {
+            pool.hold_claim(job.id, registered.name(job.task_id), error);
+        }
+        // It looked at few.
+        pool.look.store(true, Ordering::Release);
+        if !claim.jobs.is_empty() {
+            return Ok(claim.jobs);
+        }
+        // Where as many are refused as it looks at, this fails again, and the line waits before it tries the next ones.
+        let left_out = pool.left_out(Lane::Marked);
+        let conditions = Conditions { left_out: &left_out, ..conditions };
+        session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await
     }
 
     /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Lane, Line, claim::fits_express};
 use crate::{
-    queue::{CameBack, QueueError, Settlement, beyond_encoding},
+    queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
     work::{
         ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
@@ -99,12 +99,15 @@ impl Line {
         let claiming = pool.claims.begin(&pool.unsettled);
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
-        let (settled, stored, claimed) = tokio::join!(
+        let (settled, mut stored, claimed) = tokio::join!(
             biased;
             session.settle(pool.owner(), &settlement),
             results.store(&session, pool.owner()),
             self.claim(&session, lane, wanted),
         );
+        if stored.as_ref().is_err_and(QueueError::is_refusal) && !session.is_lost() {
+            stored = self.store_apart(&session, &mut verdicts).await;
+        }
         if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
         } else {
@@ -198,15 +201,16 @@ impl Line {
     /// taken, and ends as it was meant to. Tries for as long as it takes.
     async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
         self.pool.database.look_everywhere();
-        let mut first = true;
+        let (mut first, mut in_ascii) = (true, false);
         loop {
             // The connection may be the only one that was lost.
             if let Some(error) = error.as_ref().filter(|_| !std::mem::take(&mut first)) {
                 self.store_backoff.wait(error).await;
             }
             self.bring_up_to_date(&open, &mut account);
-            let in_ascii = error.as_ref().is_some_and(beyond_encoding);
-            match self.end_once_more(&mut open, &mut account, in_ascii).await {
+            in_ascii |= error.as_ref().is_some_and(beyond_encoding);
+            let apart = error.as_ref().is_some_and(|error| error.is_refusal() && !beyond_encoding(error));
+            match self.end_once_more(&mut open, &mut account, in_ascii, apart).await {
                 Ok(marked) => {
                     self.store_backoff.succeeded();
                     self.committed(open, account, marked);
@@ -218,11 +222,40 @@ impl Line {
         }
     }
 
+    /// Holds back what the database has refused of a transaction, and gives what is marked now, and when it was.
+    fn hold_refused(&self, open: &Open, account: &mut Account, settled: SettledApart) -> HashMap<i64, SystemTime> {
+        let pool = &self.pool;
+        let SettledApart { marked, refused, unmarked } = settled;
+        let refused: HashMap<i64, QueueError> = refused.into_iter().collect();
+        let unmarked: HashMap<i64, QueueError> = unmarked.into_iter().collect();
+        let mut of_marked = Vec::new();
+        let ended =
+            |verdict: &mut Verdict| marked.contains_key(&verdict.claim.id) || unmarked.contains_key(&verdict.claim.id);
+        for mut verdict in account.verdicts.extract_if(.., ended) {
+            let id = verdict.claim.id;
+            verdict.claim.locked_at = marked.get(&id).copied();
+            if let Some(error) = unmarked.get(&id) {
+                pool.leave_result(&verdict, error);
+            } else if let Some(error) = refused.get(&id) {
+                pool.hold_result(verdict, error);
+            } else {
+                of_marked.push(verdict);
+            }
+        }
+        pool.verdicts.add_all(of_marked);
+        for (id, error) in &unmarked {
+            let held = open.aside.iter().find(|held| held.job.id == *id);
+            pool.hold_claim(*id, held.map(|held| Arc::clone(&held.task)), error);
+        }
+        marked
+    }
+
     async fn end_once_more(
         &mut self,
         open: &mut Open,
         account: &mut Account,
         in_ascii: bool,
+        apart: bool,
     ) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let session = self.connected(Lane::Express).await?;
         let ((ids, attempts), added_at) = (open.batch.kept(), open.batch.kept_since());
@@ -235,13 +268,22 @@ impl Line {
         };
         let mut settlement = account.settlement(open);
         // Where some are marked, the commit has come through, and nothing of this is left to do.
-        let available: HashSet<i64> = again.available.into_iter().collect();
+        let mut available: HashSet<i64> = again.available.into_iter().collect();
         settlement.done.retain(|id| available.contains(id));
         settlement.failed.retain(|failed| available.contains(&failed.claim.id));
         settlement.marked.retain(|id| available.contains(id));
         settlement.in_ascii = in_ascii;
-        let mut marked = match session.settle(self.pool.owner(), &settlement).await {
-            Ok(marked) => marked,
+        let settled = if apart {
+            session.settle_apart(self.pool.owner(), &settlement).await
+        } else {
+            let marked = session.settle(self.pool.owner(), &settlement).await;
+            marked.map(|marked| SettledApart { marked, ..SettledApart::default() })
+        };
+        let mut marked = match settled {
+            Ok(settled) => {
+                available.retain(|id| !settled.unmarked.iter().any(|(unmarked, _)| unmarked == id));
+                self.hold_refused(open, account, settled)
+            }
             Err(error) => {
                 session.discard();
                 return Err(error);

@@ -20,6 +20,7 @@ use super::{
     ForbiddenFlags,
     backoff::Backoff,
     pool::{Mode, Pool},
+    store_apart::{StoredApart, store_apart},
     verdict::{Results, Verdict},
 };
 use crate::{
@@ -34,6 +35,8 @@ const LARGEST_BATCH: usize = 1_000;
 const GLANCE: usize = 100;
 /// The most marked jobs that wait for a slot.
 const MOST_AHEAD: usize = 4 * LARGEST_BATCH;
+/// How many statements may be sent to find the results that are refused, before others are stored and claimed again.
+const TRIES_APART: usize = 200;
 /// How long the front line waits for the end of a transaction before the second one has to stand in for it.
 const UNBOUND: Duration = Duration::from_millis(1);
 
@@ -123,7 +126,7 @@ impl Line {
             ForbiddenFlags::Asked(_) => return Some(session),
         };
         let now = (settings.clock == Clock::Process).then(|| settings.time.now());
-        match session.plan_claim(Conditions { forbidden_flags, now }).await {
+        match session.plan_claim(Conditions { forbidden_flags, now, left_out: &[] }).await {
             Ok(()) => Some(session),
             Err(_) => {
                 session.discard();
@@ -267,7 +270,7 @@ impl Line {
     }
 
     /// Stores verdicts of marked jobs, and claims.
-    async fn turn(&mut self, verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+    async fn turn(&mut self, mut verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
         let session = match self.connected(lane).await {
             Ok(session) => session,
             Err(error) => return self.not_connected(verdicts, &error).await,
@@ -278,8 +281,11 @@ impl Line {
         let wanted = if after && !verdicts.is_empty() { 0 } else { wanted };
         let claiming = pool.claims.begin(&pool.unsettled);
         let results = Results::of(&verdicts);
-        let (stored, claimed) =
+        let (mut stored, claimed) =
             tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, lane, wanted));
+        if stored.as_ref().is_err_and(QueueError::is_refusal) {
+            stored = self.store_apart(&session, &mut verdicts).await;
+        }
         if stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
         } else {
@@ -339,6 +345,23 @@ impl Line {
                 self.in_doubt(&mut verdicts);
                 self.pool.known.failed(&error);
                 self.store_backoff.wait(&error).await;
+            }
+        }
+    }
+
+    /// The database refuses some of the results: finds out which, and holds them back. What is left in `verdicts` is stored, unless
+    /// this fails.
+    async fn store_apart(&self, session: &Session, verdicts: &mut Vec<Verdict>) -> Result<HashSet<i64>, QueueError> {
+        match store_apart(session, self.pool.owner(), std::mem::take(verdicts), TRIES_APART).await {
+            Ok(StoredApart { stored, late, refused, untried }) => {
+                *verdicts = stored;
+                refused.into_iter().for_each(|(verdict, error)| self.pool.hold_result(verdict, &error));
+                self.pool.verdicts.add_all(untried);
+                Ok(late)
+            }
+            Err((error, all)) => {
+                *verdicts = all;
+                Err(error)
             }
         }
     }

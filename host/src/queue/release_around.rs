@@ -1,0 +1,41 @@
+//! Releases the jobs of dead owners although the database refuses to release some of them.
+
+use super::{Bisection, QueueError, Released, Session, liveness::RELEASING};
+
+/// The jobs that may be among them.
+const HELD: &str =
+    "select id from @schema@._private_jobs where locked_at is not null and locked_by like 'taskbay-live-%'";
+
+/// So many statements are sent at most to release jobs around those that the database refuses to release.
+const TRIES: usize = 300;
+
+impl Session {
+    /// As [`Session::release_dead`], for when that was refused: part by part.
+    pub(super) async fn release_around(&self, ours: &str, keys: &[i64]) -> Result<Released, QueueError> {
+        let rows = self.query_as_part(RELEASING, HELD, &[]).await?;
+        let read = |error: tokio_postgres::Error| QueueError::statement(RELEASING, &error);
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
+        let mut released = Released::default();
+        let mut parts = Bisection::new(ids.len(), TRIES);
+        while let Some(part) = parts.next() {
+            match self.release(ours, keys, Some(&ids[part.clone()])).await {
+                Ok(more) => {
+                    released.jobs += more.jobs;
+                    released.queues += more.queues;
+                    released.owners.extend(more.owners);
+                }
+                Err(error) if error.is_refusal() => {
+                    released.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        released.owners.sort_unstable();
+        released.owners.dedup();
+        if released.jobs + released.queues == 0 {
+            // They go on having what is refused.
+            released.owners.clear();
+        }
+        Ok(released)
+    }
+}

@@ -1,0 +1,236 @@
+//! Results that the database does not store.
+//!
+//! Such a job stays locked in this pool's name, with the reason in `last_error` if the database allows that, so that it is not run
+//! again. Its queue is freed. It counts as settled: no stop waits for it.
+
+use std::{
+    slice,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+
+use super::{Wait, unless_refused};
+use crate::{
+    events::{Event, LeftResult, Refusal},
+    queue::{Bisection, ClaimedJob, FailedJob, QueueError, Session},
+    work::{
+        pool::Pool,
+        verdict::{Results, Verdict, VerdictKind},
+    },
+};
+
+/// How long each of the last steps of a pool may take.
+const LAST_STEP: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Default)]
+pub(super) struct RefusedResults {
+    held: Mutex<Vec<RefusedResult>>,
+}
+
+#[derive(Debug)]
+struct RefusedResult {
+    verdict: Verdict,
+    task: Option<Arc<str>>,
+    reason: String,
+    wait: Wait,
+    /// The reason is written to the job, as far as that can be.
+    noted: bool,
+}
+
+impl RefusedResults {
+    pub(super) fn is_empty(&self) -> bool {
+        self.held().is_empty()
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.held().iter().map(|refused| refused.wait.until).min()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<RefusedResult>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the one of this claim.
+    fn change<T>(&self, claim: &ClaimedJob, change: impl FnOnce(&mut RefusedResult) -> T) -> Option<T> {
+        self.held().iter_mut().find(|refused| refused.verdict.claim == *claim).map(change)
+    }
+
+    fn remove(&self, claim: &ClaimedJob) -> Option<RefusedResult> {
+        let mut held = self.held();
+        let place = held.iter().position(|refused| refused.verdict.claim == *claim)?;
+        Some(held.swap_remove(place))
+    }
+}
+
+impl RefusedResult {
+    /// For those who look at the job.
+    fn note(&self) -> String {
+        let reason = &self.reason;
+        match &self.verdict.kind {
+            VerdictKind::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
+            VerdictKind::Fail { message, .. } => {
+                format!("{message}\n\nthis failure could not be stored, so the job is held back: {reason}")
+            }
+            VerdictKind::Return { .. } => format!("this job did not start and could not be given back: {reason}"),
+        }
+    }
+
+    fn left(self, left: LeftResult) -> Event {
+        let Self { verdict, task, reason, .. } = self;
+        Event::Refused(Refusal::ResultLeft { id: verdict.claim.id, task, error: reason, left })
+    }
+}
+
+impl Pool {
+    /// What became of a job is refused. The job is marked.
+    pub(in crate::work) fn hold_result(&self, verdict: Verdict, error: &QueueError) {
+        let (task, reason, wait) = (self.registered().name(verdict.task_id), error.reason(), Wait::first());
+        self.events.emit(Event::Refused(Refusal::Result {
+            id: verdict.claim.id,
+            task: task.clone(),
+            error: reason.clone(),
+            retry_in: wait.length,
+            repeated: false,
+        }));
+        self.refused.results.held().push(RefusedResult { verdict, task, reason, wait, noted: false });
+        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.refused.added.notify_one();
+        // A pool that ends when nothing is left may have waited for just this one.
+        self.nudge();
+    }
+
+    /// What became of a job is refused, and the job cannot be marked either: anybody may claim it.
+    pub(in crate::work) fn leave_result(&self, verdict: &Verdict, error: &QueueError) {
+        let (id, task, error) = (verdict.claim.id, self.registered().name(verdict.task_id), error.reason());
+        self.events.emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
+        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.nudge();
+    }
+
+    /// Writes the reasons to the jobs, as far as the database allows that, and frees their queues.
+    pub(super) async fn note_refused_results(&self, session: &Session) -> Result<(), QueueError> {
+        let results = &self.refused.results;
+        loop {
+            let next = results.held().iter().find(|refused| !refused.noted).map(|new| (new.verdict.claim, new.note()));
+            let Some((claim, note)) = next else { return Ok(()) };
+            unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
+            if let Some(queue) = claim.job_queue_id {
+                unless_refused(session.free_queue(self.owner(), queue).await)?;
+                self.marked_next.store(true, Ordering::Release);
+                self.nudge();
+            }
+            results.change(&claim, |refused| {
+                refused.noted = true;
+                // Whoever has the queue when this is stored goes on having it.
+                refused.verdict.claim.job_queue_id = None;
+            });
+        }
+    }
+
+    /// Tries those once more that are `due`, one by one.
+    pub(super) async fn store_refused_results(
+        &self,
+        session: &Session,
+        due: impl Fn(&Wait) -> bool,
+    ) -> Result<(), QueueError> {
+        let results = &self.refused.results;
+        let due: Vec<(ClaimedJob, Results)> = results
+            .held()
+            .iter()
+            .filter(|refused| refused.noted && due(&refused.wait))
+            .map(|refused| (refused.verdict.claim, Results::of(slice::from_ref(&refused.verdict))))
+            .collect();
+        for (claim, result) in due {
+            match result.store(session, self.owner()).await {
+                Ok(late) => {
+                    if let Some(RefusedResult { verdict, task, .. }) = results.remove(&claim) {
+                        self.stored_after_all(verdict, task, !late.is_empty());
+                    }
+                }
+                Err(error) if error.is_refusal() => {
+                    let again = results.change(&claim, |refused| {
+                        refused.wait = refused.wait.again();
+                        refused.reason = error.reason();
+                        let (task, retry_in) = (refused.task.clone(), refused.wait.length);
+                        Refusal::Result { id: claim.id, task, error: error.reason(), retry_in, repeated: true }
+                    });
+                    again.into_iter().for_each(|again| self.events.emit(Event::Refused(again)));
+                }
+                Err(error) => {
+                    // It may be stored.
+                    results.change(&claim, |refused| refused.verdict.repeated = true);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stored_after_all(&self, verdict: Verdict, task: Option<Arc<str>>, is_late: bool) {
+        self.known.remove(slice::from_ref(&verdict));
+        self.events.emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
+        self.nudge();
+        if is_late && !verdict.repeated {
+            verdict.announce_late(&self.events);
+        } else {
+            verdict.announce(&self.events);
+        }
+    }
+
+    /// For the end: tries once more, and sees to it that what was completed is not run again. What then remains is said.
+    pub(in crate::work) async fn leave_refused_results(&self) {
+        if self.refused.results.is_empty() {
+            return;
+        }
+        let _ = timeout(LAST_STEP, self.store_the_last()).await;
+        let _ = timeout(LAST_STEP, self.fail_the_completed()).await;
+        let left = std::mem::take(&mut *self.refused.results.held());
+        left.into_iter().for_each(|refused| self.events.emit(refused.left(LeftResult::Locked)));
+    }
+
+    async fn store_the_last(&self) -> Result<(), QueueError> {
+        let session = self.database.session().await?;
+        self.note_refused_results(&session).await?;
+        self.store_refused_results(&session, |_| true).await
+    }
+
+    /// Makes those fail for good that were completed.
+    async fn fail_the_completed(&self) -> Result<(), QueueError> {
+        let results = &self.refused.results;
+        let failed = |refused: &RefusedResult| FailedJob {
+            claim: refused.verdict.claim,
+            message: refused.note(),
+            permanent: true,
+            max_attempts: None,
+            payload: None,
+            crashes: None,
+        };
+        let done: Vec<FailedJob> = results
+            .held()
+            .iter()
+            .filter(|refused| matches!(refused.verdict.kind, VerdictKind::Complete))
+            .map(failed)
+            .collect();
+        let session = self.database.session().await?;
+        let mut parts = Bisection::new(done.len(), usize::MAX);
+        while let Some(part) = parts.next() {
+            match session.fail_jobs(self.owner(), &done[part.clone()]).await {
+                Ok(stored) => {
+                    for FailedJob { claim, .. } in &done[part] {
+                        let Some(refused) = results.remove(claim) else { continue };
+                        if stored.iter().any(|stored| stored.id == claim.id) {
+                            self.events.emit(refused.left(LeftResult::Failed));
+                        } else {
+                            refused.verdict.announce_late(&self.events);
+                        }
+                    }
+                }
+                Err(error) if error.is_refusal() => drop(parts.refused(part)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
