@@ -172,7 +172,7 @@ async fn an_owner_that_forced_row_security_on_itself_is_told_so() {
     let advice = said(&roles.call(&roles.owner, &["cleanup"]), 1);
     assert!(advice.contains(&format!("role {} owns the tables", roles.owner)), "{advice}");
     assert!(advice.contains("row-level security is forced on them, and no policy allows it to select"), "{advice}");
-    assert_eq!(said(&roles.call(&roles.owner, &["jobs", "list"]), 1).matches("forced").count(), 1);
+    assert!(said(&roles.call(&roles.owner, &["jobs", "list"]), 1).contains("is forced on them"));
     let advice = said(&roles.call(&roles.owner, &["migrate"]), 1);
     roles.follow(&advice, "lift it: ").await;
     roles.works(&roles.owner).await;

@@ -124,6 +124,13 @@ const FIND: &str = concat!(
     "\n  and job.id > $13 and job.id <= $14\norder by job.id\nlimit $15"
 );
 
+/// $1 after this id, $2 up to this one, $3 how many jobs: the id of the last of them.
+const END_OF_WINDOW: &str = "
+select max(id)
+from (
+  select id from @schema@._private_jobs where id > $1 and id <= $2 order by id limit $3
+) as next";
+
 const LAST_ID: &str = "select coalesce(max(id), 0) from @schema@._private_jobs";
 
 /// A job that is there, and how many bytes of text it has.
@@ -220,6 +227,19 @@ impl Session {
             .map(|row| Ok(FoundJob { id: row.try_get(0)?, bytes: row.try_get(1)? }))
             .collect::<Result<_, _>>()
             .map_err(read)
+    }
+
+    /// The id of the last of the next `count` jobs after `after`, whatever they are; `None` if there is none up to `up_to`.
+    ///
+    /// Whoever looks for jobs window by window reads the table once. Without windows, Postgres may read and sort all of it for
+    /// each call of [`Session::find_jobs`].
+    pub async fn end_of_window(&self, after: i64, up_to: i64, count: usize) -> Result<Option<i64>, QueueError> {
+        const WHAT: &str = "find jobs";
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&after, Type::INT8), (&up_to, Type::INT8), (&count, Type::INT8)];
+        let rows = self.query(WHAT, END_OF_WINDOW, &parameters).await?;
+        rows.first().map_or(Ok(None), |row| row.try_get(0)).map_err(|error| QueueError::statement(WHAT, &error))
     }
 
     /// The largest id of a job, 0 if there is none.

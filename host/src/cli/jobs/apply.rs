@@ -23,6 +23,8 @@ use crate::{
 
 /// How many jobs one statement changes.
 const BATCH: usize = 1_000;
+/// How many jobs are looked at together for those that are meant. None of them is in memory, except its id.
+const WINDOW: usize = 20_000;
 /// How much text the jobs of one statement have, because it gives them back. A single job may have more.
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -179,7 +181,7 @@ impl Work<'_> {
     async fn each(&mut self, ids: &[i64]) -> Result<(), CliError> {
         let mut found = HashSet::new();
         for ids in ids.chunks(BATCH) {
-            found.extend(self.next(&JobFilter::ids(ids), i64::MIN).await?);
+            found.extend(self.between(&JobFilter::ids(ids), i64::MIN, self.last).await?);
         }
         for id in ids {
             // Once, however often it was given.
@@ -193,15 +195,18 @@ impl Work<'_> {
     /// Changes all jobs that the filter means, each once, in the order of their ids.
     async fn all(&mut self, filter: &JobFilter) -> Result<(), CliError> {
         let mut after = i64::MIN;
-        while let Some(end) = self.next(filter, after).await?.last() {
-            after = *end;
+        loop {
+            let end = self.session.end_of_window(after, self.last, WINDOW).await.map_err(explain(self.database))?;
+            let Some(end) = end else { return Ok(()) };
+            self.between(filter, after, end).await?;
+            after = end;
         }
-        Ok(())
     }
 
-    /// Changes the next jobs that the filter means, those after this id; returns their ids.
-    async fn next(&mut self, filter: &JobFilter, after: i64) -> Result<Vec<i64>, CliError> {
-        let found = self.session.find_jobs(filter, after, self.last, BATCH).await.map_err(explain(self.database))?;
+    /// Changes the jobs that the filter means after one id and up to another; returns their ids. There are at most as many as
+    /// in a window.
+    async fn between(&mut self, filter: &JobFilter, after: i64, up_to: i64) -> Result<Vec<i64>, CliError> {
+        let found = self.session.find_jobs(filter, after, up_to, WINDOW).await.map_err(explain(self.database))?;
         for batch in batches(&found) {
             self.batch(&batch).await?;
         }
@@ -237,7 +242,7 @@ fn batches(found: &[FoundJob]) -> Vec<Vec<i64>> {
     let mut bytes = 0;
     for job in found {
         let size = usize::try_from(job.bytes).unwrap_or_default();
-        match batches.last_mut().filter(|_| bytes + size <= BATCH_BYTES) {
+        match batches.last_mut().filter(|batch| batch.len() < BATCH && bytes + size <= BATCH_BYTES) {
             Some(batch) => batch.push(job.id),
             None => {
                 batches.push(vec![job.id]);
