@@ -60,11 +60,11 @@ pub mod library;
 pub mod host;
 mod revision_watch;
 mod start_up;
+mod status_socket;
 // What a host cannot work without, and how it ends when that fails.
 pub mod parts;
 // Files and hashes, off the threads that run everything else.
 mod blocking;
-mod status_socket;
 // Everything that can be observed.
 pub mod events;
 // A folder becomes a task map.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use taskbay::events::Event;
+use taskbay::events::{Event, RefusedTick};
 
 use super::{Setup, at, eventually};
 use crate::harness::postgres::TestDatabase;
@@ -48,8 +48,10 @@ async fn a_schedule_that_the_database_refuses_costs_only_itself_its_tick() {
     let mut host = Setup::at("2021-01-01T03:58:30Z").crontab(crontab).start(&database).await;
     for minute in ["2021-01-01T03:59Z", "2021-01-01T04:00Z"] {
         host.clock.set(&minute.replace('Z', ":00Z"));
-        let (event, _) = host.event(|event| matches!(event, Event::CronItemFailed { .. })).await;
-        let Event::CronItemFailed { identifier, timestamp, reason, .. } = event else { panic!("{event:?}") };
+        let (event, _) = host.event(|event| matches!(event, Event::CronItemFailed(_))).await;
+        let Event::CronItemFailed(RefusedTick { identifier, timestamp, reason, .. }) = event else {
+            panic!("{event:?}")
+        };
         assert_eq!((identifier.as_str(), timestamp), ("bad", at(minute)));
         assert!(reason.contains("no such jobs here"), "{reason}");
         host.scheduled(minute).await;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     crontab::CronItem,
-    events::{BackfilledItem, Event, Events},
+    events::{BackfilledItem, Event, Events, RefusedTick},
     queue::{CronJob, Database, QueueError, Session, Trouble},
 };
 
@@ -132,12 +132,12 @@ impl Recorder {
         for job in jobs {
             match session.add_cron_jobs(minute, std::slice::from_ref(job)).await {
                 Ok(identifiers) => added.extend(identifiers),
-                Err(error) if is_the_jobs_fault(&error) => self.events.emit(Event::CronItemFailed {
+                Err(error) if is_the_jobs_fault(&error) => self.events.emit(Event::CronItemFailed(RefusedTick {
                     identifier: job.identifier.clone(),
                     task: job.job.identifier.clone(),
                     timestamp: minute,
                     reason: error.reason(),
-                }),
+                })),
                 Err(error) => return Err(error),
             }
         }

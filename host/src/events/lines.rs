@@ -1,11 +1,11 @@
 //! How each event is said: one line in the log.
 
-use std::time::Duration;
+mod wording;
 
-use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, error, info, trace, warn};
 
-use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild};
+use self::wording::{began, in_seconds, listed, milliseconds, rounded, serves_on};
+use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild, RefusedTick};
 use crate::queue::{Released, Unlocked};
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
@@ -362,7 +362,7 @@ pub(super) fn log(event: &Event) {
         Event::CronScheduled { timestamp, jobs, added } => {
             debug!(event = "cron_scheduled", %timestamp, jobs = jobs.len(), added = added.join(","), "added the jobs of {timestamp}: {} of {}, the rest by other hosts", added.len(), jobs.len());
         }
-        Event::CronItemFailed { identifier, task, timestamp, reason } => {
+        Event::CronItemFailed(RefusedTick { identifier, task, timestamp, reason }) => {
             error!(event = "cron_item_failed", identifier, task, %timestamp, "could not add the job of the schedule {identifier:?} for {timestamp}: {reason}");
         }
         Event::CronTicksGivenUp { from, until } => {
@@ -385,36 +385,4 @@ pub(super) fn log(event: &Event) {
         }
         Event::Stopped => info!(event = "stopped", "stopped"),
     }
-}
-
-/// When something began that has lasted for so long, by the clock.
-fn began(lasted: Duration) -> String {
-    let began = Timestamp::now().checked_sub(SignedDuration::try_from(lasted).unwrap_or_default());
-    began.map_or_else(|_| "long ago".to_owned(), |began| format!("{began:.0}"))
-}
-
-/// For people.
-fn in_seconds(lasted: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_secs(lasted.as_secs()))
-}
-
-/// What is said of a folder that cannot be used while builds from it serve.
-fn serves_on(serving: usize) -> &'static str {
-    if serving == 0 { "" } else { "; what is loaded keeps serving" }
-}
-
-/// For people: nothing below a second matters unless there is nothing else.
-fn rounded(span: Duration) -> humantime::FormattedDuration {
-    let seconds = Duration::from_secs(span.as_secs_f64().round() as u64);
-    humantime::format_duration(if seconds.is_zero() { span } else { seconds })
-}
-
-/// For log pipelines: a number with microseconds behind the point.
-fn milliseconds(span: Duration) -> f64 {
-    (span.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Names behind a word, if there are any.
-fn listed(word: &str, names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!("{word}{}", names.join(", ")) }
 }

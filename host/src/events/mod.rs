@@ -14,7 +14,9 @@ use jiff::Timestamp;
 
 pub use announce::Events;
 pub use refusals::{LeftResult, Refusal};
-pub use subjects::{BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, UnknownSection};
+pub use subjects::{
+    BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, RefusedTick, UnknownSection,
+};
 
 use crate::{
     parts::PartFailure,
@@ -368,12 +370,7 @@ pub enum Event {
         added: Vec<String>,
     },
     /// The database does not take the job of a schedule at this minute.
-    CronItemFailed {
-        identifier: String,
-        task: String,
-        timestamp: Timestamp,
-        reason: String,
-    },
+    CronItemFailed(RefusedTick),
     /// Ticks that were due from one minute until before the other waited for too long and are given up.
     CronTicksGivenUp {
         from: Timestamp,

@@ -98,7 +98,7 @@ impl Event {
             Self::PluginScheduleRefused { .. } => "cron:scheduleRefused",
             Self::ScheduleOverridden { .. } => "cron:scheduleOverridden",
             Self::SchedulesChanged { .. } => "cron:schedulesChanged",
-            Self::CronItemFailed { .. } => "cron:itemFailed",
+            Self::CronItemFailed(_) => "cron:itemFailed",
             Self::CronTicksGivenUp { .. } => "cron:ticksGivenUp",
             Self::DatabaseTrouble { .. } => "database:trouble",
             Self::DatabaseBack { .. } => "database:back",

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     plugin::BuildId,
     queue::{CronJob, KnownCrontab},
@@ -52,6 +54,15 @@ pub struct FileRejection {
     pub serving: Option<BuildId>,
     /// Set if the reason may pass by itself.
     pub retry_in: Option<Duration>,
+}
+
+/// The job of a schedule at one minute, which the database does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedTick {
+    pub identifier: String,
+    pub task: String,
+    pub timestamp: Timestamp,
+    pub reason: String,
 }
 
 /// Another launch of a build that did not start.

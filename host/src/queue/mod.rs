@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows that plugins exist.
 
+mod bisection;
 mod certificates;
 mod connect;
 mod connection;
@@ -12,7 +13,6 @@ mod retry;
 mod servers;
 mod tls;
 
-mod bisection;
 mod job;
 mod job_rules;
 mod new_job;

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     blocking::off_the_runtime,
     config::{FolderSettings, PluginLookup},
-    events::{Event, FileRejection, FolderTrouble, PluginBuild},
+    events::{Event, FileRejection, PluginBuild},
     parts::Part,
     plugin::{Generation, HostServices},
 };
@@ -223,74 +223,7 @@ impl TasksFolder {
         }
     }
 
-    /// Lists the folder and begins to launch what is new.
-    pub(super) fn scan(&mut self, forced: bool) -> Result<(), FolderError> {
-        let (listing, folder, warning) = Folder::open(&self.settings.path, self.settings.strict_permissions)
-            .and_then(|(folder, warning)| Ok((folder.list()?, folder, warning)))
-            .inspect_err(|error| self.folder_is_unusable(error))?;
-        if self.unusable.take().is_some() {
-            self.services.events.emit(Event::FolderBack { folder: self.settings.path.clone() });
-        }
-        self.warn(&self.settings.path.display().to_string(), warning);
-        let trust_changed = self.look_whom_to_trust();
-        self.let_go(&listing.files);
-        self.skip(listing.skipped);
-        self.folders = listing.folders;
-        for (name, candidate) in &listing.files {
-            let known = self.files.entry(name.clone()).or_default();
-            (known.kind, known.gone_since) = (candidate.kind, None);
-            known.retry |= known.may_be_vouched_for(&self.trust, trust_changed, &folder.path_of(name));
-            if forced {
-                self.give_another_chance(name);
-            }
-            match candidate.kind {
-                Kind::Plugin => self.look_at(&folder, name, candidate),
-                Kind::Executable => self.look_at_executable(&folder, name, candidate),
-            }
-        }
-        self.publish();
-        Ok(())
-    }
-
-    /// Removes what is no longer listed. Some tools remove a file before they write its successor, so a missing file gets
-    /// as long as events do to settle, unless another one came: then it was renamed.
-    fn let_go(&mut self, listed: &BTreeMap<String, Candidate>) {
-        let renamed = listed.keys().any(|name| !self.files.contains_key(name));
-        let mut gone = Vec::new();
-        for (name, known) in &mut self.files {
-            if !listed.contains_key(name) {
-                let since = *known.gone_since.get_or_insert_with(Instant::now);
-                if renamed || known.serving.is_none() || since.elapsed() >= self.settings.settle {
-                    gone.push(name.clone());
-                }
-            }
-        }
-        for name in &gone {
-            self.remove(name);
-        }
-    }
-
-    /// Without a folder there is no word on its files; only after a while does that mean that they are gone.
-    fn folder_is_unusable(&mut self, error: &FolderError) {
-        let before = self.unusable.take();
-        let since = before.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        if before.is_none_or(|(_, before)| before != *error) {
-            let serving = self.files.values().filter(|file| file.serving.is_some()).count();
-            let folder = self.settings.path.clone();
-            let trouble = FolderTrouble { folder, reason: error.to_string(), serving };
-            let missing = matches!(error, FolderError::Missing(_));
-            let event = if missing { Event::FolderMissing(trouble) } else { Event::FolderUnusable(trouble) };
-            self.services.events.emit(event);
-        }
-        self.unusable = Some((since, error.clone()));
-        if self.settings.missing_grace.is_some_and(|grace| since.elapsed() >= grace) {
-            let names: Vec<String> = self.files.keys().cloned().collect();
-            names.iter().for_each(|name| self.remove(name));
-            self.publish();
-        }
-    }
-
-    fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
+    pub(super) fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
         let known = self.files.get_mut(name).expect("looked-at files are known");
         let was_refused = known.refused.is_some();
         match contained(|| known.read(folder, name, candidate, &self.trust)) {
@@ -331,7 +264,7 @@ impl TasksFolder {
         }
     }
 
-    fn remove(&mut self, name: &str) {
+    pub(super) fn remove(&mut self, name: &str) {
         self.withdraw(name);
         self.files.remove(name);
     }
