@@ -15,7 +15,7 @@ use crate::harness::{
     plugins::{build_labelled, file_name, install, install_plugin, tasks_folder},
     postgres::TestDatabase,
     processes::{children_of, resident_kib},
-    program::{DEADLINE, Running, Taskbay},
+    program::{DEADLINE, Taskbay},
 };
 
 const MIB: usize = 1 << 20;
@@ -135,9 +135,19 @@ async fn a_plugin_that_logs_without_end_is_slowed_down_and_fills_no_memory() {
     assert!((1..64 << 10).contains(&most_of_plugin), "the plugin's process used {most_of_plugin} KiB");
 }
 
-/// Waits until so many jobs are under way.
-async fn started(host: &Running, count: usize) {
-    host.nth_event(&["job_started"], count).await;
+/// Waits until so many jobs are locked. A process that does not read starts few of them.
+async fn wait_until_claimed(database: &TestDatabase, count: usize) {
+    let sql = "select count(*) from graphile_worker.jobs where locked_at is not null";
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let claimed = database.id_of(sql, &[]).await;
+        if claimed == count as i64 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{claimed} are claimed");
+        // The database tells nobody.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,19 +164,9 @@ async fn a_plugins_process_that_does_not_read_fills_no_memory_and_loses_no_job()
     let plugin = plugin_process(host.id()).expect("the plugin's process");
     send(plugin, Signal::STOP);
     add_large(&database, "sleep", PAYLOAD, 2 * i32::try_from(AT_ONCE).expect("a number")).await;
-    started(&host, AT_ONCE).await;
     // All slots are taken, and what is claimed beside them waits in this process, too.
-    let sql = "select count(*) from graphile_worker.jobs where locked_at is not null";
-    let deadline = Instant::now() + DEADLINE;
-    let claimed = loop {
-        let claimed = database.id_of(sql, &[]).await;
-        if claimed == 2 * AT_ONCE as i64 {
-            break claimed;
-        }
-        assert!(Instant::now() < deadline, "{claimed} are claimed");
-        // The database tells nobody.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let claimed = 2 * AT_ONCE;
+    wait_until_claimed(&database, claimed).await;
     let payloads = claimed as u64 * (PAYLOAD as u64 >> 10);
     let (mut most, began) = (0, Instant::now());
     while began.elapsed() < Duration::from_secs(1) {
@@ -194,7 +194,7 @@ async fn a_stop_signal_ends_the_host_though_a_plugins_process_does_not_read() {
     host.event("listening", |_| true).await;
     send(plugin_process(host.id()).expect("the plugin's process"), Signal::STOP);
     add_large(&database, "sleep", 8 * MIB, 6).await;
-    started(&host, 6).await;
+    wait_until_claimed(&database, 6).await;
     host.signal(Signal::TERM);
     host.event("stopping", |_| true).await;
     host.signal(Signal::TERM);
