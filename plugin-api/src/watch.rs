@@ -184,6 +184,7 @@ impl Watched<'_> {
 
     /// Whether some task was found to block.
     fn late(&self, seen: &mut Seen) -> bool {
+        seen.blocking.retain(is_still_there);
         let mut polled = self.calls.polled();
         polled.retain(|(call, _)| !seen.blocking.iter().any(|(known, _)| Arc::ptr_eq(known, call)));
         let Some(mut found) = seen.suspects.take() else {

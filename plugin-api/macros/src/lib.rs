@@ -58,7 +58,8 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///   one before it goes on serving.
 /// * `teardown` takes a reference to the state and returns nothing or a `Result`. It may be `async`. It runs after the
 ///   last job; the state is dropped after it.
-/// * `worker_threads` is how many threads run async tasks: 1 unless stated. Plain tasks have threads of their own.
+/// * `worker_threads` is how many threads run async tasks: 1 unless stated. Spare ones take over where a task blocks its thread.
+///   Plain tasks have threads of their own.
 #[proc_macro]
 pub fn plugin(input: TokenStream) -> TokenStream {
     plugin::expand(input.into()).into()
