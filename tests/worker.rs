@@ -1,6 +1,6 @@
 //! The worker: how jobs are claimed, run, completed, failed and given back.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     jobs::JobRow,
     ledger::Ledger,
-    plugins::{install_plugin, remove_plugin, tasks_folder},
+    plugins::{install, install_plugin, remove_plugin, tasks_folder},
     postgres::TestDatabase,
     processes::{children_of, wait_until_gone},
     program::{Running, Taskbay},
@@ -62,38 +62,30 @@ async fn a_job_that_no_notification_told_of_is_found_by_a_poll() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_jobs_run_at_once_than_asked_for_over_all_plugins() {
     let (database, folder) = workplace().await;
-    install_plugin(folder.path(), "typed-plugin");
+    let ledger = Ledger::new();
+    let line = r#"{\"event\":\"%s\",\"job\":%s,\"attempt\":1,\"label\":\"\",\"pid\":1,\"payload\":\"\"}\\n"#;
+    let note = |event: &str| format!("printf \"{line}\" {event} $GRAPHILE_WORKER_JOB_ID >>{}", ledger.path().display());
+    let script = format!("#!/bin/sh\n{}\nsleep 0.05\n{}\n", note("began"), note("ended"));
+    install(folder.path(), "script.sh", script.as_bytes());
     for _ in 0..12 {
-        database.add("sleep", json!({"ms": 50})).await;
-        database.add("greet", json!({"to": "Ada", "times": 1})).await;
+        database.add("echo", json!({"sleep_ms": 100, "announce": true})).await;
+        database.add("script", json!({})).await;
     }
-    let mut host = Taskbay::run(&database.url(), folder.path()).args(["--once", "-j", "3"]).spawn();
+    let command = Taskbay::run(&database.url(), folder.path()).args(["--once", "-j", "3"]).ledger(&ledger);
+    let mut host = command.spawn();
     assert!(host.ended().await.success());
     assert_eq!(host.events("job_done").len(), 24);
-    assert_eq!(most_at_once(&host), 3);
+    assert_eq!(most_at_once(&ledger), 3);
 }
 
-/// How many jobs ran at once. A job's line at its end comes when its result is stored, so its end is counted from its start.
-fn most_at_once(host: &Running) -> usize {
-    let started: HashMap<i64, i64> = host.events("job_started").iter().map(|line| (id(line), micros(line))).collect();
-    let mut edges = Vec::new();
-    for line in host.events("job_done") {
-        let start = started[&id(&line)];
-        let took = line["took_ms"].as_f64().unwrap() * 1e3;
-        edges.push((start, 1));
-        // The line at the start is written a moment after the clock has started.
-        edges.push((start + took as i64 - 500, -1));
-    }
-    edges.sort_unstable();
-    let running = edges.iter().scan(0_i64, |running, (_, change)| {
-        *running += change;
-        Some(*running)
+/// How many jobs ran at once, by the order of the lines that they wrote.
+fn most_at_once(ledger: &Ledger) -> usize {
+    let mut running = 0;
+    let counts = ledger.entries().into_iter().map(|entry| {
+        running += if entry.event == "began" { 1 } else { -1_isize };
+        running
     });
-    usize::try_from(running.max().unwrap_or(0)).unwrap()
-}
-
-fn id(line: &Value) -> i64 {
-    line["job"].as_i64().unwrap()
+    counts.max().and_then(|most| usize::try_from(most).ok()).unwrap_or_default()
 }
 
 fn micros(line: &Value) -> i64 {
@@ -103,13 +95,14 @@ fn micros(line: &Value) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_one_queue_run_one_after_another_and_do_not_wait_for_polls() {
     let (database, folder) = workplace().await;
-    let host =
-        listening(Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", NEVER, "-j", "10"])).await;
+    let ledger = Ledger::new();
+    let command = Taskbay::run(&database.url(), folder.path()).args(["--poll-interval", NEVER, "-j", "10"]);
+    let host = listening(command.ledger(&ledger)).await;
     for _ in 0..20 {
-        database.add_to_queue("sleep", json!({"ms": 5}), "serial").await;
+        database.add_to_queue("echo", json!({"sleep_ms": 5, "announce": true}), "serial").await;
     }
     host.nth_event(&["job_done"], 20).await;
-    assert_eq!(most_at_once(&host), 1);
+    assert_eq!(most_at_once(&ledger), 1);
     database.wait_until_no_jobs().await;
     assert_eq!(database.locked_queues().await, 0);
 }
