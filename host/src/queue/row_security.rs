@@ -199,8 +199,9 @@ fn sentence(error: &RowSecurityError) -> String {
             let _ = write!(text, ". As {role}, lift it: {}", each("alter table @table@ no force row level security;"));
         }
         false => {
-            let role = quote_identifier(role);
-            let policy = format!("create policy taskbay on @table@ to {role} using (true) with check (true);");
+            // A policy of its own for each role, because a table has one of a name.
+            let (policy, role) = (quote_identifier(&format!("taskbay_{role}")), quote_identifier(role));
+            let policy = format!("create policy {policy} on @table@ to {role} using (true) with check (true);");
             let _ = write!(text, ". Connect as {owner}, or let {owner} allow it: {}", each(&policy));
         }
     }

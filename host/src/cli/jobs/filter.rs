@@ -120,7 +120,8 @@ impl Target {
         }
         let plural = if jobs == 1 { "" } else { "s" };
         if !(stdin().is_terminal() && stderr().is_terminal()) {
-            return Err(CliError::Usage(format!("{jobs} job{plural} would be changed: add --yes to {what} them")));
+            let them = if jobs == 1 { "it" } else { "them" };
+            return Err(CliError::Usage(format!("{jobs} job{plural} would be changed: add --yes to {what} {them}")));
         }
         ask(&format!("{} {jobs} job{plural}? [y/N]", super::capital(what)));
         let mut answer = String::new();

@@ -41,6 +41,7 @@ pub(super) struct Jobs {
 
 #[derive(Debug, Subcommand)]
 enum JobsCommand {
+    #[command(alias = "ls")]
     List(list::List),
     Stats(stats::Stats),
     Show(show::Show),
@@ -48,6 +49,7 @@ enum JobsCommand {
     Fail(change::Fail),
     Retry(change::Retry),
     Reschedule(change::RescheduleJobs),
+    #[command(alias = "delete")]
     Remove(change::Remove),
     Workers(locks::Workers),
     Unlock(locks::Unlock),
