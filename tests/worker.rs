@@ -88,10 +88,6 @@ fn most_at_once(ledger: &Ledger) -> usize {
     counts.max().and_then(|most| usize::try_from(most).ok()).unwrap_or_default()
 }
 
-fn micros(line: &Value) -> i64 {
-    line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_microsecond()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_one_queue_run_one_after_another_and_do_not_wait_for_polls() {
     let (database, folder) = workplace().await;
