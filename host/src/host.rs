@@ -12,10 +12,11 @@ use crate::{
     config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
     cron::{Cron, CronError, CronSources, PluginSchedule, ServedTasks, SystemClock},
     events::{Event, Events},
+    listener,
     migrate::{self, MigrateError, Revision},
     parts::{PartFailure, Parts},
     plugin::{BuiltInTask, Generation, HostServices},
-    queue::{self, Database, Notification, QueueError},
+    queue::{Database, Notification, QueueError},
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
     tasks::{DeclaredSchedule, FolderError, FolderHandle, LiveTaskMap, Rejection, TasksFolder},
@@ -296,7 +297,7 @@ impl Host {
             }
         };
         let listener = self.listen.then(|| {
-            let listen = queue::listen(database.clone(), hear, events.clone(), listening.clone());
+            let listen = listener::listen(database.clone(), hear, events.clone(), listening.clone());
             part("listener").spawn(over.clone(), listen)
         });
         let watch =

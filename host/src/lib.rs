@@ -58,6 +58,7 @@ pub mod config;
 pub mod library;
 // The wiring: starts the stages, stops them in reverse.
 pub mod host;
+pub mod listener;
 mod revision_watch;
 mod start_up;
 mod status_socket;
@@ -83,6 +84,10 @@ pub mod embedded_postgres;
 pub mod migrate;
 // For programs that administer jobs without running any.
 pub mod worker_utils;
+// What is said while the database is away.
+mod trouble;
+// What tells builds apart.
+mod build_id;
 // Locks and their like, which a checker puts its own in the place of.
 mod sync;
 // What people read of text from outside.

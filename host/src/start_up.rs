@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     events::Events,
     migrate::{self, MigrateError, Revision},
-    queue::{Database, Trouble},
+    queue::Database,
+    trouble::Trouble,
 };
 
 const SHORTEST: Duration = Duration::from_millis(250);

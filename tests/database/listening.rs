@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use taskbay::{
     events::{Event, Events},
+    listener::listen,
     migrate,
-    queue::{NewJob, Notification, listen},
+    queue::{NewJob, Notification},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -6,9 +6,8 @@ use std::{
 };
 
 use taskbay::{
-    config::Clock,
+    config::{Clock, TimeSource},
     queue::{self, AddedJob, JobKeyMode, QueueError},
-    work::TimeSource,
 };
 
 use super::*;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use taskbay::{config::Clock, work::TimeSource};
+use taskbay::config::{Clock, TimeSource};
 
 use super::*;
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use serde_json::{Value, json};
-use taskbay::work::ForbiddenFlags;
+use taskbay::config::ForbiddenFlags;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use taskbay::{Options, TaskList, library::RunError, work::ForbiddenFlags};
+use taskbay::{Options, TaskList, config::ForbiddenFlags, library::RunError};
 
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},

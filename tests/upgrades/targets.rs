@@ -4,8 +4,9 @@ use std::process::Stdio;
 
 use taskbay::{
     events::Events,
+    listener::listen,
     migrate::{self, MigrateError, Upgrade},
-    queue::{Notification, listen},
+    queue::Notification,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

@@ -1,5 +1,6 @@
 //! One validated set of settings: flag, then environment, then `taskbay.toml`, then default.
 
+mod conditions;
 mod connection;
 mod contradictions;
 mod effective;
@@ -22,6 +23,7 @@ mod worker_table;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use conditions::{Ask, ForbiddenFlags, TimeSource};
 pub use connection::{ConnectionError, ConnectionString, ConnectionStringError, database_settings, is_configured};
 pub use contradictions::{Contradiction, check};
 pub use effective::{EffectiveSetting, effective_settings};
@@ -40,11 +42,7 @@ pub(crate) use trusted_key::public_key;
 pub use units::{parse_duration, parse_milliseconds, parse_size};
 pub use value::{Kind, Value};
 
-use crate::{
-    crontab::CronItem,
-    queue::DatabaseSettings,
-    work::{ForbiddenFlags, TimeSource},
-};
+use crate::{crontab::CronItem, queue::DatabaseSettings};
 
 /// Everything that `taskbay run` goes by.
 #[derive(Debug, Clone)]

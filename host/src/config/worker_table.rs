@@ -1,10 +1,9 @@
 //! The settings of the section `[worker]`.
 
 use super::{
-    Claim, Clock, Kind, Value,
+    Claim, Clock, ForbiddenFlags, Kind, Value,
     setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, short, switch, variable},
 };
-use crate::work::ForbiddenFlags;
 
 impl Choice for Claim {
     const NAMES: &'static [(&'static str, Self)] = &[("express", Self::Express), ("marked", Self::Marked)];

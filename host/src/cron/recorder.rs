@@ -14,7 +14,8 @@ use super::{
 use crate::{
     crontab::CronItem,
     events::{BackfilledItem, Event, Events, RefusedTick},
-    queue::{CronJob, Database, QueueError, Session, Trouble},
+    queue::{CronJob, Database, QueueError, Session},
+    trouble::Trouble,
 };
 
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);

@@ -19,8 +19,8 @@ pub use subjects::{
 };
 
 use crate::{
+    build_id::BuildId,
     parts::PartFailure,
-    plugin::BuildId,
     queue::{CronJob, Released, Unlocked},
 };
 

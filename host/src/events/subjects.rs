@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    plugin::BuildId,
+    build_id::BuildId,
     queue::{CronJob, KnownCrontab},
 };
 

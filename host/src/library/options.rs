@@ -9,12 +9,14 @@ use tokio_postgres::Config;
 
 use super::TaskList;
 use crate::{
-    config::{Claim, Clock, CronSettings, FolderSettings, Layer, LocalQueue, PluginLookup, Purpose, WorkerSettings},
+    config::{
+        Claim, Clock, CronSettings, FolderSettings, ForbiddenFlags, Layer, LocalQueue, PluginLookup, Purpose,
+        WorkerSettings,
+    },
     crontab::CronItem,
     events::Events,
     host::Control,
     queue::Database,
-    work::ForbiddenFlags,
 };
 
 /// The options of [`run`](crate::run) and its neighbours. What is not said has the defaults of `taskbay run`.

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::CString,
-    fmt,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::{
@@ -16,29 +15,7 @@ use std::{
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-/// The SHA-256 of a plugin file: what tells one build from another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BuildId(pub [u8; 32]);
-
-impl BuildId {
-    /// All hex digits, as `sha256sum` prints them.
-    pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-impl fmt::Display for BuildId {
-    /// The first 12 hex digits, as in every log line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for BuildId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use crate::build_id::BuildId;
 
 /// The loadable part of a plugin file in sealed memory, with the identity of the whole file.
 #[derive(Debug)]

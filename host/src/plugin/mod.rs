@@ -47,6 +47,7 @@ mod loader;
 #[cfg(fuzzing)]
 pub mod fuzzed;
 
+pub use crate::build_id::BuildId;
 pub use built_in::{BuiltInTask, TaskCode, TaskEnd, TaskRun};
 pub use child_main::plugin_child;
 pub use executable::ExecutableFile;
@@ -54,7 +55,7 @@ pub(crate) use executable::{executable_manifest, interpreter_of};
 pub use file_key::FileKey;
 pub use generation::{Availability, Generation};
 pub use host_calls::{AddJob, HostServices};
-pub use image::{BuildId, Image};
+pub use image::Image;
 pub use job::{Accepted, Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};
 pub use launch_error::LaunchError;
 pub use manifest::{MAX_NAME_CHARS, ManifestInfo, TaskSpec};

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Database, QueueError,
-    trouble::{News, Reminders},
+    reminders::{News, Reminders},
 };
 
 /// So long after an outage, there are still some who have not noticed it before.
@@ -66,7 +66,7 @@ impl Health {
 
 impl Database {
     /// Somebody could not get through. One outage is one piece of news, however many notice, and so is each reminder of it.
-    pub(super) fn outage_news(&self) -> News {
+    pub(crate) fn outage_news(&self) -> News {
         let now = Instant::now();
         let mut outage = self.health().outage();
         match &mut *outage {

@@ -1,25 +1,20 @@
-//! Hears of new jobs and of new revisions, on a connection of its own that is made again for as long as it takes.
+//! Hears of new jobs and of new revisions, on a connection of its own.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
 use serde_json::Value;
 use tokio_postgres::{AsyncMessage, types::Type};
-use tokio_util::sync::CancellationToken;
-use tracing::Level;
 
-use super::{Database, QueueError, Trouble, connect::Connection, limits::STAY};
-use crate::events::{Event, Events};
+use super::{Database, QueueError, connect::Connection, limits::STAY};
 
-const WHAT: &str = "listen for new jobs";
+/// Completes "could not …".
+pub(crate) const WHAT: &str = "listen for new jobs";
 
 /// A channel of our own, on which another session says something once, to see whether it arrives.
 const CHECK: &str = "taskbay:listening";
 
 /// How long what is said there may take.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
-
-/// The longest wait before the next try.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Something that the database told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,51 +31,24 @@ pub enum Notification {
     },
 }
 
-/// Calls `hear` with what the database tells of, until `stop` fires; `hear` must not block, because nothing else is heard
-/// meanwhile. While the database is away it tries again for ever, and announces it.
-pub async fn listen(
-    database: Database,
-    hear: impl FnMut(Notification) + Send,
-    events: Events,
-    stop: CancellationToken,
-) {
-    let trouble = Trouble::new(WHAT, database.clone(), events.clone());
-    let mut listener = Listener { database, hear, events, trouble, failures: 0 };
-    // Nothing is lost by leaving at any point: the connection ends with the future that holds it.
-    let _ = stop.run_until_cancelled(listener.keep_listening()).await;
-    listener.events.emit(Event::ListenReleased);
+/// What a connection that listens brings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Heard<'a> {
+    /// From here on notifications arrive.
+    Listening,
+    /// A message that another session sent did not arrive: a pooler gives the connection to others.
+    NotificationsMissing,
+    /// On one of the channels of graphile-worker's functions.
+    Message { channel: &'a str, payload: &'a str },
 }
 
-struct Listener<H> {
-    database: Database,
-    hear: H,
-    events: Events,
-    trouble: Trouble,
-    /// Since the last time that it went through.
-    failures: i32,
-}
-
-impl<H: FnMut(Notification) + Send> Listener<H> {
-    async fn keep_listening(&mut self) {
-        loop {
-            let attempts = self.failures.unsigned_abs().saturating_add(1);
-            self.events.emit(Event::ListenConnecting { attempts });
-            let error = self.listen_once().await;
-            self.failures = self.failures.saturating_add(1);
-            let attempts = self.failures.unsigned_abs();
-            self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
-            let retry_in = wait_before(self.failures, rand::random());
-            self.trouble.failed(&error, retry_in);
-            self.database.wait_until_back(retry_in).await;
-        }
-    }
-
-    /// Listens until the connection fails, and says why it did.
-    async fn listen_once(&mut self) -> QueueError {
-        let database = self.database.clone();
+impl Database {
+    /// Listens on a connection of its own until that fails, and returns why it did. `hear` must not block, because nothing else is
+    /// heard meanwhile. Nothing is lost when the future is dropped: the connection ends with it.
+    pub(crate) async fn listen(&self, mut hear: impl FnMut(Heard<'_>) + Send) -> QueueError {
         // Who only listens misses no answer.
-        let mut interrupted = pin!(database.silence());
-        let (client, mut connection) = match self.database.connect().await {
+        let mut interrupted = pin!(self.silence());
+        let (client, mut connection) = match self.connect().await {
             Ok(both) => both,
             Err(error) => return error,
         };
@@ -95,17 +63,14 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
                     Err(error) => return QueueError::statement(WHAT, &error),
                 },
                 next = next_message(&mut connection) => match next {
-                    Ok(message) => self.pass_on(&message),
+                    Ok(message) => pass_on(&message, &mut hear),
                     Err(error) => return error,
                 },
             }
         }
-        self.trouble.succeeded();
-        self.failures = 0;
-        self.events.emit(Event::Listening);
-        (self.hear)(Notification::Connected);
+        hear(Heard::Listening);
         let word = rand::random::<u64>().to_string();
-        let mut silence = pin!(say_and_wait(self.database.clone(), word.clone()));
+        let mut silence = pin!(say_and_wait(self.clone(), word.clone()));
         let mut waiting = true;
         loop {
             tokio::select! {
@@ -114,28 +79,23 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
                     Ok(AsyncMessage::Notification(heard)) if heard.channel() == CHECK => {
                         waiting = waiting && heard.payload() != word;
                     }
-                    Ok(message) => self.pass_on(&message),
+                    Ok(message) => pass_on(&message, &mut hear),
                     Err(error) => return error,
                 },
                 said = &mut silence, if waiting => {
                     waiting = false;
                     if said.is_ok() {
-                        self.events.emit(Event::NotificationsMissing);
+                        hear(Heard::NotificationsMissing);
                     }
                 }
             }
         }
     }
+}
 
-    fn pass_on(&mut self, message: &AsyncMessage) {
-        let AsyncMessage::Notification(notification) = message else { return };
-        self.events.emit_if_heard(Level::TRACE, || Event::Notified {
-            channel: notification.channel().to_owned(),
-            payload: notification.payload().to_owned(),
-        });
-        if let Some(told) = read(notification.channel(), notification.payload()) {
-            (self.hear)(told);
-        }
+fn pass_on(message: &AsyncMessage, hear: &mut impl FnMut(Heard<'_>)) {
+    if let AsyncMessage::Notification(message) = message {
+        hear(Heard::Message { channel: message.channel(), payload: message.payload() });
     }
 }
 
@@ -161,28 +121,23 @@ async fn next_message(connection: &mut Connection) -> Result<AsyncMessage, Queue
     }
 }
 
-/// What a payload says. One that cannot be read comes from an old or foreign program, and stands for one job.
-fn read(channel: &str, payload: &str) -> Option<Notification> {
-    let told: Value = serde_json::from_str(payload).unwrap_or_default();
-    match channel {
-        "jobs:insert" => match told.get("count").and_then(Value::as_i64) {
-            Some(count) if count <= 0 => None,
-            Some(count) => Some(Notification::JobsAdded(usize::try_from(count).unwrap_or(usize::MAX))),
-            None => Some(Notification::JobsAdded(1)),
-        },
-        "worker:migrate" => {
-            let number = i32::try_from(told.get("migrationNumber")?.as_i64()?).ok()?;
-            Some(Notification::Migrated { number, breaking: told.get("breaking")?.as_bool()? })
+impl Notification {
+    /// What a payload says. One that cannot be read comes from an old or foreign program, and stands for one job.
+    pub(crate) fn read(channel: &str, payload: &str) -> Option<Self> {
+        let told: Value = serde_json::from_str(payload).unwrap_or_default();
+        match channel {
+            "jobs:insert" => match told.get("count").and_then(Value::as_i64) {
+                Some(count) if count <= 0 => None,
+                Some(count) => Some(Self::JobsAdded(usize::try_from(count).unwrap_or(usize::MAX))),
+                None => Some(Self::JobsAdded(1)),
+            },
+            "worker:migrate" => {
+                let number = i32::try_from(told.get("migrationNumber")?.as_i64()?).ok()?;
+                Some(Self::Migrated { number, breaking: told.get("breaking")?.as_bool()? })
+            }
+            _ => None,
         }
-        _ => None,
     }
-}
-
-/// 0.1 s after the first failure, e times as long after each further one, and a minute at most; up to half of it less by
-/// chance (`random` is between 0 and 1), so that not all hosts come back in the same moment.
-fn wait_before(failures: i32, random: f64) -> Duration {
-    let nominal = (0.05 * f64::from(failures).exp()).min(LONGEST_WAIT.as_secs_f64());
-    Duration::from_secs_f64(nominal * (0.5 + random.sqrt() / 2.0))
 }
 
 #[cfg(test)]
@@ -191,6 +146,7 @@ mod tests {
 
     #[test]
     fn reads_what_the_functions_send() {
+        let read = Notification::read;
         assert_eq!(read("jobs:insert", r#"{"r":0.5,"count":3}"#), Some(Notification::JobsAdded(3)));
         assert_eq!(read("jobs:insert", r#"{"r":0.5,"count":-1}"#), None);
         assert_eq!(read("jobs:insert", ""), Some(Notification::JobsAdded(1)));
@@ -199,13 +155,5 @@ mod tests {
             Some(Notification::Migrated { number: 21, breaking: true })
         );
         assert_eq!(read("worker:migrate", "what"), None);
-    }
-
-    #[test]
-    fn waits_longer_each_time_but_never_more_than_a_minute() {
-        assert_eq!(wait_before(1, 1.0).as_millis(), 135);
-        assert_eq!(wait_before(1, 0.0).as_millis(), 67);
-        assert_eq!(wait_before(3, 1.0).as_millis(), 1004);
-        assert_eq!(wait_before(i32::MAX, 1.0), LONGEST_WAIT);
     }
 }

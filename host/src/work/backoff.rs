@@ -6,7 +6,8 @@ use rand::Rng;
 
 use crate::{
     events::Events,
-    queue::{Database, QueueError, Trouble},
+    queue::{Database, QueueError},
+    trouble::Trouble,
 };
 
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -15,7 +15,6 @@
 
 mod backoff;
 mod claims;
-mod conditions;
 mod crashes;
 mod execution;
 mod express_batch;
@@ -36,7 +35,6 @@ mod store_apart;
 mod unheard;
 mod verdict;
 
-pub use conditions::{Ask, ForbiddenFlags, TimeSource};
 pub use plugin_jobs::{JobAdder, PluginJobs};
 pub use pool::{Mode, Pool, Stop};
 pub use prepared::PreparedPool;

@@ -2,9 +2,8 @@
 
 use std::{borrow::Cow, future::Future, pin::Pin, time::SystemTime};
 
-use super::TimeSource;
 use crate::{
-    config::{Clock, WorkerSettings},
+    config::{Clock, TimeSource, WorkerSettings},
     plugin::AddJob,
     queue::{AddedJob, Database, NewJob, QueueError},
 };

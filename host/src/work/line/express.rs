@@ -8,9 +8,9 @@ use std::{
 
 use super::{Lane, Line, claim::fits_express};
 use crate::{
+    config::ForbiddenFlags,
     queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
     work::{
-        ForbiddenFlags,
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         pool::Pool,

@@ -17,13 +17,12 @@ use tokio::sync::watch;
 
 use self::express::Open;
 use super::{
-    ForbiddenFlags,
     backoff::Backoff,
     pool::Pool,
     verdict::{Results, Verdict},
 };
 use crate::{
-    config::Clock,
+    config::{Clock, ForbiddenFlags},
     parts::Part,
     queue::{Conditions, QueueError, Session},
 };

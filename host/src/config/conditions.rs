@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::SystemTim
 /// Jobs with any of these flags are left to others.
 ///
 /// ```
-/// use taskbay::work::ForbiddenFlags;
+/// use taskbay::config::ForbiddenFlags;
 ///
 /// let never = ForbiddenFlags::from(vec!["gpu".to_owned()]);
 /// // Asked before each claim: what is overloaded at this moment.
@@ -33,7 +33,7 @@ impl ForbiddenFlags {
         Self::Asked(Arc::new(move || Box::pin(ask())))
     }
 
-    pub(super) async fn at_this_moment(&self) -> Cow<'_, [String]> {
+    pub(crate) async fn at_this_moment(&self) -> Cow<'_, [String]> {
         match self {
             Self::Fixed(flags) => Cow::Borrowed(flags),
             Self::Asked(ask) => Cow::Owned(ask().await),
@@ -71,7 +71,7 @@ impl TimeSource {
         Self(Arc::new(now))
     }
 
-    pub(super) fn now(&self) -> SystemTime {
+    pub(crate) fn now(&self) -> SystemTime {
         (self.0)()
     }
 }
