@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod plugins;
 mod reload;
+mod reload_report;
 mod run;
 mod run_at;
 mod running_hosts;
