@@ -73,7 +73,7 @@ impl Report {
             ("from the next job on: ", &self.next_job, ""),
             ("starting again with new settings: ", &self.next_start, ""),
             ("without effect: ", &self.without_plugin, " (the tasks folder has no such plugin)"),
-            ("without effect: ", &self.overridden, " (no plugin takes its value from there)"),
+            ("without effect: ", &self.overridden, " (no value in force changes)"),
             ("restart to apply: ", &self.at_restart, ""),
         ];
         let said = parts.iter().filter(|(_, names, _)| !names.is_empty());
@@ -121,7 +121,7 @@ mod tests {
             report.sentence(),
             "applied: tasks.rescan; restarting with new settings: mail (user, timeout); from the next job on: slow (timeout); \
              starting again with new settings: broken (timeout); without effect: plugins.nobody.user (the tasks folder has no \
-             such plugin); without effect: plugins.default.processes (no plugin takes its value from there); restart to apply: \
+             such plugin); without effect: plugins.default.processes (no value in force changes); restart to apply: \
              worker.concurrency"
         );
     }
