@@ -261,6 +261,13 @@ fn plugins_lists_the_folder() {
 }
 
 #[test]
+fn a_tasks_folder_that_is_missing_at_the_start_is_told_once() {
+    let output = Taskbay::command("run").arg("nowhere").env("DATABASE_URL", "postgres://localhost:1/nowhere").output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.matches("/nowhere does not exist").count()), (Some(1), 1), "{said}");
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let said = stdout(&Taskbay::command("completions").arg(shell).output());

@@ -130,7 +130,7 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
             Verdict::Skipped(_) => {}
             Verdict::Refused(reason) => {
                 return Err(CliError::Usage(format!(
-                    "{} cannot be loaded, so it is not known which names of tasks it uses: {reason}; mend or remove it",
+                    "{} cannot be loaded, so it is not known which names of tasks it uses: {reason}",
                     report.file
                 )));
             }

@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod plugins;
 mod reload;
+mod reload_report;
 mod run;
 mod run_at;
 mod running_hosts;
@@ -26,13 +27,13 @@ mod setting_flags;
 mod signals;
 mod usage_error;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 pub use self::first_process::{is_first, run_below_first};
-use self::output::{Text, note, print, print_json};
+use self::output::{Text, errors_have_room, note, print, print_json};
 pub use self::usage_error::report as report_usage_error;
 use crate::{
     config::{ConnectionError, Contradiction, FileError, Layer, WrongVariable},
@@ -143,6 +144,9 @@ pub enum CliError {
     System { what: &'static str, error: io::Error },
 }
 
+/// How long the error at the end waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// As `EX_SOFTWARE` of sysexits.h: an internal error.
 const PART_FAILED: u8 = 70;
 
@@ -168,7 +172,10 @@ impl CliError {
             }
             _ => text.line(sentence),
         }
-        note(text);
+        // A log that nobody reads is no reason to stay.
+        if errors_have_room(Some(PATIENCE)) {
+            note(text);
+        }
     }
 
     fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
@@ -198,7 +205,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
     let given = global.complete(flags)?;
     let settings = given.settings.clone();
     parts::note_where_panics_happen();
-    logging::start(&settings.log(), command.usual_log())?;
+    let log = logging::start(&settings.log(), command.usual_log())?;
     options::warn_of_unknown_variables();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -220,6 +227,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
     });
     // A reader of standard input or a lookup of a name may hang; nothing that matters is left.
     runtime.shutdown_background();
+    log.finish();
     ending
 }
 

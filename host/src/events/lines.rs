@@ -51,6 +51,7 @@ pub(super) fn log(event: &Event) {
         Event::UnknownPluginSection(section) => {
             warn!(event = "unknown_plugin_section", plugin = section.plugin, place = section.place, "{section}");
         }
+        Event::SettingWithoutEffect(sentence) => warn!(event = "setting_without_effect", "{sentence}"),
         Event::FileSkipped { file, reason, unexpected: true } => {
             info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
         }
