@@ -125,18 +125,24 @@ async fn a_host_takes_over_from_the_one_that_died_before_it_started() {
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
 }
 
-/// Somebody has a row of a dead host's job locked, as a long transaction may: what the dead had waits for that, and nothing else
-/// does. Who releases it still sees that its own lock is gone.
+/// A release may have to wait within the database, here in a trigger: what the dead had waits for that, and nothing else does. Who
+/// releases it still sees that its own lock is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
     let place = Place::new().await;
     let mut first = place.host().await;
     let id = place.begin(600_000).await;
+    place
+        .database
+        .execute(
+            "create function wait() returns trigger language plpgsql as
+             $$ begin perform pg_advisory_xact_lock(42); return new; end $$;
+             create trigger wait before update on graphile_worker._private_jobs
+             for each row when (new.locked_at is null) execute function wait()",
+        )
+        .await;
     let client = place.database.client().await;
-    client
-        .batch_execute("begin; select from graphile_worker._private_jobs for update")
-        .await
-        .expect("lock the row of the job");
+    client.batch_execute("select pg_advisory_lock(42)").await.expect("keep the trigger waiting");
     let second = place.host().await;
     first.signal(Signal::KILL);
     first.ended().await;
@@ -152,9 +158,34 @@ async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
         assert!(Instant::now() < deadline, "it does not see that its lock is gone");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(place.attempts_of(id), [1], "the row is locked");
-    client.batch_execute("commit").await.expect("let the row go");
+    assert_eq!(place.attempts_of(id), [1], "the trigger waits");
+    client.batch_execute("select pg_advisory_unlock(42)").await.expect("let the trigger go on");
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
+    second.signal(Signal::TERM);
+    drop(second);
+}
+
+/// A transaction may have the row of a dead host's job locked for long, as one of an application or a forgotten `psql` does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_holds_up_its_own_job_and_no_other_of_those_that_died() {
+    let place = Place::new().await;
+    let mut first = place.host().await;
+    let locked = place.begin(600_000).await;
+    let other = place.database.add("echo", json!({"sleep_ms": 600_000, "announce": true})).await;
+    wait_until("the job runs", || place.attempts_of(other).len() == 1).await;
+    let client = place.database.client().await;
+    client
+        .batch_execute(&format!("begin; select from graphile_worker._private_jobs where id = {locked} for update"))
+        .await
+        .expect("lock the row of the job");
+    let second = place.host().await;
+    first.signal(Signal::KILL);
+    first.ended().await;
+    second.event("taken_over", taken_over(1)).await;
+    wait_until("the other one runs again", || place.attempts_of(other).len() == 2).await;
+    assert_eq!(place.attempts_of(locked), [1], "its row is locked");
+    client.batch_execute("commit").await.expect("let the row go");
+    wait_until("it runs again", || place.attempts_of(locked).len() == 2).await;
     second.signal(Signal::TERM);
     drop(second);
 }

@@ -22,6 +22,7 @@ impl Session {
                 Ok(more) => {
                     released.jobs += more.jobs;
                     released.queues += more.queues;
+                    released.has_skipped |= more.has_skipped;
                     released.owners.extend(more.owners);
                 }
                 Err(error) if error.is_refusal() => {
