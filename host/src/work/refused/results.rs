@@ -116,8 +116,8 @@ impl Pool {
             let next = results.held().iter().find(|refused| !refused.noted).map(|new| (new.verdict.claim, new.note()));
             let Some((claim, note)) = next else { return Ok(()) };
             unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
-            if let Some(queue) = claim.job_queue_id {
-                unless_refused(session.free_queue(self.owner(), queue).await)?;
+            if claim.job_queue_id.is_some() {
+                unless_refused(session.free_queue(self.owner(), &claim).await)?;
                 self.marked_next.store(true, Ordering::Release);
                 self.nudge();
             }
