@@ -8,6 +8,7 @@ use std::{
 use super::{
     held::HeldJob,
     pool::Pool,
+    store_apart::store_apart,
     verdict::{Verdict, VerdictKind},
 };
 use crate::queue::{ClaimedJob, QueueError};
@@ -64,11 +65,17 @@ impl Pool {
     }
 
     /// Gives back everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
-    /// may still run.
+    /// may still run. Jobs that the database refuses to unlock stay locked.
     pub(crate) async fn give_back_all(&self) -> Result<usize, QueueError> {
         let session = self.database.session().await?;
         let locked = session.locked_by(self.owner()).await?;
-        Ok(session.return_jobs(self.owner(), &locked).await?.len())
+        match session.return_jobs(self.owner(), &locked).await {
+            Err(error) if error.is_refusal() => {}
+            returned => return Ok(returned?.len()),
+        }
+        let returns = locked.into_iter().map(Verdict::never_begun).collect();
+        let apart = store_apart(&session, self.owner(), returns, usize::MAX).await.map_err(|(error, _)| error)?;
+        Ok(apart.stored.len())
     }
 
     fn held_limit(&self) -> Duration {
