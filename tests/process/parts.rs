@@ -12,12 +12,13 @@ use crate::harness::{
 };
 
 /// All that a host has, but for those that come and go with a plugin or a job.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "claimer",
     "second claimer",
     "liveness lock",
     "renewal of locks",
     "search for orphaned claims",
+    "retries of refused jobs",
     "listener",
     "revision watch",
     "schedules",

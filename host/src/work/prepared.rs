@@ -67,7 +67,8 @@ impl PreparedPool {
         let unheard =
             part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
-        let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
+        let refused =
+            part("retries of refused jobs").spawn(over(), try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
         pool.begun.cancel();
         let second = Line::new(Arc::clone(&pool), Place::Second);
