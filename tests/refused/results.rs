@@ -129,3 +129,42 @@ async fn no_result_is_stored_and_the_host_still_stops() {
     assert!(place.database.jobs().await.iter().all(|job| job.locked_by.is_none() && job.attempts == job.max_attempts));
     assert!(place.runs().values().all(|runs| *runs == 1));
 }
+
+/// What is held back is kept in memory and tried again one by one: a host that cannot store anything must not run the whole backlog.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_claims_nothing_while_too_many_results_are_refused() {
+    let place = Workplace::new().await;
+    refuse(&place.database, "delete", "true").await;
+    // Each job takes a while, so that few are claimed ahead.
+    let add = "select count(graphile_worker.add_job('echo', '{\"sleep_ms\": 20}')) from generate_series(1, 3000)";
+    place.database.id_of(add, &[]).await;
+    let mut host = place.command("marked").spawn();
+    let paused = host.event("claims_paused", |_| true).await;
+    assert!(paused["message"].as_str().is_some_and(|text| text.contains("says the audit")), "{paused}");
+    let untouched = "select count(*) from graphile_worker._private_jobs where attempts = 0 and locked_at is null";
+    let waiting = place.database.id_of(untouched, &[]).await;
+    assert!((1..=2_000).contains(&waiting), "{waiting}");
+    // It goes on when results are stored again, each after a wait of up to a minute.
+    allow(&place.database, "delete").await;
+    let deadline = Instant::now() + 3 * DEADLINE;
+    while !place.left().await.is_empty() {
+        assert!(Instant::now() < deadline, "{} jobs are left", place.left().await.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(place.runs().values().all(|runs| *runs == 1));
+    host.signal(Signal::TERM);
+    host.ended_by(Signal::TERM).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_works_once_ends_when_too_many_results_are_refused() {
+    let place = Workplace::new().await;
+    refuse(&place.database, "delete", "true").await;
+    let add = "select count(graphile_worker.add_job('echo', '{\"sleep_ms\": 20}')) from generate_series(1, 3000)";
+    place.database.id_of(add, &[]).await;
+    let mut host = place.command("marked").arg("--once").spawn();
+    host.ended().await;
+    assert_eq!(host.events("claims_paused").len(), 1);
+    let untouched = "select count(*) from graphile_worker._private_jobs where attempts = 0 and locked_at is null";
+    assert!(place.database.id_of(untouched, &[]).await > 0);
+}

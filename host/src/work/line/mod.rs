@@ -184,7 +184,7 @@ impl Line {
     fn wanted(&self, lane: Lane) -> usize {
         let pool = &self.pool;
         let may = pool.alive.load(Ordering::Acquire) && !pool.closing.is_cancelled();
-        if !may || !pool.look.load(Ordering::Acquire) {
+        if !may || !pool.look.load(Ordering::Acquire) || pool.holds_too_many_results() {
             return 0;
         }
         // The front line asks for the numbers of a new map.

@@ -16,10 +16,13 @@ use crate::{
     events::{Event, LeftResult, Refusal},
     queue::{Bisection, ClaimedJob, FailedJob, QueueError, Session},
     work::{
-        pool::Pool,
+        pool::{Mode, Pool},
         verdict::{Results, Verdict, VerdictKind},
     },
 };
+
+/// While so many results are held back, nothing is claimed: the database seems to refuse all of them.
+const MOST: usize = 1_000;
 
 /// How long each of the last steps of a pool may take.
 const LAST_STEP: Duration = Duration::from_secs(3);
@@ -42,6 +45,10 @@ struct RefusedResult {
 impl RefusedResults {
     pub(super) fn is_empty(&self) -> bool {
         self.held().is_empty()
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.held().len() >= MOST
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -84,6 +91,11 @@ impl RefusedResult {
 }
 
 impl Pool {
+    /// Whether so many results are held back that no more jobs are to run.
+    pub(in crate::work) fn holds_too_many_results(&self) -> bool {
+        self.refused.results.are_too_many()
+    }
+
     /// What became of a job is refused. The job is marked.
     pub(in crate::work) fn hold_result(&self, verdict: Verdict, error: &QueueError) {
         let (task, reason, wait) = (self.registered().name(verdict.task_id), error.reason(), Wait::first());
@@ -94,7 +106,17 @@ impl Pool {
             retry_in: wait.length,
             repeated: false,
         }));
-        self.refused.results.held().push(RefusedResult { verdict, task, reason, wait, noted: false });
+        let count = {
+            let mut held = self.refused.results.held();
+            held.push(RefusedResult { verdict, task, reason: reason.clone(), wait, noted: false });
+            held.len()
+        };
+        if count == MOST {
+            self.events.emit(Event::Refused(Refusal::TooManyResults { count, error: reason }));
+            if self.mode == Mode::Once {
+                self.closing.cancel();
+            }
+        }
         self.unsettled.fetch_sub(1, Ordering::AcqRel);
         self.refused.added.notify_one();
         // A pool that ends when nothing is left may have waited for just this one.
