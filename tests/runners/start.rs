@@ -150,12 +150,7 @@ async fn look_at_the_environment() {
 
 /// Runs a test that may not share its process with others.
 async fn in_own_process(test: &str, variables: &[(&str, &str)]) {
-    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", test])
-        .envs(variables.iter().copied())
-        .output()
-        .await
-        .unwrap();
+    let output = own_process(test).envs(variables.iter().copied()).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
