@@ -43,7 +43,7 @@ async fn after_the_start(place: &Place) -> Client {
 /// Waits until everything is done, and says what it has cost. At most so many jobs may have been done twice.
 async fn measure(place: &Place, client: &Client, scenario: &str, since: Instant, most_twice: usize) {
     wait_until_drained_by(client).await;
-    let runs = place.runs();
+    let runs = place.ledger.runs();
     let lost = JOBS - runs.len() as i64;
     let twice = runs.values().filter(|runs| **runs > 1).count();
     let mut ends: Vec<u64> =
