@@ -89,6 +89,7 @@ impl Host {
             }
             // Postgres, or the plugin's process, is to answer.
             let since = *idle_since.get_or_insert_with(Instant::now);
+            // The test polls the host's tasks itself, so that nothing wakes it.
             thread::sleep(Duration::from_micros(20));
             if since.elapsed() > Duration::from_millis(10) {
                 if over() {

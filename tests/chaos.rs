@@ -35,6 +35,7 @@ async fn after_the_start(place: &Place) -> Client {
     let client = place.cluster.client().await;
     let up = "select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8";
     while client.query_one(up, &[]).await.expect("ask for the server's age").get::<_, f64>(0) < 31.0 {
+        // The age is what counts; no event comes with it.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     client

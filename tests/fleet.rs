@@ -236,6 +236,7 @@ async fn each_minute_is_added_once(ledger: &Ledger) {
             break minutes;
         }
         assert!(Instant::now() < deadline, "no minute came");
+        // A file tells nobody that it grew, and it does so once a minute.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let different: HashSet<&String> = minutes.iter().collect();

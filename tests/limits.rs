@@ -165,6 +165,7 @@ async fn a_plugins_process_that_does_not_read_fills_no_memory_and_loses_no_job()
     wait_until_claimed(&database, claimed).await;
     let payloads = claimed as u64 * (PAYLOAD as u64 >> 10);
     let (mut most, began) = (0, Instant::now());
+    // Memory is looked at for a while: nothing tells when it has grown as far as it will.
     while began.elapsed() < Duration::from_secs(1) {
         most = most.max(resident_kib(host.id()));
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -202,11 +202,12 @@ async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_c
         // The server has been asked a moment ago, so its answer arrives while the host stands still.
         while place.database.id_of(&of_its("clock_timestamp() - query_start < '500 ms'"), &[&before]).await == 0 {
             assert_eq!(place.database.id_of(&of_its("true"), &[&before]).await, 1, "it gave its connection up");
+            // The server tells nobody what it is asked.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         if stops_left > 0 {
             host.signal(Signal::STOP);
-            // For longer than it waits for an answer.
+            // For longer than it waits for an answer: the silence is what the test is about.
             tokio::time::sleep(Duration::from_secs(9)).await;
             host.signal(Signal::CONT);
         }

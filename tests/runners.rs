@@ -114,7 +114,8 @@ fn services() -> (HostServices, Arc<Jobs>) {
 }
 
 fn settings(isolation: Isolation) -> PluginSettings {
-    PluginSettings { isolation, cancel_grace: Duration::from_millis(100), ..PluginSettings::default() }
+    let (cancel_grace, start_timeout) = (Duration::from_secs(1), DEADLINE);
+    PluginSettings { isolation, cancel_grace, start_timeout, ..PluginSettings::default() }
 }
 
 impl Plugin {

@@ -309,7 +309,7 @@ impl Log {
     /// there is an end to that.
     async fn read_to_the_end(&self) {
         let mut more = self.count.subscribe();
-        let patience = Instant::now() + Duration::from_secs(2);
+        let patience = Instant::now() + Duration::from_secs(10);
         while self.open.load(Ordering::Acquire) > 0 && tokio::time::timeout_at(patience, more.changed()).await.is_ok() {
         }
     }

@@ -17,6 +17,7 @@ async fn settled(client: &tokio_postgres::Client) {
     let deadline = Instant::now() + DEADLINE * 2;
     while client.query_one(SETTLED, &[]).await.expect("ask for the start").get::<_, i64>(0) == 0 {
         assert!(Instant::now() < deadline, "the server starts again and again");
+        // The age is what counts; no event comes with it.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -28,6 +29,7 @@ async fn nobody_takes_over(hosts: &[&Running], during: Duration) {
         for host in hosts {
             assert_eq!(host.events("taken_over"), Vec::<Value>::new());
         }
+        // What is not to happen tells nobody that it will not.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
