@@ -5,7 +5,6 @@ use std::{
     io::{PipeWriter, Write, pipe},
     os::unix::process::ExitStatusExt,
     process::Output,
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -14,7 +13,8 @@ use taskbay::{migrate, queue::NewJob};
 use crate::harness::{
     jobs::JobRow,
     postgres::{PrivateServer, TestDatabase},
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::{until, until_true},
 };
 
 /// `taskbay add … --file …` with this as the file.
@@ -245,11 +245,11 @@ fn options_that_do_not_go_with_a_file_are_refused() {
 
 /// Waits until this many rows are seen.
 async fn wait_for(database: &TestDatabase, count: &str, rows: i64) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while database.id_of(count, &[]).await != rows {
-        assert!(tokio::time::Instant::now() < deadline, "{rows} rows did not come: {count}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(format_args!("{rows} rows: {count}"), async || match database.id_of(count, &[]).await {
+        seen if seen == rows => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
 }
 
 const JOBS: &str = "select count(*) from graphile_worker._private_jobs";
@@ -340,12 +340,8 @@ async fn jobs_that_were_committed_when_the_connection_was_lost_are_not_added_aga
     input.write_all(b"1\n2\n").unwrap();
     drop(input);
     let waiting = "select count(pg_terminate_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep'";
-    let committing = async {
-        while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, committing).await.expect("its commit waits");
+    let commits = async || client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0;
+    until_true("its commit waits", commits).await;
     adding.event("adding_again", |_| true).await;
     assert!(adding.ended().await.success());
     assert_eq!(client.query_one(JOBS, &[]).await.unwrap().get::<_, i64>(0), 2);

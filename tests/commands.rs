@@ -1,16 +1,12 @@
 //! The command line as its users meet it: what it prints, what it refuses, and how it ends.
 
-use std::{
-    fs,
-    path::Path,
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Output};
 
 use crate::harness::{
     plugins::{install_plugin, plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::until_true,
 };
 
 fn stdout(output: &Output) -> String {
@@ -106,11 +102,7 @@ async fn a_schedule_of_a_task_that_nobody_knows_warns_once_when_it_comes_into_fo
     // The new schedule is entered in the database after it was looked at.
     host.event("schedules_changed", |line| line["added"] == "again").await;
     let entered = "select count(*) from graphile_worker._private_known_crontabs where identifier = 'again'";
-    let deadline = Instant::now() + DEADLINE;
-    while database.id_of(entered, &[]).await == 0 {
-        assert!(Instant::now() < deadline, "the schedule is not entered");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true("the schedule is entered", async || database.id_of(entered, &[]).await > 0).await;
     let warnings = host.events("schedule_of_unknown_task");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let message = warnings[0]["message"].as_str().expect("text");

@@ -14,6 +14,7 @@ use crate::harness::{
     postgres::TestDatabase,
     program::{DEADLINE, Running, Taskbay},
     proxy::{Proxy, Way},
+    wait::until_true,
 };
 
 mod healthy;
@@ -70,11 +71,7 @@ impl Place {
 
 /// What the jobs write down tells nobody that it has come.
 async fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_true(what, async || holds()).await;
 }
 
 fn taken_over(jobs: i64) -> impl Fn(&Value) -> bool {
@@ -153,11 +150,8 @@ async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
                     and of.wait_event_type is distinct from 'Lock'";
     let ended = place.database.id_of(&format!("select count(pg_terminate_backend(held.pid)) {living}"), &[]).await;
     assert_eq!(ended, 1, "the second one shows life");
-    let deadline = Instant::now() + DEADLINE;
-    while place.database.id_of(&format!("select count(*) {living}"), &[]).await == 0 {
-        assert!(Instant::now() < deadline, "it does not see that its lock is gone");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let shown = format!("select count(*) {living}");
+    until_true("it sees that its lock is gone", async || place.database.id_of(&shown, &[]).await > 0).await;
     assert_eq!(place.attempts_of(id), [1], "the trigger waits");
     client.batch_execute("select pg_advisory_unlock(42)").await.expect("let the trigger go on");
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
@@ -230,9 +224,7 @@ async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_c
     host.event("worker_ready", |_| true).await;
     let holder = "select coalesce(max(pid), 0)::int8 from pg_locks where locktype = 'advisory' and classid = 1952543595
                   and database = (select oid from pg_database where datname = current_database())";
-    while place.living().await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true("it shows life", async || place.living().await > 0).await;
     let before = place.database.id_of(holder, &[]).await;
     // A look that is there and back in five seconds is under way most of the time.
     proxy.set(Way::Delay(Duration::from_millis(2_500))).await;
@@ -241,11 +233,12 @@ async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_c
         // The server has been asked a moment ago, so its answer arrives while the host stands still.
         while place.database.id_of(&of_its("clock_timestamp() - query_start < '500 ms'"), &[&before]).await == 0 {
             assert_eq!(place.database.id_of(&of_its("true"), &[&before]).await, 1, "it gave its connection up");
+            // The server tells nobody what it is asked.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         if stops_left > 0 {
             host.signal(Signal::STOP);
-            // For longer than it waits for an answer.
+            // For longer than it waits for an answer: the silence is what the test is about.
             tokio::time::sleep(Duration::from_secs(9)).await;
             host.signal(Signal::CONT);
         }

@@ -1,15 +1,13 @@
 //! Time limits that were set for other programs of the same role do not end the host's statements, transactions or sessions.
 
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::pooler::Pooler;
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::until_true,
 };
 
 /// So many due jobs of a task that no host here has are walked in more than 15 ms.
@@ -43,12 +41,7 @@ async fn outlasts_a_lock(database: &TestDatabase, host: &Running) {
         .expect("lock");
     let patient = "select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock' and now() - query_start > '2 s'";
-    let deadline = Instant::now() + DEADLINE;
-    while database.id_of(patient, &[]).await == 0 {
-        assert!(Instant::now() < deadline, "no statement waits for longer than its limit");
-        // Postgres tells nobody how long somebody waits.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_true("a statement waits for longer than its limit", async || database.id_of(patient, &[]).await > 0).await;
     client.batch_execute("commit").await.expect("let the table go");
     database.add_many("nothing", 20).await;
     host.nth_event(&["job_done"], 20).await;

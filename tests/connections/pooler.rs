@@ -3,7 +3,6 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use serde_json::json;
@@ -13,7 +12,8 @@ use super::*;
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::{until, until_true},
 };
 
 pub(super) struct Pooler {
@@ -53,11 +53,8 @@ impl Pooler {
         }
         let process = command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start pgbouncer");
         let this = Self { process, port, _folder: folder };
-        let asked = tokio::time::Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(asked.elapsed() < DEADLINE, "pgbouncer does not listen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        until_true("pgbouncer listens", listens).await;
         this
     }
 
@@ -89,9 +86,11 @@ async fn jobs_are_worked_behind_a_pooler_in_transaction_mode() {
     database.add("add", json!({"identifier": "nothing"})).await;
     host.event("job_failed", |line| line["job"] == failed).await;
     let unfinished = "select count(*) from graphile_worker._private_jobs where attempts = 0 or locked_at is not null";
-    while database.id_of(unfinished, &[]).await > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("all jobs have run", async || match database.id_of(unfinished, &[]).await {
+        0 => Ok(()),
+        left => Err(left),
+    })
+    .await;
     assert_eq!(host.events("database_trouble").len(), 0, "{:?}", host.events("database_trouble"));
     host.stop().await;
 }

@@ -10,3 +10,5 @@ pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod wait;
+pub mod workplace;

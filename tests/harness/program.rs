@@ -144,6 +144,25 @@ impl Taskbay {
         log.follow(child.stdout.take().expect("stdout is piped"));
         Running { child, log, _home: self.home }
     }
+
+    /// Starts it and waits until it works jobs.
+    pub async fn ready(self) -> Running {
+        let host = self.spawn();
+        host.event("worker_ready", |_| true).await;
+        host
+    }
+
+    /// Starts it and waits until it works jobs and hears of new ones.
+    pub async fn listening(self) -> Running {
+        let host = self.ready().await;
+        host.event("listening", |_| true).await;
+        host
+    }
+}
+
+/// Picks the log lines of a job.
+pub fn of_job(id: i64) -> impl Fn(&Value) -> bool {
+    move |line| line["job"] == id
 }
 
 /// The program while it runs. Dropping it kills it; if the test failed, its log is printed.
@@ -290,7 +309,7 @@ impl Log {
     /// there is an end to that.
     async fn read_to_the_end(&self) {
         let mut more = self.count.subscribe();
-        let patience = Instant::now() + Duration::from_secs(2);
+        let patience = Instant::now() + Duration::from_secs(10);
         while self.open.load(Ordering::Acquire) > 0 && tokio::time::timeout_at(patience, more.changed()).await.is_ok() {
         }
     }

@@ -10,12 +10,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::harness::{
     plugins::{install, install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::until,
 };
 
 /// A host whose log goes where the test wants.
@@ -37,14 +37,7 @@ impl Host {
     async fn stop(&mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");
         kill_process(pid, Signal::TERM).expect("send a signal");
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait for taskbay") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the host does not stop");
-            sleep(std::time::Duration::from_millis(10)).await;
-        }
+        until("the host stops", async || self.child.try_wait().expect("wait for taskbay").ok_or("it runs")).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Other statements over many rows that one row could block.
 
+use std::time::Duration;
+
 use taskbay::queue::{ClaimedJob, Conditions};
 
 use super::*;
@@ -17,7 +19,7 @@ async fn lock_for_hours(database: &TestDatabase, hours: u32) {
 #[tokio::test]
 async fn locks_that_nobody_lifted_are_lifted_around_a_job_that_refuses() {
     let place = Workplace::new().await;
-    let jobs = place.add_many(40).await;
+    let jobs = place.add_many(40, "{}").await;
     lock_for_hours(&place.database, 5).await;
     refuse(&place.database, "update", "(new.payload->>'n')::int = 5 and new.locked_at is null").await;
     let session = place.database.database().session().await.expect("connect");
@@ -30,7 +32,7 @@ async fn locks_that_nobody_lifted_are_lifted_around_a_job_that_refuses() {
 #[tokio::test]
 async fn locks_are_renewed_around_a_job_that_refuses() {
     let place = Workplace::new().await;
-    place.add_many(40).await;
+    place.add_many(40, "{}").await;
     lock_for_hours(&place.database, 1).await;
     refuse(&place.database, "update", "(new.payload->>'n')::int = 5").await;
     let session = place.database.database().session().await.expect("connect");
@@ -41,7 +43,7 @@ async fn locks_are_renewed_around_a_job_that_refuses() {
 #[tokio::test]
 async fn a_clean_up_deletes_around_a_job_that_refuses() {
     let place = Workplace::new().await;
-    let jobs = place.add_many(40).await;
+    let jobs = place.add_many(40, "{}").await;
     place.database.execute("update graphile_worker._private_jobs set attempts = max_attempts").await;
     refuse(&place.database, "delete", "(old.payload->>'n')::int = 5").await;
     let output =
@@ -54,7 +56,7 @@ async fn a_clean_up_deletes_around_a_job_that_refuses() {
 #[tokio::test]
 async fn an_administrator_changes_all_jobs_but_the_one_that_refuses() {
     let place = Workplace::new().await;
-    let jobs = place.add_many(40).await;
+    let jobs = place.add_many(40, "{}").await;
     refuse(&place.database, "delete", "(old.payload->>'n')::int = 5").await;
     let output = place.jobs(&["complete", "--task", "echo", "--yes"]);
     assert!(text(&output).contains("39"), "{}", text(&output));
@@ -65,7 +67,7 @@ async fn an_administrator_changes_all_jobs_but_the_one_that_refuses() {
 #[tokio::test]
 async fn a_worker_is_unlocked_around_a_job_that_refuses() {
     let place = Workplace::new().await;
-    let jobs = place.add_many(40).await;
+    let jobs = place.add_many(40, "{}").await;
     lock_for_hours(&place.database, 1).await;
     refuse(&place.database, "update", "(new.payload->>'n')::int = 5").await;
     let output = place.jobs(&["unlock", "pool-1"]);
@@ -151,7 +153,7 @@ async fn a_queue_that_was_claimed_again_is_not_freed_for_the_sake_of_an_earlier_
 #[tokio::test]
 async fn a_refusal_is_told_from_a_database_in_a_state_in_which_nothing_goes() {
     let place = Workplace::new().await;
-    let job = place.add_many(1).await[0];
+    let job = place.add_many(1, "{}").await[0];
     lock_for_hours(&place.database, 1).await;
     let claim = ClaimedJob { id: job, attempt: 1, keyed: false, job_queue_id: None, locked_at: None };
     let complete = async || {
