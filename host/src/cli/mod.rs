@@ -170,11 +170,23 @@ impl CliError {
             Self::Host(HostError::Cron(_)) | Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => {
                 text.paragraph(&sentence);
             }
+            _ if self.has_statements() => text.paragraph(&sentence),
             _ => text.line(sentence),
         }
         // A log that nobody reads is no reason to stay.
         if errors_have_room(Some(PATIENCE)) {
             note(text);
+        }
+    }
+
+    /// With SQL for the owner of the tables.
+    fn has_statements(&self) -> bool {
+        match self {
+            Self::Queue(error)
+            | Self::Migrate(MigrateError::Queue(error))
+            | Self::Host(HostError::Migrate(MigrateError::Queue(error))) => matches!(error, QueueError::RowSecurity(_)),
+            Self::Lines(add::FileError::Database { error, .. }) => error.has_statements(),
+            _ => false,
         }
     }
 

@@ -46,7 +46,7 @@ pub enum FileError {
     BadLine { name: String, line: u64, problem: String, added: Added },
     #[error("line {line} of {name} was refused: {reason}. {added}")]
     Refused { name: String, line: u64, reason: String, added: Added },
-    #[error("{error}. {added}")]
+    #[error("{error}{}{added}", if error.has_statements() { "\n" } else { ". " })]
     Database { error: Box<CliError>, added: Added },
 }
 

@@ -60,6 +60,13 @@ impl Change {
         }
     }
 
+    fn access(&self) -> RowAccess {
+        match self {
+            Self::Complete | Self::Remove => RowAccess::Delete,
+            Self::Fail(_) | Self::Reschedule(..) | Self::Retry => RowAccess::Update,
+        }
+    }
+
     /// Those of the jobs that a person can mean who has not named them one by one.
     fn narrow(&self, filter: JobFilter) -> JobFilter {
         match self {
@@ -138,7 +145,7 @@ pub(super) async fn apply(
 ) -> Result<Ending, CliError> {
     let filter = target.filter()?.map(|filter| change.narrow(filter));
     let connected = Connected::find(settings).await?;
-    let (database, session) = connected.open(RowAccess::Change).await?;
+    let (database, session) = connected.open(change.access()).await?;
     // Jobs that are added from now on are not meant, so that this ends.
     let last = session.last_job_id().await.map_err(explain(&database))?;
     if let Some(filter) = filter.as_ref().filter(|_| target.asks()) {

@@ -109,7 +109,7 @@ impl Workers {
 impl Unlock {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Change).await?;
+        let (database, session) = connected.open(RowAccess::Unlock).await?;
         let names: Vec<&str> = self.workers.iter().map(String::as_str).collect();
         let unlocked = session.force_unlock_workers(&names).await.map_err(explain(&database))?;
         let all = unlocked.iter().all(|worker| worker.jobs + worker.queues > 0);
