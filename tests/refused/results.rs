@@ -77,8 +77,8 @@ async fn a_result_whose_job_was_deleted_is_not_said_to_be_stored() {
         line["task"].is_string() && message.contains("is not stored") && message.contains("it was deleted"),
         "{line}"
     );
-    host.stop().await;
     assert!(host.events("result_stored").is_empty(), "nothing was stored");
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

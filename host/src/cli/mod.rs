@@ -26,6 +26,7 @@ mod service_manager;
 mod setting_flags;
 mod signals;
 mod usage_error;
+mod whole_number;
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -140,6 +141,9 @@ pub enum CliError {
     /// What was typed does not go together in a way that only shows later.
     #[error("{0}")]
     Usage(String),
+    /// The command did its work, and could not say so.
+    #[error("{done}. That is stored in the database, but printing it failed: {error}")]
+    Unprinted { done: String, error: Box<CliError> },
     #[error("could not {what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -187,6 +191,14 @@ impl CliError {
             | Self::Host(HostError::Migrate(MigrateError::Queue(error))) => matches!(error, QueueError::RowSecurity(_)),
             Self::Lines(add::FileError::Database { error, .. }) => error.has_statements(),
             _ => false,
+        }
+    }
+
+    /// For an answer that could not be printed after something was changed; `done` says what.
+    fn after_change(done: String) -> impl FnOnce(Self) -> Self {
+        move |error| match done.is_empty() {
+            true => error,
+            false => Self::Unprinted { done, error: Box::new(error) },
         }
     }
 

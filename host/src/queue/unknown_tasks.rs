@@ -20,7 +20,7 @@ const NAMES: &str = "select identifier from @schema@._private_tasks order by id 
 pub(crate) struct UnknownTask {
     pub(crate) name: String,
     /// The known name that was probably meant.
-    nearest: Option<String>,
+    pub(crate) nearest: Option<String>,
 }
 
 impl fmt::Display for UnknownTask {
