@@ -154,8 +154,12 @@ fn a_poll_interval_that_is_no_number_is_refused() {
 
 #[test]
 fn add_takes_every_option_of_a_job_and_refuses_what_cannot_be() {
-    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "0 is not in 1..");
-    refused(Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]), 2, "40000 is not in");
+    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "a whole number from 1 to 32767");
+    refused(
+        Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]),
+        2,
+        "a whole number from -32768 to 32767",
+    );
     refused(Taskbay::command("add").args(["greet", "{}", "--key-mode", "replace"]), 2, "--key");
     refused(Taskbay::command("add").args(["greet", "{}", "--key", "k", "--key-mode", "merge"]), 2, "unsafe-dedupe");
 }

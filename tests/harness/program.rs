@@ -129,6 +129,17 @@ impl Taskbay {
         self.command.output().expect("run taskbay")
     }
 
+    /// Runs it to its end with its results going somewhere else.
+    #[track_caller]
+    pub fn output_to(mut self, results: impl Into<Stdio>) -> Output {
+        self.command
+            .stdout(results)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(Child::wait_with_output)
+            .expect("run taskbay")
+    }
+
     /// Starts it with its log going somewhere else. The folder is the one that it runs in.
     #[track_caller]
     pub fn spawn_with_log(mut self, log: impl Into<Stdio>) -> (Child, TempDir) {

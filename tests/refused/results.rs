@@ -63,6 +63,25 @@ async fn it_is_stored_when_the_database_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_result_whose_job_was_deleted_is_not_said_to_be_stored() {
+    let place = Workplace::new().await;
+    let host = place.host("marked").await;
+    refuse(&place.database, "delete", "(old.payload->>'n')::int = 7").await;
+    let jobs = place.add_many(20).await;
+    host.event("result_refused", of_job(jobs[6])).await;
+    place.wait_until_left(&[jobs[6]]).await;
+    place.database.execute("truncate graphile_worker._private_jobs").await;
+    let line = host.event("verdict_overruled", of_job(jobs[6])).await;
+    let message = line["message"].as_str().expect("text");
+    assert!(
+        line["task"].is_string() && message.contains("is not stored") && message.contains("it was deleted"),
+        "{line}"
+    );
+    assert!(host.events("result_stored").is_empty(), "nothing was stored");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_constraint_that_is_checked_at_the_commit_is_no_different() {
     for lane in ["marked", "express"] {
         let place = Workplace::new().await;

@@ -26,6 +26,7 @@ mod service_manager;
 mod setting_flags;
 mod signals;
 mod usage_error;
+mod whole_number;
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -140,6 +141,9 @@ pub enum CliError {
     /// What was typed does not go together in a way that only shows later.
     #[error("{0}")]
     Usage(String),
+    /// The command did its work, and could not say so.
+    #[error("{done}. That is stored in the database, but printing it failed: {error}")]
+    Unprinted { done: String, error: Box<CliError> },
     #[error("could not {what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -170,11 +174,31 @@ impl CliError {
             Self::Host(HostError::Cron(_)) | Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => {
                 text.paragraph(&sentence);
             }
+            _ if self.has_statements() => text.paragraph(&sentence),
             _ => text.line(sentence),
         }
         // A log that nobody reads is no reason to stay.
         if errors_have_room(Some(PATIENCE)) {
             note(text);
+        }
+    }
+
+    /// With SQL for the owner of the tables.
+    fn has_statements(&self) -> bool {
+        match self {
+            Self::Queue(error)
+            | Self::Migrate(MigrateError::Queue(error))
+            | Self::Host(HostError::Migrate(MigrateError::Queue(error))) => matches!(error, QueueError::RowSecurity(_)),
+            Self::Lines(add::FileError::Database { error, .. }) => error.has_statements(),
+            _ => false,
+        }
+    }
+
+    /// For an answer that could not be printed after something was changed; `done` says what.
+    fn after_change(done: String) -> impl FnOnce(Self) -> Self {
+        move |error| match done.is_empty() {
+            true => error,
+            false => Self::Unprinted { done, error: Box::new(error) },
         }
     }
 

@@ -45,7 +45,14 @@ fn point_to_settings(error: &mut Error) {
     let Some(argument) = text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument) else {
         return;
     };
-    let flag_tips::Tips { tips, certain } = flag_tips::of(&argument, text(ContextKind::SuggestedArg).as_deref());
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let flag_tips::Tips { tips, certain } = match flag_tips::of_argument(&argument, &usage) {
+        Some(tip) => flag_tips::Tips { tips: vec![tip], certain: true },
+        None => flag_tips::of(&argument, text(ContextKind::SuggestedArg).as_deref()),
+    };
     if tips.is_empty() {
         return;
     }

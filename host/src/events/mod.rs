@@ -262,10 +262,10 @@ pub enum Event {
         what: &'static str,
         lasted: Duration,
     },
-
-    /// A job that has ended was not this pool's any more: its lock had been lifted, and what became of it here is not stored.
+    /// A job that has ended was not this pool's any more: it was deleted, or its lock released. Its result is not stored.
     VerdictOverruled {
         id: i64,
+        task: Option<Arc<str>>,
     },
     Refused(Refusal),
     /// Nobody can see whether this host lives, because its connection does not keep locks.

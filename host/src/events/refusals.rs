@@ -118,6 +118,6 @@ impl Refusal {
     }
 }
 
-fn in_brackets(task: Option<&str>) -> String {
+pub(super) fn in_brackets(task: Option<&str>) -> String {
     task.map(|task| format!(" ({task})")).unwrap_or_default()
 }

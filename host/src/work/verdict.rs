@@ -209,7 +209,7 @@ impl Verdict {
 
     /// Says that it changed nothing, because the job was not this pool's any more.
     pub(super) fn announce_late(self, events: &Events) {
-        events.emit(Event::VerdictOverruled { id: self.claim.id });
+        events.emit(Event::VerdictOverruled { id: self.claim.id, task: self.run.map(|run| run.task) });
     }
 
     /// Says how the job ended.

@@ -192,13 +192,13 @@ impl Pool {
 
     fn stored_after_all(&self, verdict: Verdict, task: Option<Arc<str>>, is_late: bool) {
         self.known.remove(slice::from_ref(&verdict));
-        self.events.emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
         self.nudge();
         if is_late && !verdict.repeated {
-            verdict.announce_late(&self.events);
-        } else {
-            verdict.announce(&self.events);
+            // The job is not this pool's any more, so nothing was stored.
+            return verdict.announce_late(&self.events);
         }
+        self.events.emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
+        verdict.announce(&self.events);
     }
 
     /// For the end: tries once more, and sees to it that what was completed is not run again. What then remains is said.
