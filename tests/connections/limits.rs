@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
+use taskbay::queue::{Conditions, Database, DatabaseSettings, NewJob};
+
 use super::pooler::Pooler;
 use crate::harness::{
+    budget::{self, Beyond, role_with_budget},
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
     program::{Running, Taskbay},
@@ -86,4 +89,36 @@ async fn an_idle_session_timeout_does_not_cut_a_host_off_that_has_nothing_to_do(
     assert_eq!(host.events("listening").len(), 1, "it had to connect again");
     assert_eq!(host.events("database_trouble").len(), 0, "{:?}", host.events("database_trouble"));
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_ends_long_statements_does_not_keep_claims_from_a_job_behind_many_others() {
+    let database = TestDatabase::installed().await;
+    let config = role_with_budget(&database, 3_000, Beyond::Endless).await;
+    database.execute(FOREIGN).await;
+    let job = database.database().add_job(&NewJob::new("nothing")).await.unwrap();
+    let pooler = Pooler::start_as(&config, "select 1", "query_timeout = 2\n").await;
+    let mut settings = DatabaseSettings::new(pooler.config(&database), "graphile_worker");
+    settings.prepared_statements = false;
+    let hosts = Database::new(settings).unwrap();
+    let session = hosts.session().await.unwrap();
+    let tasks = session.task_ids(&["nothing"]).await.unwrap();
+    drop(session);
+    let mut cut = 0;
+    let claimed = loop {
+        let session = hosts.session().await.unwrap();
+        match session.get_jobs("w", &tasks, 10, Conditions::default()).await {
+            Ok(jobs) => break jobs,
+            Err(error) => {
+                assert!(error.connection_lost(), "{error}");
+                cut += 1;
+                // Two claims and a page, and as many of which it is noticed late that the connection has ended.
+                assert!(cut <= 8, "each claim is cut off");
+            }
+        }
+    };
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [job.id]);
+    drop((hosts, pooler));
+    database.terminate_others().await;
+    budget::remove(&database).await;
 }

@@ -29,17 +29,21 @@ impl Pooler {
 
     /// `query` is run on each connection that it makes to the server.
     pub(super) async fn start_with(database: &TestDatabase, query: &str) -> Self {
+        Self::start_as(&database.config(), query, "").await
+    }
+
+    /// For one user, with further settings.
+    pub(super) async fn start_as(config: &tokio_postgres::Config, query: &str, settings: &str) -> Self {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let program = program.iter().find(|path| Path::new(path).exists());
         let program = program.expect("the tests need pgbouncer: apt-get install pgbouncer");
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open it to the pooler");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
-        let config = database.config();
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} connect_query='{}'\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = extra_float_digits\n{settings}",
             config.get_ports()[0],
             query.replace('\'', "''")
         );
@@ -56,6 +60,10 @@ impl Pooler {
         let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         until_true("pgbouncer listens", listens).await;
         this
+    }
+
+    pub(super) fn config(&self, database: &TestDatabase) -> tokio_postgres::Config {
+        self.url(database).parse().expect("its own address")
     }
 
     pub(super) fn url(&self, database: &TestDatabase) -> String {

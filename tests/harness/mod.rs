@@ -1,5 +1,6 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
+pub mod budget;
 pub mod clock;
 pub mod cluster;
 pub mod jobs;

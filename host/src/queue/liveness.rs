@@ -74,25 +74,33 @@ select exists (
     and held.pid = pg_catalog.pg_backend_pid()
 )";
 
-/// The second keys of owners that have something locked and whose locks nobody holds. And since when the server has been up, or has
-/// recovered from a crash: then it forgets its statistics.
-const UNSEEN: &str = "
-select distinct
-  pg_catalog.hashtext(owner.name)::int8 & 4294967295,
-  extract(epoch from clock_timestamp() - greatest(
-    pg_catalog.pg_postmaster_start_time(),
-    pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
-  ))::float8
-from (
-  select locked_by as name
-  from @schema@._private_jobs
-  where locked_at is not null and locked_by like 'taskbay-live-%'
-  union
-  select locked_by
-  from @schema@._private_job_queues
-  where locked_at is not null and locked_by like 'taskbay-live-%'
-) as owner
-where not exists (
+/// The second keys of owners that show their life, as `living`.
+macro_rules! living {
+    () => {
+        "living as materialized (
+    select held.objid as key
+    from pg_catalog.pg_locks as held
+    where held.locktype = 'advisory'
+      and held.classid = 1952543595
+      and held.objsubid = 2
+      and held.granted
+      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  )"
+    };
+}
+pub(super) use living;
+
+/// Who has something locked and shows its life otherwise.
+const OWNERS: &str = "select locked_by as name
+from @schema@._private_jobs
+where locked_at is not null and locked_by like 'taskbay-live-%'
+union
+select locked_by
+from @schema@._private_job_queues
+where locked_at is not null and locked_by like 'taskbay-live-%'";
+
+/// Of such an owner: nobody holds, or waits for, the lock by which it shows its life.
+const IS_UNSEEN: &str = "not exists (
   select
   from pg_catalog.pg_locks as held
   where held.locktype = 'advisory'
@@ -102,22 +110,36 @@ where not exists (
     and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
 )";
 
+fn of_owners(text: &str) -> String {
+    text.replace("@owners@", OWNERS).replace("@unseen@", IS_UNSEEN)
+}
+
+/// The second keys of owners that have something locked and whose locks nobody holds. And since when the server has been up, or has
+/// recovered from a crash: then it forgets its statistics.
+static UNSEEN: LazyLock<String> = LazyLock::new(|| of_owners(UNSEEN_TEXT));
+
+const UNSEEN_TEXT: &str = "
+select distinct
+  pg_catalog.hashtext(owner.name)::int8 & 4294967295,
+  extract(epoch from clock_timestamp() - greatest(
+    pg_catalog.pg_postmaster_start_time(),
+    pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
+  ))::float8
+from (
+  @owners@
+) as owner
+where @unseen@";
+
 /// $1 the owner who does this, and must live on this server, $2 second keys of those that are dead.
 ///
 /// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
 /// Rows that somebody else has locked are left for later, for that may take long.
-static RELEASE: LazyLock<String> = LazyLock::new(|| RELEASE_TEXT.replace("@flags@", WITH_HOST_ENDED));
+static RELEASE: LazyLock<String> = LazyLock::new(|| of_owners(RELEASE_TEXT).replace("@flags@", WITH_HOST_ENDED));
 
 const RELEASE_TEXT: &str = "
 with
   owner as materialized (
-    select locked_by as name
-    from @schema@._private_jobs
-    where locked_at is not null and locked_by like 'taskbay-live-%'
-    union
-    select locked_by
-    from @schema@._private_job_queues
-    where locked_at is not null and locked_by like 'taskbay-live-%'
+    @owners@
   ),
   silent as materialized (
     select name
@@ -133,15 +155,7 @@ with
           and held.granted
           and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
       )
-      and not exists (
-        select
-        from pg_catalog.pg_locks as held
-        where held.locktype = 'advisory'
-          and held.classid = 1952543595
-          and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
-          and held.objsubid = 2
-          and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-      )
+      and @unseen@
   ),
   dead as materialized (
     select name
@@ -360,7 +374,7 @@ impl Session {
     /// Looks for owners that have something locked, and no lock of their own.
     pub async fn unseen_owners(&self) -> Result<Unseen, QueueError> {
         const WHAT: &str = "look for hosts that have died";
-        let rows = self.query(WHAT, UNSEEN, &[]).await?;
+        let rows = self.query(WHAT, &UNSEEN, &[]).await?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut unseen = Unseen::default();
         for row in rows {

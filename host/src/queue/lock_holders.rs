@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{
     QueueError, Session,
     count_jobs::{per_cent, scaled},
+    liveness::living,
     text::text,
 };
 
@@ -38,15 +39,9 @@ macro_rules! lock_holders_sql {
         concat!(
             "
 with
-  living as materialized (
-    select held.objid as key
-    from pg_catalog.pg_locks as held
-    where held.locktype = 'advisory'
-      and held.classid = 1952543595
-      and held.objsubid = 2
-      and held.granted
-      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-  ),
+  ",
+            living!(),
+            ",
   holder as (
     select
       locked_by as name,

@@ -25,20 +25,17 @@ pub(super) async fn store_apart(
 ) -> Result<StoredApart, (QueueError, Vec<Verdict>)> {
     // Those beside the refused one, of the other kinds, are stored already.
     verdicts.iter_mut().for_each(|verdict| verdict.repeated = true);
-    let (mut late, mut refused) = (HashSet::new(), HashMap::new());
+    let mut late = HashSet::new();
     let mut parts = Bisection::new(verdicts.len(), tries);
     while let Some(part) = parts.next() {
-        match Results::of(&verdicts[part.clone()]).store(session, owner).await {
-            Ok(missing) => late.extend(missing),
-            Err(error) if error.is_refusal() => {
-                if let Some(place) = parts.refused(part) {
-                    refused.insert(place, error);
-                }
-            }
-            Err(error) => return Err((error, verdicts)),
+        let stored = Results::of(&verdicts[part.clone()]).store(session, owner).await;
+        if let Err(error) = parts.ran(part, stored.map(|missing| late.extend(missing))) {
+            return Err((error, verdicts));
         }
     }
-    let untried: HashSet<usize> = parts.untried().collect();
+    let parts = parts.end();
+    let mut refused: HashMap<usize, QueueError> = parts.refused.into_iter().collect();
+    let untried: HashSet<usize> = parts.untried.into_iter().collect();
     let mut apart = StoredApart { late, ..StoredApart::default() };
     for (place, mut verdict) in verdicts.into_iter().enumerate() {
         if let Some(error) = refused.remove(&place) {

@@ -87,17 +87,17 @@ impl Change {
             Err(error) if error.is_refusal() => {}
             whole => return Ok((whole?, Vec::new())),
         }
-        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let mut done = Vec::new();
         let mut parts = Bisection::new(ids.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match self.apply_to(session, &ids[part.clone()]).await {
-                Ok(more) => done.extend(more),
-                Err(error) if error.is_refusal() => {
-                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                done.extend(self.apply_to(session, &ids[part.clone()]).await?);
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        let refused = apart.refused_of(ids).collect();
         Ok((done, refused))
     }
 

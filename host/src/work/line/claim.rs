@@ -94,7 +94,11 @@ impl Line {
         match &jobs {
             Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
             Ok(_) => {}
-            Err(error) => pool.known.failed(error),
+            Err(error) => {
+                pool.known.failed(error);
+                // Where claims are cut off, it is the marked lane that goes on where they ended.
+                pool.marked_next.store(true, Ordering::Release);
+            }
         }
         let jobs = jobs?;
         pool.are_claimed(jobs.iter().map(|job| job.id));

@@ -238,20 +238,18 @@ impl Pool {
         let session = self.database.session().await?;
         let mut parts = Bisection::new(done.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match session.fail_jobs(self.owner(), &done[part.clone()]).await {
-                Ok(stored) => {
-                    for FailedJob { claim, .. } in &done[part] {
-                        let Some(refused) = results.remove(claim) else { continue };
-                        if stored.iter().any(|stored| stored.id == claim.id) {
-                            self.events.emit(refused.left(LeftResult::Failed));
-                        } else {
-                            refused.verdict.announce_late(&self.events);
-                        }
+            let stored = session.fail_jobs(self.owner(), &done[part.clone()]).await;
+            let stored = stored.map(|stored| {
+                for FailedJob { claim, .. } in &done[part.clone()] {
+                    let Some(refused) = results.remove(claim) else { continue };
+                    if stored.iter().any(|stored| stored.id == claim.id) {
+                        self.events.emit(refused.left(LeftResult::Failed));
+                    } else {
+                        refused.verdict.announce_late(&self.events);
                     }
                 }
-                Err(error) if error.is_refusal() => drop(parts.refused(part)),
-                Err(error) => return Err(error),
-            }
+            });
+            parts.ran(part, stored)?;
         }
         Ok(())
     }
