@@ -4,8 +4,9 @@
 //! process however that ends, and is found in `/proc/net/unix`. But anybody may take one or connect to one, so each side asks the
 //! kernel who the other is. The socket is there as long as the folder is watched; nothing is done until somebody asks.
 
-use std::{fs, io, path::PathBuf, process, time::Duration};
+use std::{collections::BTreeSet, fs, io, path::PathBuf, process, time::Duration};
 
+use futures_util::{StreamExt, future, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -20,12 +21,16 @@ const PREFIX: &str = "taskbay/host/";
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any snapshot has.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: u64 = 16 << 20;
+/// So many hosts are asked at once: anybody can have sockets of these names.
+const AT_ONCE: usize = 8;
 
 /// What a running host said.
 #[derive(Debug)]
 pub(crate) struct HostStatus {
     pub(crate) process: u32,
+    /// As whom it runs.
+    pub(crate) user: u32,
     pub(crate) folder: FolderSnapshot,
 }
 
@@ -68,16 +73,17 @@ async fn answer(mut stream: UnixStream, folder: &FolderHandle) -> io::Result<()>
 pub(crate) async fn ask() -> Vec<HostStatus> {
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     // Each name is there once more for every connection.
-    let names: std::collections::BTreeSet<&str> = sockets
+    let names: BTreeSet<String> = sockets
         .lines()
         .filter_map(|line| line.split_whitespace().last()?.strip_prefix('@'))
         .filter(|name| name.starts_with(PREFIX))
+        .map(str::to_owned)
         .collect();
-    let answers = names.into_iter().map(|name| async move {
-        let answer = timeout(PATIENCE, ask_one(name)).await.unwrap_or_else(|late| Err(late.into()));
+    let ask = |name: String| async move {
+        let answer = timeout(PATIENCE, ask_one(&name)).await.unwrap_or_else(|late| Err(late.into()));
         answer.inspect_err(|error| debug!("{name} did not tell its state: {error}")).ok()
-    });
-    futures_util::future::join_all(answers).await.into_iter().flatten().collect()
+    };
+    stream::iter(names).map(ask).buffer_unordered(AT_ONCE).filter_map(future::ready).collect().await
 }
 
 async fn ask_one(name: &str) -> io::Result<HostStatus> {
@@ -89,9 +95,9 @@ async fn ask_one(name: &str) -> io::Result<HostStatus> {
     let mut bytes = Vec::new();
     (&mut stream).take(LARGEST).read_to_end(&mut bytes).await?;
     let process = peer.pid().map_or(0, i32::unsigned_abs);
-    Ok(HostStatus { process, folder: serde_json::from_slice(&bytes)? })
+    Ok(HostStatus { process, user: peer.uid(), folder: serde_json::from_slice(&bytes)? })
 }
 
-fn own_user() -> u32 {
+pub(crate) fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

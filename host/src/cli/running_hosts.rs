@@ -1,11 +1,11 @@
 //! What the running hosts of a tasks folder have of its files, for `taskbay plugins`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::{
-    status_socket::{self, HostStatus},
+    status_socket::{self, HostStatus, own_user},
     tasks::{Conflict, FileReport, FileSnapshot, RefusalSnapshot, ServingSnapshot, ServingState, Verdict},
 };
 
@@ -21,7 +21,10 @@ impl RunningHosts {
     /// Asks all hosts on this machine that this user may ask.
     pub(super) async fn of(folder: &Path) -> Self {
         let mut hosts = status_socket::ask().await;
-        hosts.retain(|host| host.folder.is_of(folder));
+        // Root asks all users, and whoever does not own the folder may tell lies about it.
+        let owner = std::fs::metadata(folder).map(|metadata| metadata.uid()).ok();
+        let is_trusted = |user| user == 0 || user == own_user() || Some(user) == owner;
+        hosts.retain(|host| is_trusted(host.user) && host.folder.is_of(folder));
         hosts.sort_by_key(|host| host.process);
         Self(hosts)
     }
@@ -84,7 +87,7 @@ impl RunningHosts {
             return vec![NO_HOST.to_owned()];
         }
         let mut lines = Vec::new();
-        for HostStatus { process, folder } in &self.0 {
+        for HostStatus { process, folder, .. } in &self.0 {
             let trouble = folder.trouble.iter().filter(|trouble| *trouble != reason);
             lines.extend(trouble.map(|trouble| format!("host {process}: {trouble}")));
             if folder.files.is_empty() {
@@ -113,7 +116,7 @@ impl RunningHosts {
             return vec![NO_HOST.to_owned()];
         }
         let mut remarks = Vec::new();
-        for HostStatus { process, folder } in &self.0 {
+        for HostStatus { process, folder, .. } in &self.0 {
             remarks.extend(folder.trouble.iter().map(|trouble| format!("host {process}: {trouble}")));
             let gone = |file: &&FileSnapshot| !reports.iter().any(|report| report.file == file.file);
             let gone = folder.files.iter().filter(gone).filter(|file| file.serving.is_some());
