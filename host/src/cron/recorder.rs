@@ -14,7 +14,7 @@ use super::{
 use crate::{
     crontab::CronItem,
     events::{BackfilledItem, Event, Events, RefusedTick},
-    queue::{CronJob, Database, QueueError, Session, beyond_encoding},
+    queue::{CronJob, Database, QueueError, Session},
     trouble::Trouble,
 };
 
@@ -65,14 +65,8 @@ impl Recorder {
 
     async fn store_entry(&mut self, session: &Session, entry: &Entry) -> Result<(), QueueError> {
         self.warn_of_unknown_tasks(session, &entry.items).await;
-        let mut identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
-        let known = match session.known_crontabs(&identifiers).await {
-            Err(error) if beyond_encoding(&error) => {
-                identifiers = session.storable_names(&identifiers).await?;
-                session.known_crontabs(&identifiers).await?
-            }
-            known => known?,
-        };
+        let identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
+        let known = session.known_crontabs(&identifiers).await?;
         let unknown: Vec<&str> =
             identifiers.into_iter().filter(|identifier| !known.contains_key(*identifier)).collect();
         if !unknown.is_empty() {
