@@ -58,7 +58,7 @@ impl Pool {
             });
         }
         if stalled && !closing {
-            self.rests.store(true, Ordering::Release);
+            self.demand.jobs_waited_too_long();
             self.speed.stalled(limit);
         }
     }

@@ -9,13 +9,14 @@
 //! ```
 //!
 //! A line stores verdicts and claims the next jobs on the same trip to the database. There are two; the second one helps
-//! when there is much to do. `Speed` tells how much to claim and which tasks are short enough for the express lane.
+//! when there is much to do. `Demand` decides how much to claim, by which lane and when; `Speed` tells how long jobs take and
+//! which tasks are short enough for the express lane.
 //!
 //! A pool claims only while others can see that it lives: `liveness` shows it, and takes over from those that have died.
 
 mod backoff;
-mod claims;
 mod crashes;
+mod demand;
 mod execution;
 mod express_batch;
 mod giving_back;
@@ -27,7 +28,6 @@ mod missing;
 mod plugin_jobs;
 mod pool;
 mod prepared;
-mod refetching;
 mod refused;
 mod registered;
 mod speed;

@@ -14,11 +14,10 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    claims::Claims,
+    demand::{Demand, Snapshot},
     execution::run_slot,
     express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs},
-    refetching::Refetching,
     refused::Refused,
     registered::Registered,
     speed::Speed,
@@ -69,45 +68,26 @@ pub struct Pool {
     pub(super) tasks: Arc<LiveTaskMap>,
     pub(super) events: Events,
 
-    /// There may be jobs that no claim has seen.
-    pub(super) look: AtomicBool,
+    /// How much to claim, by which lane and when.
+    pub(super) demand: Demand,
     /// Wakes the front line.
     pub(super) work: Notify,
     /// Wakes the second line.
     pub(super) help: Notify,
     /// What the lines know of the database's ids for tasks.
     registered: ArcSwap<Registered>,
-    /// Whether most of the jobs that were claimed last could have taken the express lane.
-    pub(super) prefers_express: AtomicBool,
     /// The transactions of the express lane that are open.
     open: Mutex<Vec<Arc<ExpressBatch>>>,
-    /// The wait after a claim that brought few jobs.
-    pub(super) refetch: Refetching,
-    /// When a claim could bring jobs again although nothing has changed: there are some that the last one did not look at.
-    again: Mutex<Option<Instant>>,
-    /// The next claim is a marked one whatever suits.
-    pub(super) marked_next: AtomicBool,
     /// The front line waits for the end of a transaction.
     pub(super) front_is_bound: AtomicBool,
     /// The second line has ended, and with it its last claim.
     pub(super) second_is_over: AtomicBool,
-    /// Whether the last claim brought nothing.
-    pub(super) idle: AtomicBool,
-    /// Counts claims.
-    pub(super) turns: AtomicUsize,
-    /// How many jobs are being asked for.
-    pub(super) asked: AtomicUsize,
-    pub(super) claims: Claims,
     pub(super) known: Known,
     /// Notifications have arrived before.
     has_listened: AtomicBool,
     pub(super) refused: Refused,
 
     pub(super) held: HeldJobs,
-    /// Jobs went back because no slot was free for them in time: nothing is claimed before one is.
-    pub(super) rests: AtomicBool,
-    /// When so few wait, a line is woken to claim more.
-    pub(super) low_water: AtomicUsize,
     pub(super) speed: Speed,
     pub(super) verdicts: Verdicts,
     /// Jobs that were claimed and whose verdict is not stored yet.
@@ -151,26 +131,17 @@ impl Pool {
             database,
             tasks,
             events,
-            look: AtomicBool::new(true),
+            demand: Demand::new(&settings, mode == Mode::Once),
             work: Notify::new(),
             help: Notify::new(),
             registered: ArcSwap::from_pointee(Registered::unknown()),
-            prefers_express: AtomicBool::new(false),
             open: Mutex::default(),
-            again: Mutex::default(),
-            marked_next: AtomicBool::new(false),
             front_is_bound: AtomicBool::new(false),
             second_is_over: AtomicBool::new(false),
-            idle: AtomicBool::new(false),
-            turns: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
-            claims: Claims::default(),
             known: Known::default(),
             has_listened: AtomicBool::new(false),
             refused: Refused::default(),
             held: HeldJobs::new(),
-            rests: AtomicBool::new(false),
-            low_water: AtomicUsize::new(0),
             speed: Speed::default(),
             verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
             unsettled: AtomicUsize::new(0),
@@ -182,7 +153,6 @@ impl Pool {
             begun: CancellationToken::new(),
             closing: stop.graceful.child_token(),
             stop,
-            refetch: Refetching::default(),
             settings,
         })
     }
@@ -209,7 +179,7 @@ impl Pool {
 
     /// Looks for jobs now.
     pub fn nudge(&self) {
-        self.look.store(true, Ordering::Release);
+        self.demand.jobs_available();
         self.work.notify_one();
     }
 
@@ -226,12 +196,24 @@ impl Pool {
         }
     }
 
-    pub(super) fn look_again_at(&self, when: Option<Instant>) {
-        *self.again.lock().unwrap_or_else(PoisonError::into_inner) = when;
+    /// What the demand for jobs depends on.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let registered = self.registered();
+        Snapshot {
+            now: Instant::now(),
+            may_claim: self.alive.load(Ordering::Acquire) && !self.closing.is_cancelled(),
+            running: self.held.running(),
+            waiting: self.held.count(),
+            pace: self.speed.pace(),
+            knows_task_ids: registered.map == self.tasks.load().epoch(),
+            runs_tasks_itself: registered.in_this_process,
+        }
     }
 
-    pub(super) fn looks_again(&self) -> Option<Instant> {
-        *self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks for jobs now, some of which only a marked claim finds.
+    pub(super) fn nudge_for_marked(&self) {
+        self.demand.marked_jobs_available();
+        self.work.notify_one();
     }
 
     pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {
@@ -267,7 +249,7 @@ impl Pool {
 
     /// A slot has taken a job.
     pub(super) fn taken(&self) {
-        if self.look.load(Ordering::Acquire) && self.held.count() == self.low_water.load(Ordering::Acquire) {
+        if self.demand.has_room(self.held.count()) {
             self.wake();
         }
     }
@@ -306,8 +288,8 @@ impl Pool {
         match notification {
             Notification::JobsAdded(0) => {}
             Notification::JobsAdded(count) => {
-                self.refetch.heard(count);
-                self.nudge();
+                self.demand.jobs_announced(count);
+                self.work.notify_one();
             }
             // Jobs may have been added while nobody listened, and the server may be another one.
             Notification::Connected => {

@@ -10,7 +10,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Level;
 
 use super::{
-    line::{Line, Place},
+    demand::Role,
+    line::Line,
     liveness::show_life,
     locks::look_after_locks,
     pool::{Mode, Pool},
@@ -42,7 +43,7 @@ impl PreparedPool {
             let life = show_life(Arc::clone(pool), settled.clone());
             part("liveness lock").spawn(over(), life)
         });
-        let mut front = Line::new(Arc::clone(pool), Place::Front);
+        let mut front = Line::new(Arc::clone(pool), Role::Primary);
         let front = front.part().spawn(over(), {
             let begun = pool.begun.clone();
             async move {
@@ -70,7 +71,7 @@ impl PreparedPool {
         let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
         pool.begun.cancel();
-        let second = Line::new(Arc::clone(&pool), Place::Second);
+        let second = Line::new(Arc::clone(&pool), Role::Overflow);
         let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
         pool.closing.cancelled().await;
         let stopped = Instant::now();

@@ -215,7 +215,7 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     if queues > 0 {
         // Their jobs stand where claims may have passed them.
         pool.database.look_everywhere();
-        pool.marked_next.store(true, Ordering::Release);
+        pool.nudge_for_marked();
     }
     if freed != Unlocked::default() {
         pool.events.emit(Event::GivenBack(freed));

@@ -7,73 +7,49 @@ use std::{
 
 use tracing::Level;
 
-use super::{Lane, Line, Place};
+use super::Line;
 use crate::{
-    config::{Claim, Clock},
+    config::Clock,
     events::Event,
     queue::{Conditions, Job, QueueError, Session},
     work::{
-        claims::Claiming,
+        demand::{Claim, ClaimEnd, Claiming, Lane, Role},
         held::HeldJob,
-        pool::{Mode, Pool},
+        pool::Mode,
         registered::Registered,
     },
 };
 
-/// One claim of so many is marked although the express lane suits: it sees the jobs in queues, too. Where a task could end
-/// this process, all of that claim's jobs are marked, so that a job that kills the process uses up its attempts. (A process that
-/// was started anew marks its first jobs in any case.)
-const MARKED_TURN: usize = 16;
-
-/// This soon a pool that ends when nothing is left looks again if the other line may have had something.
-const OTHER_LINE: Duration = Duration::from_millis(5);
-
-impl Pool {
-    /// How the next jobs are claimed: by express, unless that is switched off, or most of the jobs that were claimed last
-    /// could not have taken it.
-    pub(super) fn lane(&self) -> Lane {
-        let express = self.suits_express() && !self.marked_next.load(Ordering::Acquire);
-        let in_turn = self.turns.load(Ordering::Relaxed) >= MARKED_TURN - 1;
-        if express && !in_turn { Lane::Express } else { Lane::Marked }
-    }
-
-    pub(super) fn suits_express(&self) -> bool {
-        self.settings.claim == Claim::Express
-            && self.settings.local_queue.is_none()
-            && self.prefers_express.load(Ordering::Relaxed)
-    }
+/// What a claim has brought.
+#[derive(Debug, Default)]
+pub(super) struct Claimed {
+    jobs: Vec<HeldJob>,
+    /// In how long a further claim could bring more.
+    again: Option<Duration>,
 }
 
 impl Line {
     /// Claims up to `wanted` jobs. By the express lane, this leaves a transaction open on the session.
-    pub(super) async fn claim(&self, session: &Session, lane: Lane, wanted: usize) -> Result<Vec<HeldJob>, QueueError> {
+    pub(super) async fn claim(&self, session: &Session, claim: Option<Claim>) -> Result<Claimed, QueueError> {
         let pool = &self.pool;
-        if wanted == 0 {
-            return Ok(Vec::new());
-        }
-        // Whoever wants the pool to look again from here on is heard.
-        pool.look.store(false, Ordering::Release);
+        let Some(Claim { lane, limit: wanted }) = claim else { return Ok(Claimed::default()) };
         let forbidden = tokio::select! {
             flags = pool.settings.forbidden_flags.at_this_moment() => flags,
-            () = pool.closing.cancelled() => return Ok(Vec::new()),
+            () = pool.closing.cancelled() => return Ok(Claimed::default()),
         };
         let registered = self.registered(session).await?;
         if registered.tasks.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Claimed::default());
         }
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
-        if lane == Lane::Marked {
-            pool.marked_next.store(false, Ordering::Release);
-            if pool.mode == Mode::Once && pool.unsettled.load(Ordering::Acquire) == 0 {
-                // If this claim finds nothing, there is nothing, and the pool ends.
-                pool.database.look_everywhere();
-            }
+        if lane == Lane::Marked && pool.mode == Mode::Once && pool.unsettled.load(Ordering::Acquire) == 0 {
+            // If this claim finds nothing, there is nothing, and the pool ends.
+            pool.database.look_everywhere();
         }
         let _unknown = match lane {
             Lane::Marked => Some(pool.known.claiming().await),
             Lane::Express => None,
         };
-        pool.asked.fetch_add(wanted, Ordering::AcqRel);
         let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
         let left_out = pool.left_out(lane);
         let conditions = Conditions { forbidden_flags: &forbidden, now, left_out: &left_out };
@@ -90,7 +66,6 @@ impl Line {
         {
             jobs = self.claim_apart(&registered, wanted, conditions).await;
         }
-        pool.asked.fetch_sub(wanted, Ordering::AcqRel);
         match &jobs {
             Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
             Ok(_) => {}
@@ -101,13 +76,12 @@ impl Line {
         let again = (lane == Lane::Marked && jobs.len() < wanted)
             .then(|| pool.database.look_again(&registered.tasks, conditions))
             .flatten();
-        pool.look_again_at(again.map(|rest| Instant::now() + rest));
         if registered.tasks.are_outdated() {
             pool.forget_task_ids();
         }
         pool.speed.weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
-        Ok(jobs.into_iter().map(|job| registered.held(job)).collect())
+        Ok(Claimed { jobs: jobs.into_iter().map(|job| registered.held(job)).collect(), again })
     }
 
     /// The database refuses to let some of the jobs be claimed: finds out which, leaves them out from now on, and claims others. On a
@@ -131,8 +105,7 @@ impl Line {
         for (job, error) in &claim.refused {
             pool.hold_claim(job.id, registered.name(job.task_id), error);
         }
-        // It looked at few.
-        pool.look.store(true, Ordering::Release);
+        pool.demand.claim_was_partial();
         if !claim.jobs.is_empty() {
             return Ok(claim.jobs);
         }
@@ -145,7 +118,7 @@ impl Line {
     /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.
     async fn registered(&self, session: &Session) -> Result<Arc<Registered>, QueueError> {
         let (map, registered) = (self.pool.tasks.load(), self.pool.registered());
-        if registered.map == map.epoch() || self.place == Place::Second {
+        if registered.map == map.epoch() || self.role == Role::Overflow {
             return Ok(registered);
         }
         let registered = if map.identifiers().len() == 0 {
@@ -162,53 +135,28 @@ impl Line {
         }
         let short = self.pool.speed.short_tasks(map);
         let fit = jobs.iter().filter(|job| fits_express(job, &short)).count();
-        self.pool.prefers_express.store(2 * fit >= jobs.len(), Ordering::Relaxed);
+        self.pool.demand.jobs_claimed(jobs.len(), fit);
     }
 
     /// Hands out what a claim brought.
-    pub(super) fn accept(&mut self, mut jobs: Vec<HeldJob>, lane: Lane, wanted: usize, claiming: &Claiming<'_>) {
-        if wanted == 0 {
-            return;
-        }
+    pub(super) fn accept(&mut self, claimed: Claimed, claim: Option<(Claim, Claiming<'_>)>) {
+        let Some((Claim { lane, limit }, claiming)) = claim else { return };
         self.claim_backoff.succeeded();
-        self.last_claim = Instant::now();
         let pool = Arc::clone(&self.pool);
-        let claimed = jobs.len();
+        let Claimed { mut jobs, again } = claimed;
+        let found = jobs.len();
         pool.without_open(&mut jobs);
-        pool.idle.store(claimed == 0, Ordering::Relaxed);
         pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
-        if claimed == 0 {
+        if found == 0 {
             pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty(pool.id()));
-            if pool.mode == Mode::Once && lane == Lane::Marked {
-                if claiming.saw_everything() && pool.knows_task_ids() {
-                    pool.closing.cancel();
-                } else {
-                    // Where jobs are unsettled, it looks again when they are settled. Where not, the other line is claiming, or this
-                    // claim went by ids that were wrong.
-                    pool.look_again_at(Some(Instant::now() + OTHER_LINE));
-                }
-            }
         }
-        if let Some(settings) = pool.settings.refetch() {
-            pool.refetch.claimed(claimed, claimed == wanted, settings);
+        let end = ClaimEnd { jobs: found, again, knows_task_ids: pool.knows_task_ids() };
+        if claiming.ended(self.role, end, Instant::now()) {
+            pool.closing.cancel();
         }
-        match lane {
-            Lane::Marked => pool.turns.store(0, Ordering::Relaxed),
-            Lane::Express if claimed == wanted => drop(pool.turns.fetch_add(1, Ordering::Relaxed)),
-            Lane::Express => {}
-        }
-        // Where both would look for the last jobs again and again, neither could say that there are none.
-        self.helps = claimed == wanted;
-        if claimed == wanted {
-            // There are more.
-            pool.look.store(true, Ordering::Release);
+        if found == limit {
             pool.help.notify_one();
-        } else if lane == Lane::Express {
-            // There may be some in queues.
-            pool.marked_next.store(true, Ordering::Release);
-            pool.look.store(true, Ordering::Release);
-        }
-        if self.place == Place::Second && !self.helps {
+        } else if self.role == Role::Overflow {
             // From here on the front line looks alone, perhaps sooner than it meant to when it began to wait.
             pool.work.notify_one();
         }
@@ -226,7 +174,6 @@ impl Line {
 
     pub(super) async fn claim_failed(&mut self, error: &QueueError) {
         let pool = Arc::clone(&self.pool);
-        pool.look.store(true, Ordering::Release);
         pool.events.emit_if_heard(Level::TRACE, || Event::ClaimFailed { worker: pool.id(), error: error.reason() });
         tokio::select! {
             () = pool.closing.cancelled() => {}

@@ -6,11 +6,12 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Lane, Line, claim::fits_express};
+use super::{Line, claim::fits_express};
 use crate::{
     config::ForbiddenFlags,
     queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
     work::{
+        demand::{Claim, Claiming, Lane},
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         pool::Pool,
@@ -84,7 +85,7 @@ impl Line {
     }
 
     /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
-    pub(super) async fn end(&mut self, open: Open, mut verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+    pub(super) async fn end(&mut self, open: Open, mut verdicts: Vec<Verdict>, claim: Option<Claim>) {
         let pool = Arc::clone(&self.pool);
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
@@ -95,15 +96,15 @@ impl Line {
         };
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
-        let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
-        let claiming = pool.claims.begin(&pool.unsettled);
+        let claim = claim.filter(|_| !after && verdicts.is_empty());
+        let mut claiming = claim.map(|claim| pool.demand.begin(claim, &pool.unsettled));
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, mut stored, claimed) = tokio::join!(
             biased;
             session.settle(pool.owner(), &settlement),
             results.store(&session, pool.owner()),
-            self.claim(&session, lane, wanted),
+            self.claim(&session, claim),
         );
         if stored.as_ref().is_err_and(QueueError::is_refusal) && !session.is_lost() {
             stored = self.store_apart(&session, &mut verdicts).await;
@@ -120,15 +121,18 @@ impl Line {
         }
         let claim_error = match claimed {
             // By the express lane, what it has locked is free again with the connection.
-            Ok(_) if lane == Lane::Express && self.session.is_none() => {
-                pool.look.store(true, Ordering::Release);
+            Ok(_) if claim.is_some_and(|claim| claim.lane == Lane::Express) && self.session.is_none() => {
+                claiming.iter_mut().for_each(Claiming::failed);
                 None
             }
-            Ok(jobs) => {
-                self.accept(jobs, lane, wanted, &claiming);
+            Ok(claimed) => {
+                self.accept(claimed, claim.zip(claiming.take()));
                 None
             }
-            Err(error) => Some(error),
+            Err(error) => {
+                claiming.iter_mut().for_each(Claiming::failed);
+                Some(error)
+            }
         };
         match settled {
             Ok(marked) => {
@@ -190,7 +194,7 @@ impl Line {
         if !account.left_behind.is_empty() {
             pool.database.came_back(&account.left_behind);
             // Not sooner: a claim from before the commit has not seen them.
-            pool.look.store(true, Ordering::Release);
+            pool.demand.jobs_available();
         }
         self.settled(account.verdicts, &HashSet::new(), account.withdrawn);
         pool.held.add(open.aside, None);

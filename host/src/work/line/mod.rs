@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use self::express::Open;
 use super::{
     backoff::Backoff,
+    demand::{Claim, Claiming, Decision, LARGEST_BATCH, Lane, Role},
     pool::Pool,
     verdict::{Results, Verdict},
 };
@@ -27,38 +28,14 @@ use crate::{
     queue::{Conditions, QueueError, Session},
 };
 
-/// The most jobs that one statement claims or completes.
-const LARGEST_BATCH: usize = 1_000;
-/// How many marked ones it claims where the express lane suits.
-const GLANCE: usize = 100;
-/// The most marked jobs that wait for a slot.
-const MOST_AHEAD: usize = 4 * LARGEST_BATCH;
 /// How long the front line waits for the end of a transaction before the second one has to stand in for it.
 const UNBOUND: Duration = Duration::from_millis(1);
-
-/// Which of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Front,
-    Second,
-}
-
-/// How jobs are claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Marked by one statement, deleted by a later one.
-    Marked,
-    /// Locked and deleted in one transaction.
-    Express,
-}
 
 #[derive(Debug)]
 pub(super) struct Line {
     pool: Arc<Pool>,
-    place: Place,
+    role: Role,
     part: Part,
-    /// Of the second line: whether it was called, and has found enough since.
-    helps: bool,
     session: Option<Session>,
     /// Whether the session has its statements for the express lane.
     prepared: bool,
@@ -66,28 +43,25 @@ pub(super) struct Line {
     open: Option<Open>,
     /// Changes when tasks appear or vanish.
     map_changed: watch::Receiver<u64>,
-    last_claim: Instant,
     claim_backoff: Backoff,
     store_backoff: Backoff,
 }
 
 impl Line {
-    pub(super) fn new(pool: Arc<Pool>, place: Place) -> Self {
-        let part = match place {
-            Place::Front => "claimer",
-            Place::Second => "second claimer",
+    pub(super) fn new(pool: Arc<Pool>, role: Role) -> Self {
+        let part = match role {
+            Role::Primary => "claimer",
+            Role::Overflow => "second claimer",
         };
         Self {
             map_changed: pool.tasks.subscribe(),
             part: pool.events.parts().part(part),
             claim_backoff: Backoff::new("claim jobs", pool.database.clone(), pool.events.clone()),
             store_backoff: Backoff::new("store the results of jobs", pool.database.clone(), pool.events.clone()),
-            place,
-            helps: false,
+            role,
             session: None,
             prepared: false,
             open: None,
-            last_claim: Instant::now(),
             pool,
         }
     }
@@ -141,20 +115,22 @@ impl Line {
             if let Some(open) = &self.open {
                 self.wait_for(open).await;
             }
-            if self.place == Place::Front {
+            if self.role == Role::Primary {
                 self.pool.give_back_what_waits();
             }
-            let lane = self.pool.lane();
-            let wanted = self.wanted(lane);
+            let (claim, until) = match self.pool.demand.decide(self.role, &self.pool.snapshot()) {
+                Decision::Claim(claim) => (Some(claim), None),
+                Decision::Wait(until) => (None, until),
+            };
             let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
             if let Some(open) = self.open.take() {
-                part.outside(self.end(open, verdicts, lane, wanted)).await;
-            } else if !verdicts.is_empty() || wanted > 0 {
-                part.outside(self.turn(verdicts, lane, wanted)).await;
+                part.outside(self.end(open, verdicts, claim)).await;
+            } else if !verdicts.is_empty() || claim.is_some() {
+                part.outside(self.turn(verdicts, claim)).await;
             } else if self.is_over() {
                 return;
             } else {
-                self.wait().await;
+                self.wait(until).await;
             }
         }
     }
@@ -167,7 +143,7 @@ impl Line {
                 () = self.pool.closing.cancelled() => {}
             }
         };
-        if self.place == Place::Second {
+        if self.role == Role::Overflow {
             return ended.await;
         }
         let mut ended = pin!(ended);
@@ -180,75 +156,26 @@ impl Line {
         }
     }
 
-    /// How many jobs to claim now.
-    fn wanted(&self, lane: Lane) -> usize {
-        let pool = &self.pool;
-        let may = pool.alive.load(Ordering::Acquire) && !pool.closing.is_cancelled();
-        if !may || !pool.look.load(Ordering::Acquire) {
-            return 0;
-        }
-        // The front line asks for the numbers of a new map.
-        let numbers = || pool.registered().map == pool.tasks.load().epoch();
-        if self.place == Place::Second && !(self.helps && numbers()) {
-            return 0;
-        }
-        let slots = pool.settings.concurrency;
-        let free = slots.saturating_sub(pool.held.running());
-        if free > 0 {
-            pool.rests.store(false, Ordering::Release);
-        } else if pool.rests.load(Ordering::Acquire) {
-            // What it claims would go back as well, and be locked for others meanwhile. The next end of a job wakes it.
-            return 0;
-        }
-        let held = pool.held.count() + pool.asked.load(Ordering::Acquire);
-        if let Some(queue) = &pool.settings.local_queue {
-            let waits = held >= free.max(1) || pool.refetch.until().is_some();
-            pool.low_water.store(0, Ordering::Release);
-            return if waits { 0 } else { queue.size.max(free).min(MOST_AHEAD) };
-        }
-        match lane {
-            Lane::Marked => {
-                let ahead = pool.speed.ahead(slots).min(MOST_AHEAD);
-                pool.low_water.store(ahead / 2, Ordering::Release);
-                // A claim in between is to cost the express lane little.
-                let glance = pool.suits_express() && !pool.registered().in_this_process;
-                let most = if glance { GLANCE } else { LARGEST_BATCH };
-                let enough = held > free && held > ahead / 2;
-                if enough && !glance { 0 } else { (free + ahead).saturating_sub(held).min(most) }
-            }
-            // One batch runs while another one is stored and claimed.
-            Lane::Express => {
-                let batch = pool.speed.in_one_transaction(slots).min(LARGEST_BATCH);
-                pool.low_water.store(0, Ordering::Release);
-                if held > batch { 0 } else { batch }
-            }
-        }
-    }
-
     fn is_over(&self) -> bool {
         // In this order: what the last claim of the second line brought is among the unsettled ones when that line is over.
         let all_settled =
             || self.pool.second_is_over.load(Ordering::Acquire) && self.pool.unsettled.load(Ordering::Acquire) == 0;
-        self.pool.closing.is_cancelled() && (self.place == Place::Second || all_settled())
+        self.pool.closing.is_cancelled() && (self.role == Role::Overflow || all_settled())
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self, until: Option<Instant>) {
         let pool = &self.pool;
-        if self.place == Place::Second {
+        if self.role == Role::Overflow {
             tokio::select! {
-                () = pool.help.notified() => self.helps = true,
+                () = pool.help.notified() => pool.demand.overflow_called(),
                 () = self.part.tick() => {}
                 () = pool.closing.cancelled() => {}
             }
             return;
         }
         let closing = pool.closing.is_cancelled();
-        let poll = (!closing && !pool.look.load(Ordering::Acquire)).then(|| {
-            let poll = self.last_claim + pool.settings.poll_interval;
-            pool.looks_again().map_or(poll, |again| again.min(poll))
-        });
         let alarm = async {
-            match [poll, pool.gives_back_at(), pool.verdicts.due(), pool.refetch.until()].into_iter().flatten().min() {
+            match [until, pool.gives_back_at(), pool.verdicts.due()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -256,17 +183,16 @@ impl Line {
         tokio::select! {
             () = pool.work.notified() => {}
             () = pool.closing.cancelled(), if !closing => {}
-            _ = self.map_changed.changed(), if !closing => pool.look.store(true, Ordering::Release),
+            _ = self.map_changed.changed(), if !closing => pool.demand.jobs_available(),
             () = alarm => {}
             () = self.part.tick() => {}
         }
-        if poll.is_some_and(|poll| poll <= Instant::now()) {
-            pool.look.store(true, Ordering::Release);
-        }
+        pool.demand.time_passed(Instant::now());
     }
 
     /// Stores verdicts of marked jobs, and claims.
-    async fn turn(&mut self, mut verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+    async fn turn(&mut self, mut verdicts: Vec<Verdict>, claim: Option<Claim>) {
+        let lane = claim.map_or(Lane::Marked, |claim| claim.lane);
         let session = match self.connected(lane).await {
             Ok(session) => session,
             Err(error) => return self.not_connected(verdicts, &error).await,
@@ -274,11 +200,11 @@ impl Line {
         let pool = Arc::clone(&self.pool);
         // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = lane == Lane::Express || matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
-        let wanted = if after && !verdicts.is_empty() { 0 } else { wanted };
-        let claiming = pool.claims.begin(&pool.unsettled);
+        let claim = claim.filter(|_| !after || verdicts.is_empty());
+        let mut claiming = claim.map(|claim| pool.demand.begin(claim, &pool.unsettled));
         let results = Results::of(&verdicts);
         let (mut stored, claimed) =
-            tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, lane, wanted));
+            tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, claim));
         if stored.as_ref().is_err_and(QueueError::is_refusal) {
             stored = self.store_apart(&session, &mut verdicts).await;
         }
@@ -288,11 +214,14 @@ impl Line {
             session.discard();
         }
         let claim_error = match claimed {
-            Ok(jobs) => {
-                self.accept(jobs, lane, wanted, &claiming);
+            Ok(claimed) => {
+                self.accept(claimed, claim.zip(claiming.take()));
                 None
             }
-            Err(error) => Some(error),
+            Err(error) => {
+                claiming.iter_mut().for_each(Claiming::failed);
+                Some(error)
+            }
         };
         self.after_store(stored, verdicts).await;
         if let Some(error) = claim_error {

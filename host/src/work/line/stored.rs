@@ -2,10 +2,11 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
-use super::{Line, Place};
+use super::Line;
 use crate::{
     queue::{QueueError, Session},
     work::{
+        demand::Role,
         pool::Mode,
         store_apart::{StoredApart, store_apart},
         verdict::Verdict,
@@ -70,13 +71,13 @@ impl Line {
         let frees_a_queue = verdicts.iter().any(Verdict::frees_a_queue);
         if frees_a_queue {
             // Else the queue's next job would wait for one of the turns that the express lane leaves to others.
-            pool.marked_next.store(true, Ordering::Release);
+            pool.demand.marked_jobs_available();
         }
         let comes_back = verdicts.iter().any(Verdict::comes_back);
-        if pool.mode == Mode::Once || frees_a_queue || comes_back {
-            pool.look.store(true, Ordering::Release);
+        if pool.mode == Mode::Once || comes_back {
+            pool.demand.jobs_available();
         }
-        if self.place == Place::Second {
+        if self.role == Role::Overflow {
             pool.work.notify_one();
         }
         if !late.is_empty() {

@@ -14,7 +14,7 @@ use super::{Wait, unless_refused};
 use crate::{
     events::{Event, Refusal},
     queue::{QueueError, Session},
-    work::{line::Lane, pool::Pool},
+    work::{demand::Lane, pool::Pool},
 };
 
 /// So many jobs are left out at most: each claim names them all.
@@ -114,8 +114,7 @@ impl Pool {
         if let_in {
             // They stand where they stood, which claims have passed.
             self.database.look_everywhere();
-            self.marked_next.store(true, Ordering::Release);
-            self.nudge();
+            self.nudge_for_marked();
         }
     }
 

@@ -118,8 +118,7 @@ impl Pool {
             unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
             if let Some(queue) = claim.job_queue_id {
                 unless_refused(session.free_queue(self.owner(), queue).await)?;
-                self.marked_next.store(true, Ordering::Release);
-                self.nudge();
+                self.nudge_for_marked();
             }
             results.change(&claim, |refused| {
                 refused.noted = true;
