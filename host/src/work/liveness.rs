@@ -214,17 +214,8 @@ impl<'a> Watch<'a> {
     /// give the one with the lock to others.
     async fn first_look(&self, sign: &LifeSign) -> Result<Option<Living>, QueueError> {
         let living = sign.look().await?;
-        self.pool.warm.cancelled().await;
-        let lent = self.pool.lent().take();
-        let is_lent = lent.is_some();
-        let session = match lent {
-            Some(session) => session,
-            None => self.pool.database.session().await?,
-        };
+        let session = self.pool.database.session().await?;
         let shared = session.holds_life_of(self.pool.guarded_owner()).await?;
-        if is_lent {
-            *self.pool.lent() = Some(session);
-        }
         Ok((living.with_ours && !shared).then_some(living))
     }
 

@@ -28,7 +28,7 @@ use crate::{
     config::WorkerSettings,
     events::Events,
     plugin::Cancel,
-    queue::{Database, Notification, SHOWS_LIFE, Session},
+    queue::{Database, Notification, SHOWS_LIFE},
     tasks::LiveTaskMap,
 };
 
@@ -99,12 +99,6 @@ pub struct Pool {
     /// Tells running jobs to end.
     pub(super) cancel: Cancel,
     pub(super) stop: Stop,
-    /// The front line's session, for those who show life, until this pool is known to live.
-    pub(super) lent: Mutex<Option<Session>>,
-    /// It is there, or will not be.
-    pub(super) warm: CancellationToken,
-    /// The tasks are loaded: jobs may be claimed.
-    pub(super) begun: CancellationToken,
     /// Nothing is claimed any more.
     pub(super) closing: CancellationToken,
 }
@@ -148,9 +142,6 @@ impl Pool {
             slots: TaskTracker::new(),
             opened: AtomicUsize::new(0),
             cancel: Cancel::default(),
-            lent: Mutex::default(),
-            warm: CancellationToken::new(),
-            begun: CancellationToken::new(),
             closing: stop.graceful.child_token(),
             stop,
             settings,
@@ -237,10 +228,6 @@ impl Pool {
     /// Whether a transaction that is open has this job.
     pub(super) fn is_in_open(&self, id: i64) -> bool {
         self.open_batches().iter().any(|open| open.has(id))
-    }
-
-    pub(super) fn lent(&self) -> MutexGuard<'_, Option<Session>> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {

@@ -23,43 +23,30 @@ use crate::events::Event;
 /// How long verdicts that the database does not take are tried again when the pool has to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
-/// A pool that shows life and gets ready to claim, while its tasks may still be being loaded. Dropping it ends that.
+/// A pool that shows life while its tasks may still be being loaded. Dropping it ends that.
 #[derive(Debug)]
 pub struct PreparedPool {
     pool: Arc<Pool>,
     /// Fires after the last job's end.
     settled: CancellationToken,
     life: Option<AbortOnDropHandle<()>>,
-    front: AbortOnDropHandle<()>,
 }
 
 impl PreparedPool {
-    /// Begins with all that takes the database some time and needs no task.
+    /// Begins to show life, which takes the database some time and needs no task.
     pub fn new(pool: &Arc<Pool>) -> Self {
         let settled = CancellationToken::new();
-        let part = |name| pool.events.parts().part(name);
-        let over = || pool.closing.clone();
         let life = pool.settings.liveness.then(|| {
             let life = show_life(Arc::clone(pool), settled.clone());
-            part("liveness lock").spawn(over(), life)
+            AbortOnDropHandle::new(pool.events.parts().part("liveness lock").spawn(pool.closing.clone(), life))
         });
-        let mut front = Line::new(Arc::clone(pool), Role::Primary);
-        let front = front.part().spawn(over(), {
-            let begun = pool.begun.clone();
-            async move {
-                front.warm_up().await;
-                begun.cancelled().await;
-                front.run().await;
-            }
-        });
-        let (life, front) = (life.map(AbortOnDropHandle::new), AbortOnDropHandle::new(front));
-        Self { pool: Arc::clone(pool), settled, life, front }
+        Self { pool: Arc::clone(pool), settled, life }
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that was claimed
     /// has been completed, failed or given back in the database.
     pub async fn run(self) {
-        let Self { pool, settled, life, front } = self;
+        let Self { pool, settled, life } = self;
         pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
         let stored = CancellationToken::new();
         let part = |name| pool.events.parts().part(name);
@@ -70,7 +57,8 @@ impl PreparedPool {
         let owner = pool.owner().to_owned();
         let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
-        pool.begun.cancel();
+        let front = Line::new(Arc::clone(&pool), Role::Primary);
+        let front = AbortOnDropHandle::new(front.part().spawn(over(), front.run()));
         let second = Line::new(Arc::clone(&pool), Role::Overflow);
         let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
         pool.closing.cancelled().await;

@@ -23,9 +23,9 @@ use super::{
     verdict::{Results, Verdict},
 };
 use crate::{
-    config::{Clock, ForbiddenFlags},
+    config::ForbiddenFlags,
     parts::Part,
-    queue::{Conditions, QueueError, Session},
+    queue::{QueueError, Session},
 };
 
 /// How long the front line waits for the end of a transaction before the second one has to stand in for it.
@@ -69,40 +69,6 @@ impl Line {
     /// What it is a part of the host as.
     pub(super) fn part(&self) -> Part {
         self.part.clone()
-    }
-
-    /// Connects, and has the database plan the first claim, while this pool is not yet known to live. What goes wrong here goes
-    /// wrong again at that claim, which tells of it.
-    pub(super) async fn warm_up(&mut self) {
-        let pool = Arc::clone(&self.pool);
-        let planned = pool.closing.run_until_cancelled(self.plan_ahead()).await;
-        *pool.lent() = planned.flatten();
-        pool.warm.cancel();
-        while !pool.alive.load(Ordering::Acquire) {
-            tokio::select! {
-                () = pool.work.notified() => {}
-                () = pool.closing.cancelled() => break,
-            }
-        }
-        self.session = pool.lent().take();
-    }
-
-    async fn plan_ahead(&mut self) -> Option<Session> {
-        let settings = &Arc::clone(&self.pool).settings;
-        let session = self.connected(Lane::Marked).await.ok()?;
-        // Which plan the others need is known when they have been asked for.
-        let forbidden_flags: &[String] = match &settings.forbidden_flags {
-            ForbiddenFlags::Fixed(flags) => flags,
-            ForbiddenFlags::Asked(_) => return Some(session),
-        };
-        let now = (settings.clock == Clock::Process).then(|| settings.time.now());
-        match session.plan_claim(Conditions { forbidden_flags, now, left_out: &[] }).await {
-            Ok(()) => Some(session),
-            Err(_) => {
-                session.discard();
-                None
-            }
-        }
     }
 
     /// Works until the pool closes and, in front, until every job that was claimed is settled.
