@@ -26,13 +26,13 @@ use crate::{
 
 /// Runs jobs one at a time until no more are to be taken.
 pub(super) async fn run_slot(pool: Arc<Pool>) {
-    while let Some(TakenJob { held, batch }) = pool.held.take().await {
+    while let Some(TakenJob { held, batch }) = pool.running().take().await {
         pool.taken();
         let began = Instant::now();
         let execution = Execution { pool: &pool, held: &held };
         let (kind, run) = execution.perform().await;
         let run = match (&kind, run) {
-            (VerdictKind::Return { .. }, None) => Some(Box::new(held.describe(&pool.id, None))),
+            (VerdictKind::Return { .. }, None) => Some(Box::new(held.describe(pool.identity().id(), None))),
             (_, run) => run,
         };
         let verdict = Verdict {
@@ -44,14 +44,14 @@ pub(super) async fn run_slot(pool: Arc<Pool>) {
             run,
             repeated: false,
         };
-        pool.held.ended();
+        pool.running().job_ended();
         let marked = match batch {
             Some(batch) => batch.report(verdict),
             None => Some(verdict),
         };
         if let Some(verdict) = marked {
-            pool.verdicts.add(verdict);
-            pool.wake();
+            pool.verdicts().add(verdict);
+            pool.wakes().wake();
         }
     }
 }
@@ -70,30 +70,32 @@ impl Execution<'_> {
         let mut refused = None;
         let flags = without_record(self.held.job.flags.as_deref());
         loop {
-            if self.pool.stop.graceful.is_cancelled() {
+            if self.pool.identity().stop().graceful.is_cancelled() {
                 return returned("the host is stopping");
             }
-            let task = match self.pool.tasks.find(&self.held.task, refused.as_ref()) {
+            let task = match self.pool.tasks().find(&self.held.task, refused.as_ref()) {
                 Ok(task) => task,
                 Err(reason) => return returned(reason),
             };
             if !self.held.job.is_readable {
-                let run = Box::new(self.held.describe(&self.pool.id, Some(&task)));
+                let run = Box::new(self.held.describe(self.pool.identity().id(), Some(&task)));
                 return (unreadable(&self.held.job.payload), Some(run));
             }
             // Nothing is made for events that nobody hears.
             let heard = self
                 .pool
-                .events
+                .events()
                 .is_heard(Level::DEBUG)
-                .then(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
+                .then(|| Box::new(self.held.describe(self.pool.identity().id(), Some(&task))));
             let crashes = Crashes::of(&self.held.job);
             let generation = &task.generation;
             let in_host = generation.runs_in_this_process();
             let alone = generation.runs_alone() && crashes.want_own_process(in_host);
-            let cancel = &self.pool.cancel;
+            let cancel = self.pool.running().cancel();
             let outcome = self.attempt(&task, alone, flags.as_deref(), heard.as_deref()).await;
-            let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
+            let run = || {
+                heard.clone().unwrap_or_else(|| Box::new(self.held.describe(self.pool.identity().id(), Some(&task))))
+            };
             match outcome {
                 Outcome::Done => return (VerdictKind::Complete, heard),
                 // It has not come to its end because of this host's, which is no reason to count the attempt.
@@ -101,7 +103,7 @@ impl Execution<'_> {
                     return (VerdictKind::Return { reason: "the host is stopping", at_once: false }, heard);
                 }
                 Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
-                    let most = self.pool.settings.max_crashes;
+                    let most = self.pool.settings().max_crashes;
                     let (message, over, record) = crashes.and_one_more(&message, alone, in_host, most);
                     return (self.failed(&task, message, over, None, Some(record)), Some(run()));
                 }
@@ -123,10 +125,10 @@ impl Execution<'_> {
         let announced = AtomicBool::new(false);
         let announce = || {
             if let Some(run) = heard.filter(|_| !announced.swap(true, Ordering::Relaxed)) {
-                self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.held.map });
+                self.pool.events().emit(Event::JobStarted { job: run.clone(), map: self.held.map });
             }
         };
-        let (input, cancel, generation) = (self.input(task, flags), &self.pool.cancel, &task.generation);
+        let (input, cancel, generation) = (self.input(task, flags), self.pool.running().cancel(), &task.generation);
         let outcome = if alone {
             // In a box, because it is rare and large.
             Box::pin(generation.run_alone(task.index, &input, cancel, &announce)).await
@@ -158,7 +160,7 @@ impl Execution<'_> {
             }
             // As graphile-worker does: results that stand for nothing in the payload are no results.
             Ok(_) | Err(_) => {
-                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items(), message });
+                self.pool.events().emit(Event::ResultsIgnored { job: run.clone(), results: failed.items(), message });
                 VerdictKind::Complete
             }
         }

@@ -1,9 +1,6 @@
 //! Marked jobs that wait for a slot go back when they are not to begin here.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     held::HeldJob,
@@ -18,17 +15,17 @@ const HELD_LIMIT: Duration = Duration::from_millis(500);
 impl Pool {
     /// When the next one will have waited too long.
     pub(super) fn gives_back_at(&self) -> Option<Instant> {
-        self.held.waiting_since().map(|since| since + self.held_limit())
+        self.running().held().waiting_since().map(|since| since + self.held_limit())
     }
 
     /// Gives back those that have waited too long, whose task has vanished, and all of them at the end and while others may
     /// take this pool for dead.
     pub(super) fn give_back_what_waits(&self) {
-        if self.held.count() == 0 {
+        if self.running().waiting() == 0 {
             return;
         }
-        let (alive, closing) = (self.alive.load(Ordering::Acquire), self.closing.is_cancelled());
-        let (limit, map) = (self.held_limit(), self.tasks.load());
+        let (alive, closing) = (self.identity().is_alive(), self.identity().is_closing());
+        let (limit, map) = (self.held_limit(), self.tasks().load());
         let too_long = |waited| waited >= limit;
         let reason = |held: &HeldJob, waited| {
             if closing {
@@ -42,9 +39,9 @@ impl Pool {
             }
         };
         let mut stalled = false;
-        for (held, waited) in self.held.withdraw_marked(|held, waited| reason(held, waited).is_some()) {
+        for (held, waited) in self.running().held().withdraw_marked(|held, waited| reason(held, waited).is_some()) {
             stalled |= too_long(waited);
-            self.verdicts.add(Verdict {
+            self.verdicts().add(Verdict {
                 claim: ClaimedJob::of(&held.job),
                 task_id: held.job.task_id,
                 map: held.map,
@@ -53,25 +50,25 @@ impl Pool {
                     reason: reason(&held, waited).unwrap_or_default(),
                     at_once: too_long(waited) && alive && !closing,
                 },
-                run: Some(Box::new(held.describe(&self.id, None))),
+                run: Some(Box::new(held.describe(self.identity().id(), None))),
                 repeated: false,
             });
         }
         if stalled && !closing {
-            self.demand.jobs_waited_too_long();
-            self.speed.stalled(limit);
+            self.demand().jobs_waited_too_long();
+            self.speed().stalled(limit);
         }
     }
 
     /// Gives back everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
     /// may still run.
     pub(crate) async fn give_back_all(&self) -> Result<usize, QueueError> {
-        let session = self.database.session().await?;
+        let session = self.database().session().await?;
         let locked = session.locked_by(self.owner()).await?;
         Ok(session.return_jobs(self.owner(), &locked).await?.len())
     }
 
     fn held_limit(&self) -> Duration {
-        self.settings.local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
+        self.settings().local_queue.as_ref().map_or(HELD_LIMIT, |queue| queue.ttl)
     }
 }

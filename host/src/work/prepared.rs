@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use super::{
     line::Line,
     liveness::show_life,
     locks::look_after_locks,
-    pool::{Mode, Pool},
+    pool::Pool,
     refused::try_refused_again,
     unheard::{give_back_the_last, give_back_unheard},
 };
@@ -36,39 +36,40 @@ impl PreparedPool {
     /// Begins to show life, which takes the database some time and needs no task.
     pub fn new(pool: &Arc<Pool>) -> Self {
         let settled = CancellationToken::new();
-        let life = pool.settings.liveness.then(|| {
+        let life = pool.settings().liveness.then(|| {
             let life = show_life(Arc::clone(pool), settled.clone());
-            AbortOnDropHandle::new(pool.events.parts().part("liveness lock").spawn(pool.closing.clone(), life))
+            AbortOnDropHandle::new(
+                pool.events().parts().part("liveness lock").spawn(pool.identity().closing().clone(), life),
+            )
         });
         Self { pool: Arc::clone(pool), settled, life }
     }
 
-    /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that was claimed
+    /// Works jobs until told to stop, or in [`Mode::Once`](super::Mode::Once) until none is left. When it returns, every job that was claimed
     /// has been completed, failed or given back in the database.
     pub async fn run(self) {
         let Self { pool, settled, life } = self;
-        pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
+        pool.events().emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
         let stored = CancellationToken::new();
-        let part = |name| pool.events.parts().part(name);
-        let over = || pool.closing.clone();
+        let part = |name| pool.events().parts().part(name);
+        let over = || pool.identity().closing().clone();
         let locks = part("renewal of locks").spawn(over(), look_after_locks(Arc::clone(&pool), stored.clone()));
         let unheard =
             part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
         let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
-        pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
+        pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
         let front = Line::new(Arc::clone(&pool), Role::Primary);
         let front = AbortOnDropHandle::new(front.part().spawn(over(), front.run()));
         let second = Line::new(Arc::clone(&pool), Role::Overflow);
         let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
-        pool.closing.cancelled().await;
+        pool.identity().closing().cancelled().await;
         let stopped = Instant::now();
 
-        pool.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
-        pool.held.close();
-        pool.slots.close();
-        if pool.mode == Mode::Continuous {
-            pool.events.emit(Event::Stopping { running: pool.held.running(), forceful: false });
+        pool.events().emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
+        pool.running().close();
+        if !pool.identity().works_once() {
+            pool.events().emit(Event::Stopping { running: pool.running().running(), forceful: false });
         }
         pool.wait_for_running(stopped).await;
         let all_stored = pool.wait_for_lines(front, second, stopped).await;
@@ -94,17 +95,17 @@ impl Pool {
             tokio::select! {
                 biased;
                 () = &mut at_once => {}
-                () = tokio::time::sleep(self.settings.abort_timeout) => {
-                    self.cancel.ask.cancel();
+                () = tokio::time::sleep(self.settings().abort_timeout) => {
+                    self.running().cancel().ask.cancel();
                     at_once.await;
                 }
             }
-            self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
-            self.cancel.force.cancel();
+            self.events().emit(Event::Stopping { running: self.running().running(), forceful: true });
+            self.running().cancel().force.cancel();
             std::future::pending().await
         };
         tokio::select! {
-            () = self.slots.wait() => {}
+            () = self.running().ended() => {}
             () = escalate => {}
         }
     }
@@ -112,13 +113,13 @@ impl Pool {
     /// The second signal has come, or the time is up.
     async fn has_to_end(&self, stopped: Instant) {
         let out_of_time = async {
-            match self.settings.stop_timeout {
+            match self.settings().stop_timeout {
                 Some(timeout) => tokio::time::sleep_until((stopped + timeout).into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = self.stop.now.cancelled() => {}
+            () = self.identity().stop().now.cancelled() => {}
             () = out_of_time => {}
         }
     }
@@ -136,27 +137,27 @@ impl Pool {
         };
         let ended = async {
             let _ = second.await;
-            self.second_is_over.store(true, Ordering::Release);
-            self.work.notify_one();
+            self.wakes().overflow_ended();
             let _ = front.await;
         };
         tokio::select! {
             () = ended => true,
             () = out_of_patience => {
-                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
+                self.events().emit(Event::VerdictsLost { jobs: self.running().unsettled(), owner: self.owner().to_owned() });
                 false
             }
         }
     }
 
     fn say_that_it_ended(&self) {
-        if !self.events.is_heard(Level::TRACE) {
+        if !self.events().is_heard(Level::TRACE) {
             return;
         }
-        self.events.emit(Event::WorkerReleased(self.id()));
-        if self.mode == Mode::Continuous {
-            self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
+        self.events().emit(Event::WorkerReleased(self.id()));
+        if !self.identity().works_once() {
+            self.events()
+                .emit(Event::StopCompleted { pool: self.id(), forceful: self.identity().stop().now.is_cancelled() });
         }
-        self.events.emit(Event::PoolReleased(self.id()));
+        self.events().emit(Event::PoolReleased(self.id()));
     }
 }

@@ -61,6 +61,11 @@ impl Running {
         self.held.take().await
     }
 
+    /// Notes that a job which was taken has ended.
+    pub(super) fn job_ended(&self) {
+        self.held.ended();
+    }
+
     /// How many jobs were claimed and are not settled.
     pub(super) fn unsettled(&self) -> usize {
         self.unsettled.load(Ordering::Acquire)

@@ -21,12 +21,7 @@ use std::{
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    backoff::Backoff,
-    pool::{Mode, Pool},
-    store_apart::store_apart,
-    verdict::Verdict,
-};
+use super::{backoff::Backoff, pool::Pool, store_apart::store_apart, verdict::Verdict};
 use crate::{
     events::Event,
     queue::{ClaimedJob, Job, QueueError, Session, Unlocked},
@@ -137,17 +132,17 @@ impl Known {
 /// Works until `stop` fires.
 pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) {
     let mut backoff =
-        Backoff::new("give back what this host does not have", pool.database.clone(), pool.events.clone());
+        Backoff::new("give back what this host does not have", pool.database().clone(), pool.events().clone());
     let looking = async {
         loop {
-            pool.known.lost.notified().await;
-            let mut losses = pool.known.losses.load(Ordering::Acquire);
+            pool.known().lost.notified().await;
+            let mut losses = pool.known().losses.load(Ordering::Acquire);
             let mut waits = LOOKS.into_iter();
             while let Some(wait) = waits.next() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = pool.known.lost.notified() => {
-                        losses = pool.known.losses.load(Ordering::Acquire);
+                    () = pool.known().lost.notified() => {
+                        losses = pool.known().losses.load(Ordering::Acquire);
                         waits = LOOKS.into_iter();
                         continue;
                     }
@@ -161,9 +156,9 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
                 }
                 backoff.succeeded();
             }
-            pool.known.looked_for.store(losses, Ordering::Release);
-            if !pool.known.doubtful().is_empty() {
-                pool.known.look();
+            pool.known().looked_for.store(losses, Ordering::Release);
+            if !pool.known().doubtful().is_empty() {
+                pool.known().look();
             }
         }
     };
@@ -174,8 +169,8 @@ pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) 
 /// For a pool that ends, whose lines have: nothing is under way any more. What is found later is for those who take over. Where no
 /// connection was lost, one try is enough, and a pool that works its jobs once needs none.
 pub(super) async fn give_back_the_last(pool: &Pool) {
-    let suspects = pool.known.losses.load(Ordering::Acquire) != pool.known.looked_for.load(Ordering::Acquire);
-    if !suspects && pool.mode == Mode::Once {
+    let suspects = pool.known().losses.load(Ordering::Acquire) != pool.known().looked_for.load(Ordering::Acquire);
+    if !suspects && pool.identity().works_once() {
         return;
     }
     while give_back_once(pool).await.is_err() && suspects {
@@ -192,37 +187,37 @@ enum Looked {
 
 async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     // Those that come while it looks may not have come through yet.
-    let doubtful = pool.known.doubtful().len();
-    let session = pool.database.session().await?;
+    let doubtful = pool.known().doubtful().len();
+    let session = pool.database().session().await?;
     // While this is held, whatever is locked in the pool's name is known, or was never heard of.
-    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known.claiming.write()).await else {
+    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known().claiming.write()).await else {
         return Ok(Looked::TooBusy);
     };
     let mut unheard = session.locked_by(pool.owner()).await?;
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
-    unheard.retain(|job| !pool.is_in_open(job.id));
-    unheard.retain(|job| !pool.known.has(job));
+    unheard.retain(|job| !pool.running().is_in_transaction(job.id));
+    unheard.retain(|job| !pool.known().has(job));
     let jobs = match session.return_jobs(pool.owner(), &unheard).await {
         Err(error) if error.is_refusal() => return_apart(pool, &session, &unheard).await?,
         returned => returned?.len(),
     };
-    let queues = session.free_queues(pool.owner(), &pool.known.queues()).await?;
+    let queues = session.free_queues(pool.owner(), &pool.known().queues()).await?;
     let freed = Unlocked { jobs: i64::try_from(jobs).unwrap_or(i64::MAX), queues };
-    let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
+    let settled: Vec<Verdict> = pool.known().doubtful().drain(..doubtful).collect();
     if unheard.is_empty() && queues == 0 && settled.is_empty() {
         return Ok(Looked::Yes);
     }
     if queues > 0 {
         // Their jobs stand where claims may have passed them.
-        pool.database.look_everywhere();
+        pool.database().look_everywhere();
         pool.nudge_for_marked();
     }
     if freed != Unlocked::default() {
-        pool.events.emit(Event::GivenBack(freed));
+        pool.events().emit(Event::GivenBack(freed));
     }
-    pool.unsettled.fetch_sub(settled.len(), Ordering::AcqRel);
+    pool.running().settled(settled.len());
     pool.nudge();
-    settled.into_iter().for_each(|verdict| verdict.announce(&pool.events));
+    settled.into_iter().for_each(|verdict| verdict.announce(pool.events()));
     Ok(Looked::Yes)
 }
 
@@ -232,8 +227,8 @@ async fn return_apart(pool: &Pool, session: &Session, jobs: &[ClaimedJob]) -> Re
     let verdicts = jobs.iter().copied().map(Verdict::never_begun).collect();
     let apart = store_apart(session, pool.owner(), verdicts, usize::MAX).await.map_err(|(error, _)| error)?;
     for (verdict, error) in apart.refused {
-        pool.known.keep(&verdict.claim);
-        pool.unsettled.fetch_add(1, Ordering::AcqRel);
+        pool.known().keep(&verdict.claim);
+        pool.running().claimed(1);
         pool.hold_result(verdict, &error);
     }
     Ok(apart.stored.len())

@@ -97,15 +97,15 @@ impl Drop for Claiming<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::cell::Cell;
 
     use super::*;
     use crate::config::WorkerSettings;
 
     #[test]
     fn only_an_empty_claim_without_another_one_beside_it_shows_that_nothing_is_left() {
-        let (demand, unsettled) = (Demand::new(&WorkerSettings::default(), true), AtomicUsize::new(0));
-        let begin = || demand.begin(Claim { lane: Lane::Marked, limit: 10 }, &unsettled);
+        let (demand, unsettled) = (Demand::new(&WorkerSettings::default(), true), Cell::new(0));
+        let begin = || demand.begin(Claim { lane: Lane::Marked, limit: 10 }, || unsettled.get());
         let ended = |claiming: Claiming<'_>, jobs, knows_task_ids| {
             claiming.ended(Role::Primary, ClaimEnd { jobs, again: None, knows_task_ids }, Instant::now())
         };
@@ -116,14 +116,14 @@ mod tests {
         assert!(!ended(second, 0, true), "the first could have had a job");
         assert!(!ended(first, 0, true), "so could the second");
         assert!(ended(begin(), 0, true));
-        unsettled.store(1, Ordering::Release);
+        unsettled.set(1);
         assert!(!ended(begin(), 0, true));
     }
 
     #[test]
     fn a_claim_asks_for_its_jobs_until_it_has_ended_or_failed() {
-        let (demand, unsettled) = (Demand::new(&WorkerSettings::default(), false), AtomicUsize::new(0));
-        let begin = || demand.begin(Claim { lane: Lane::Marked, limit: 10 }, &unsettled);
+        let demand = Demand::new(&WorkerSettings::default(), false);
+        let begin = || demand.begin(Claim { lane: Lane::Marked, limit: 10 }, || 0);
         let asked = || demand.state().asked;
         let (first, mut second, third) = (begin(), begin(), begin());
         assert_eq!(asked(), 30);

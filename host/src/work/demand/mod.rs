@@ -162,7 +162,7 @@ impl Demand {
     }
 
     /// Begins a claim. `unsettled` counts the jobs that were claimed and whose end is not stored.
-    pub(super) fn begin(&self, claim: Claim, unsettled: &AtomicUsize) -> Claiming<'_> {
+    pub(super) fn begin(&self, claim: Claim, unsettled: impl FnOnce() -> usize) -> Claiming<'_> {
         self.change(|state| {
             // Whoever tells of jobs from here on is heard.
             state.poll = false;
@@ -173,7 +173,7 @@ impl Demand {
             state.claims_under_way += 1;
             state.claims_begun += 1;
             // In this order: jobs of a claim that has ended are among the unsettled ones.
-            let alone = state.claims_under_way == 1 && unsettled.load(Ordering::Acquire) == 0;
+            let alone = state.claims_under_way == 1 && unsettled() == 0;
             Claiming::new(self, claim, state.claims_begun, alone)
         })
     }

@@ -1,7 +1,7 @@
 //! The claim: which tasks, how many, by which lane, and what it teaches.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,6 @@ use crate::{
     work::{
         demand::{Claim, ClaimEnd, Claiming, Lane, Role},
         held::HeldJob,
-        pool::Mode,
         registered::Registered,
     },
 };
@@ -34,23 +33,23 @@ impl Line {
         let pool = &self.pool;
         let Some(Claim { lane, limit: wanted }) = claim else { return Ok(Claimed::default()) };
         let forbidden = tokio::select! {
-            flags = pool.settings.forbidden_flags.at_this_moment() => flags,
-            () = pool.closing.cancelled() => return Ok(Claimed::default()),
+            flags = pool.settings().forbidden_flags.at_this_moment() => flags,
+            () = pool.identity().closing().cancelled() => return Ok(Claimed::default()),
         };
         let registered = self.registered(session).await?;
         if registered.tasks.is_empty() {
             return Ok(Claimed::default());
         }
-        pool.events.emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
-        if lane == Lane::Marked && pool.mode == Mode::Once && pool.unsettled.load(Ordering::Acquire) == 0 {
+        pool.events().emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
+        if lane == Lane::Marked && pool.identity().works_once() && pool.running().unsettled() == 0 {
             // If this claim finds nothing, there is nothing, and the pool ends.
-            pool.database.look_everywhere();
+            pool.database().look_everywhere();
         }
         let _unknown = match lane {
-            Lane::Marked => Some(pool.known.claiming().await),
+            Lane::Marked => Some(pool.known().claiming().await),
             Lane::Express => None,
         };
-        let now = (pool.settings.clock == Clock::Process).then(|| pool.settings.time.now());
+        let now = (pool.settings().clock == Clock::Process).then(|| pool.settings().time.now());
         let left_out = pool.left_out(lane);
         let conditions = Conditions { forbidden_flags: &forbidden, now, left_out: &left_out };
         let jobs = async {
@@ -67,19 +66,19 @@ impl Line {
             jobs = self.claim_apart(&registered, wanted, conditions).await;
         }
         match &jobs {
-            Ok(jobs) if lane == Lane::Marked => pool.known.add(jobs),
+            Ok(jobs) if lane == Lane::Marked => pool.known().add(jobs),
             Ok(_) => {}
-            Err(error) => pool.known.failed(error),
+            Err(error) => pool.known().failed(error),
         }
         let jobs = jobs?;
         pool.are_claimed(jobs.iter().map(|job| job.id));
         let again = (lane == Lane::Marked && jobs.len() < wanted)
-            .then(|| pool.database.look_again(&registered.tasks, conditions))
+            .then(|| pool.database().look_again(&registered.tasks, conditions))
             .flatten();
         if registered.tasks.are_outdated() {
             pool.forget_task_ids();
         }
-        pool.speed.weigh(&jobs);
+        pool.speed().weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
         Ok(Claimed { jobs: jobs.into_iter().map(|job| registered.held(job)).collect(), again })
     }
@@ -93,7 +92,7 @@ impl Line {
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let pool = &self.pool;
-        let session = pool.database.session().await?;
+        let session = pool.database().session().await?;
         let claimed = session.get_jobs_apart(pool.owner(), &registered.tasks, wanted, conditions).await;
         let claim = match claimed {
             Ok(claim) => claim,
@@ -105,7 +104,7 @@ impl Line {
         for (job, error) in &claim.refused {
             pool.hold_claim(job.id, registered.name(job.task_id), error);
         }
-        pool.demand.claim_was_partial();
+        pool.demand().claim_was_partial();
         if !claim.jobs.is_empty() {
             return Ok(claim.jobs);
         }
@@ -117,7 +116,7 @@ impl Line {
 
     /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.
     async fn registered(&self, session: &Session) -> Result<Arc<Registered>, QueueError> {
-        let (map, registered) = (self.pool.tasks.load(), self.pool.registered());
+        let (map, registered) = (self.pool.tasks().load(), self.pool.registered());
         if registered.map == map.epoch() || self.role == Role::Overflow {
             return Ok(registered);
         }
@@ -133,9 +132,9 @@ impl Line {
         if jobs.is_empty() {
             return;
         }
-        let short = self.pool.speed.short_tasks(map);
+        let short = self.pool.speed().short_tasks(map);
         let fit = jobs.iter().filter(|job| fits_express(job, &short)).count();
-        self.pool.demand.jobs_claimed(jobs.len(), fit);
+        self.pool.demand().jobs_claimed(jobs.len(), fit);
     }
 
     /// Hands out what a claim brought.
@@ -145,25 +144,25 @@ impl Line {
         let pool = Arc::clone(&self.pool);
         let Claimed { mut jobs, again } = claimed;
         let found = jobs.len();
-        pool.without_open(&mut jobs);
-        pool.unsettled.fetch_add(jobs.len(), Ordering::AcqRel);
+        pool.running().without_those_in_transactions(&mut jobs);
+        pool.running().claimed(jobs.len());
         if found == 0 {
-            pool.events.emit_if_heard(Level::TRACE, || Event::ClaimEmpty(pool.id()));
+            pool.events().emit_if_heard(Level::TRACE, || Event::ClaimEmpty(pool.id()));
         }
-        let end = ClaimEnd { jobs: found, again, knows_task_ids: pool.knows_task_ids() };
+        let end = ClaimEnd { jobs: found, again, knows_task_ids: pool.registered().are_known() };
         if claiming.ended(self.role, end, Instant::now()) {
-            pool.closing.cancel();
+            pool.identity().close();
         }
         if found == limit {
-            pool.help.notify_one();
+            pool.wakes().call_overflow();
         } else if self.role == Role::Overflow {
             // From here on the front line looks alone, perhaps sooner than it meant to when it began to wait.
-            pool.work.notify_one();
+            pool.wakes().wake_primary();
         }
         match lane {
             Lane::Marked => {
-                pool.held.add(jobs, None);
-                if !pool.alive.load(Ordering::Acquire) {
+                pool.running().held().add(jobs, None);
+                if !pool.identity().is_alive() {
                     pool.give_back_what_waits();
                 }
             }
@@ -174,9 +173,9 @@ impl Line {
 
     pub(super) async fn claim_failed(&mut self, error: &QueueError) {
         let pool = Arc::clone(&self.pool);
-        pool.events.emit_if_heard(Level::TRACE, || Event::ClaimFailed { worker: pool.id(), error: error.reason() });
+        pool.events().emit_if_heard(Level::TRACE, || Event::ClaimFailed { worker: pool.id(), error: error.reason() });
         tokio::select! {
-            () = pool.closing.cancelled() => {}
+            () = pool.identity().closing().cancelled() => {}
             () = self.claim_backoff.wait(error) => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -66,7 +66,7 @@ impl Pool {
         if !marked.is_empty() {
             let (ids, attempts) = open.batch.kept();
             let claims = ids.into_iter().zip(attempts);
-            self.known.add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
+            self.known().add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
         }
     }
 }
@@ -74,13 +74,13 @@ impl Pool {
 impl Line {
     /// A transaction is open in which these jobs are locked.
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
-        let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
+        let short = jobs.first().map(|held| self.pool.speed().short_tasks(held.map)).unwrap_or_default();
         let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
         let names = |held: &HeldJob| (held.job.id, held.job.attempts, held.job.created_at);
         let all = run.iter().chain(&aside).map(names).collect();
         let batch = Arc::new(ExpressBatch::new(all, run.len()));
-        self.pool.opened(&batch);
-        self.pool.held.add(run, Some(Arc::clone(&batch)));
+        self.pool.running().begin_transaction(&batch);
+        self.pool.running().held().add(run, Some(Arc::clone(&batch)));
         self.open = Some(Open { batch, aside });
     }
 
@@ -91,13 +91,13 @@ impl Line {
         self.bring_up_to_date(&open, &mut account);
         let settlement = account.settlement(&open);
         let Some(session) = self.session.take().filter(|session| !session.is_lost()) else {
-            pool.verdicts.add_all(verdicts);
+            pool.verdicts().add_all(verdicts);
             return self.recover(open, account, None).await;
         };
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
-        let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let after = matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
         let claim = claim.filter(|_| !after && verdicts.is_empty());
-        let mut claiming = claim.map(|claim| pool.demand.begin(claim, &pool.unsettled));
+        let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
         let results = Results::of(&verdicts);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, mut stored, claimed) = tokio::join!(
@@ -117,7 +117,7 @@ impl Line {
         if let Ok(marked) = &settled {
             // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
             pool.keep_in_mind(&open, marked);
-            pool.ended(&open.batch);
+            pool.running().end_transaction(&open.batch);
         }
         let claim_error = match claimed {
             // By the express lane, what it has locked is free again with the connection.
@@ -143,7 +143,7 @@ impl Line {
             Err(error) => {
                 match stored {
                     Ok(late) => {
-                        pool.known.remove(&verdicts);
+                        pool.known().remove(&verdicts);
                         self.settled(verdicts, &late, 0);
                     }
                     Err(_) => self.in_doubt(&mut verdicts),
@@ -159,16 +159,16 @@ impl Line {
     /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
     fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
         let pool = &self.pool;
-        let withdrawn = pool.held.withdraw(&open.batch);
+        let withdrawn = pool.running().held().withdraw(&open.batch);
         if !withdrawn.is_empty() {
-            if !pool.closing.is_cancelled() {
-                pool.speed.stalled(BOUND);
+            if !pool.identity().is_closing() {
+                pool.speed().stalled(BOUND);
             }
             account.left_behind.extend(withdrawn.iter().map(|held| CameBack::of(&held.job)));
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
             let refused = open.batch.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();
-            pool.verdicts.add_all(refused.into_iter().map(Verdict::never_begun));
+            pool.verdicts().add_all(refused.into_iter().map(Verdict::never_begun));
         }
         let mut verdicts = open.batch.take_verdicts();
         let returned: Vec<i64> =
@@ -177,34 +177,34 @@ impl Line {
             let refused: HashMap<i64, _> =
                 open.batch.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
             let of_refused = verdicts.extract_if(.., |verdict| refused.contains_key(&verdict.claim.id));
-            pool.verdicts.add_all(of_refused.map(|verdict| Verdict { claim: refused[&verdict.claim.id], ..verdict }));
+            pool.verdicts().add_all(of_refused.map(|verdict| Verdict { claim: refused[&verdict.claim.id], ..verdict }));
         }
         account.verdicts.append(&mut verdicts);
     }
 
     fn committed(&self, mut open: Open, account: Account, marked: HashMap<i64, SystemTime>) {
         let pool = &self.pool;
-        pool.ended(&open.batch);
+        pool.running().end_transaction(&open.batch);
         open.aside.iter_mut().for_each(|held| held.job.locked_at = marked.get(&held.job.id).copied());
         let late = open.batch.committed(marked);
         if !late.is_empty() {
-            pool.verdicts.add_all(late);
-            pool.wake();
+            pool.verdicts().add_all(late);
+            pool.wakes().wake();
         }
         if !account.left_behind.is_empty() {
-            pool.database.came_back(&account.left_behind);
+            pool.database().came_back(&account.left_behind);
             // Not sooner: a claim from before the commit has not seen them.
-            pool.demand.jobs_available();
+            pool.demand().jobs_available();
         }
         self.settled(account.verdicts, &HashSet::new(), account.withdrawn);
-        pool.held.add(open.aside, None);
+        pool.running().held().add(open.aside, None);
         pool.open_slots();
     }
 
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
     async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
-        self.pool.database.look_everywhere();
+        self.pool.database().look_everywhere();
         let (mut first, mut in_ascii) = (true, false);
         loop {
             // The connection may be the only one that was lost.
@@ -219,7 +219,7 @@ impl Line {
                     self.store_backoff.succeeded();
                     self.committed(open, account, marked);
                     // For as long as the batch had its jobs, looks passed them over, whoever had locked them.
-                    return self.pool.known.look();
+                    return self.pool.known().look();
                 }
                 Err(again) => error = Some(again),
             }
@@ -246,7 +246,7 @@ impl Line {
                 of_marked.push(verdict);
             }
         }
-        pool.verdicts.add_all(of_marked);
+        pool.verdicts().add_all(of_marked);
         for (id, error) in &unmarked {
             let held = open.aside.iter().find(|held| held.job.id == *id);
             pool.hold_claim(*id, held.map(|held| Arc::clone(&held.task)), error);
@@ -298,7 +298,7 @@ impl Line {
             account.verdicts.drain(..).partition(|verdict| again.marked.contains_key(&verdict.claim.id));
         account.verdicts = rest;
         of_marked.iter_mut().for_each(|verdict| verdict.claim.locked_at = again.marked.get(&verdict.claim.id).copied());
-        self.pool.verdicts.add_all(of_marked);
+        self.pool.verdicts().add_all(of_marked);
         // What is neither marked now nor was before belongs to somebody else.
         marked.extend(again.marked);
         let owned = |id: &i64| available.contains(id) || marked.contains_key(id);
@@ -306,7 +306,7 @@ impl Line {
         let lost = open.aside.len();
         self.pool.keep_in_mind(open, &marked);
         open.aside.retain(|held| marked.contains_key(&held.job.id));
-        self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
+        self.pool.running().settled(lost - open.aside.len());
         self.session = Some(session);
         Ok(marked)
     }

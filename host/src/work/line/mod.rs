@@ -9,7 +9,7 @@ mod stored;
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -54,10 +54,10 @@ impl Line {
             Role::Overflow => "second claimer",
         };
         Self {
-            map_changed: pool.tasks.subscribe(),
-            part: pool.events.parts().part(part),
-            claim_backoff: Backoff::new("claim jobs", pool.database.clone(), pool.events.clone()),
-            store_backoff: Backoff::new("store the results of jobs", pool.database.clone(), pool.events.clone()),
+            map_changed: pool.tasks().subscribe(),
+            part: pool.events().parts().part(part),
+            claim_backoff: Backoff::new("claim jobs", pool.database().clone(), pool.events().clone()),
+            store_backoff: Backoff::new("store the results of jobs", pool.database().clone(), pool.events().clone()),
             role,
             session: None,
             prepared: false,
@@ -84,11 +84,11 @@ impl Line {
             if self.role == Role::Primary {
                 self.pool.give_back_what_waits();
             }
-            let (claim, until) = match self.pool.demand.decide(self.role, &self.pool.snapshot()) {
+            let (claim, until) = match self.pool.demand().decide(self.role, &self.pool.snapshot()) {
                 Decision::Claim(claim) => (Some(claim), None),
                 Decision::Wait(until) => (None, until),
             };
-            let verdicts = self.pool.verdicts.take(LARGEST_BATCH, self.pool.closing.is_cancelled());
+            let verdicts = self.pool.verdicts().take(LARGEST_BATCH, self.pool.identity().is_closing());
             if let Some(open) = self.open.take() {
                 part.outside(self.end(open, verdicts, claim)).await;
             } else if !verdicts.is_empty() || claim.is_some() {
@@ -106,7 +106,7 @@ impl Line {
             tokio::select! {
                 biased;
                 () = open.ended() => {}
-                () = self.pool.closing.cancelled() => {}
+                () = self.pool.identity().closing().cancelled() => {}
             }
         };
         if self.role == Role::Overflow {
@@ -115,45 +115,41 @@ impl Line {
         let mut ended = pin!(ended);
         // The second line asks the database on another processor, if there is one free: that of a job that begins now.
         if tokio::time::timeout(UNBOUND, &mut ended).await.is_err() {
-            self.pool.front_is_bound.store(true, Ordering::Release);
-            self.pool.help.notify_one();
-            ended.await;
-            self.pool.front_is_bound.store(false, Ordering::Release);
+            self.pool.wakes().with_primary_bound(ended).await;
         }
     }
 
     fn is_over(&self) -> bool {
         // In this order: what the last claim of the second line brought is among the unsettled ones when that line is over.
-        let all_settled =
-            || self.pool.second_is_over.load(Ordering::Acquire) && self.pool.unsettled.load(Ordering::Acquire) == 0;
-        self.pool.closing.is_cancelled() && (self.role == Role::Overflow || all_settled())
+        let all_settled = || self.pool.wakes().has_overflow_ended() && self.pool.running().unsettled() == 0;
+        self.pool.identity().is_closing() && (self.role == Role::Overflow || all_settled())
     }
 
     async fn wait(&mut self, until: Option<Instant>) {
         let pool = &self.pool;
         if self.role == Role::Overflow {
             tokio::select! {
-                () = pool.help.notified() => pool.demand.overflow_called(),
+                () = pool.wakes().overflow_woken() => pool.demand().overflow_called(),
                 () = self.part.tick() => {}
-                () = pool.closing.cancelled() => {}
+                () = pool.identity().closing().cancelled() => {}
             }
             return;
         }
-        let closing = pool.closing.is_cancelled();
+        let closing = pool.identity().is_closing();
         let alarm = async {
-            match [until, pool.gives_back_at(), pool.verdicts.due()].into_iter().flatten().min() {
+            match [until, pool.gives_back_at(), pool.verdicts().due()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = pool.work.notified() => {}
-            () = pool.closing.cancelled(), if !closing => {}
-            _ = self.map_changed.changed(), if !closing => pool.demand.jobs_available(),
+            () = pool.wakes().primary_woken() => {}
+            () = pool.identity().closing().cancelled(), if !closing => {}
+            _ = self.map_changed.changed(), if !closing => pool.demand().jobs_available(),
             () = alarm => {}
             () = self.part.tick() => {}
         }
-        pool.demand.time_passed(Instant::now());
+        pool.demand().time_passed(Instant::now());
     }
 
     /// Stores verdicts of marked jobs, and claims.
@@ -165,9 +161,9 @@ impl Line {
         };
         let pool = Arc::clone(&self.pool);
         // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
-        let after = lane == Lane::Express || matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
+        let after = lane == Lane::Express || matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
         let claim = claim.filter(|_| !after || verdicts.is_empty());
-        let mut claiming = claim.map(|claim| pool.demand.begin(claim, &pool.unsettled));
+        let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
         let results = Results::of(&verdicts);
         let (mut stored, claimed) =
             tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, claim));
@@ -201,7 +197,7 @@ impl Line {
             Some(session) if !session.is_lost() => session,
             _ => {
                 self.prepared = false;
-                let session = self.pool.database.session().await?;
+                let session = self.pool.database().session().await?;
                 session.fit_out().await?;
                 session
             }
@@ -217,7 +213,7 @@ impl Line {
         if verdicts.is_empty() {
             self.claim_failed(error).await;
         } else {
-            self.pool.verdicts.add_all(verdicts);
+            self.pool.verdicts().add_all(verdicts);
             self.store_backoff.wait(error).await;
         }
     }

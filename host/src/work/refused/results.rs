@@ -5,7 +5,7 @@
 
 use std::{
     slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -87,16 +87,16 @@ impl Pool {
     /// What became of a job is refused. The job is marked.
     pub(in crate::work) fn hold_result(&self, verdict: Verdict, error: &QueueError) {
         let (task, reason, wait) = (self.registered().name(verdict.task_id), error.reason(), Wait::first());
-        self.events.emit(Event::Refused(Refusal::Result {
+        self.events().emit(Event::Refused(Refusal::Result {
             id: verdict.claim.id,
             task: task.clone(),
             error: reason.clone(),
             retry_in: wait.length,
             repeated: false,
         }));
-        self.refused.results.held().push(RefusedResult { verdict, task, reason, wait, noted: false });
-        self.unsettled.fetch_sub(1, Ordering::AcqRel);
-        self.refused.added.notify_one();
+        self.refused().results.held().push(RefusedResult { verdict, task, reason, wait, noted: false });
+        self.running().settled(1);
+        self.refused().added.notify_one();
         // A pool that ends when nothing is left may have waited for just this one.
         self.nudge();
     }
@@ -104,14 +104,14 @@ impl Pool {
     /// What became of a job is refused, and the job cannot be marked either: anybody may claim it.
     pub(in crate::work) fn leave_result(&self, verdict: &Verdict, error: &QueueError) {
         let (id, task, error) = (verdict.claim.id, self.registered().name(verdict.task_id), error.reason());
-        self.events.emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
-        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.events().emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
+        self.running().settled(1);
         self.nudge();
     }
 
     /// Writes the reasons to the jobs, as far as the database allows that, and frees their queues.
     pub(super) async fn note_refused_results(&self, session: &Session) -> Result<(), QueueError> {
-        let results = &self.refused.results;
+        let results = &self.refused().results;
         loop {
             let next = results.held().iter().find(|refused| !refused.noted).map(|new| (new.verdict.claim, new.note()));
             let Some((claim, note)) = next else { return Ok(()) };
@@ -134,7 +134,7 @@ impl Pool {
         session: &Session,
         due: impl Fn(&Wait) -> bool,
     ) -> Result<(), QueueError> {
-        let results = &self.refused.results;
+        let results = &self.refused().results;
         let due: Vec<(ClaimedJob, Results)> = results
             .held()
             .iter()
@@ -155,7 +155,7 @@ impl Pool {
                         let (task, retry_in) = (refused.task.clone(), refused.wait.length);
                         Refusal::Result { id: claim.id, task, error: error.reason(), retry_in, repeated: true }
                     });
-                    again.into_iter().for_each(|again| self.events.emit(Event::Refused(again)));
+                    again.into_iter().for_each(|again| self.events().emit(Event::Refused(again)));
                 }
                 Err(error) => {
                     // It may be stored.
@@ -168,36 +168,36 @@ impl Pool {
     }
 
     fn stored_after_all(&self, verdict: Verdict, task: Option<Arc<str>>, is_late: bool) {
-        self.known.remove(slice::from_ref(&verdict));
-        self.events.emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
+        self.known().remove(slice::from_ref(&verdict));
+        self.events().emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
         self.nudge();
         if is_late && !verdict.repeated {
-            verdict.announce_late(&self.events);
+            verdict.announce_late(self.events());
         } else {
-            verdict.announce(&self.events);
+            verdict.announce(self.events());
         }
     }
 
     /// For the end: tries once more, and sees to it that what was completed is not run again. What then remains is said.
     pub(in crate::work) async fn leave_refused_results(&self) {
-        if self.refused.results.is_empty() {
+        if self.refused().results.is_empty() {
             return;
         }
         let _ = timeout(LAST_STEP, self.store_the_last()).await;
         let _ = timeout(LAST_STEP, self.fail_the_completed()).await;
-        let left = std::mem::take(&mut *self.refused.results.held());
-        left.into_iter().for_each(|refused| self.events.emit(refused.left(LeftResult::Locked)));
+        let left = std::mem::take(&mut *self.refused().results.held());
+        left.into_iter().for_each(|refused| self.events().emit(refused.left(LeftResult::Locked)));
     }
 
     async fn store_the_last(&self) -> Result<(), QueueError> {
-        let session = self.database.session().await?;
+        let session = self.database().session().await?;
         self.note_refused_results(&session).await?;
         self.store_refused_results(&session, |_| true).await
     }
 
     /// Makes those fail for good that were completed.
     async fn fail_the_completed(&self) -> Result<(), QueueError> {
-        let results = &self.refused.results;
+        let results = &self.refused().results;
         let failed = |refused: &RefusedResult| FailedJob {
             claim: refused.verdict.claim,
             message: refused.note(),
@@ -212,7 +212,7 @@ impl Pool {
             .filter(|refused| matches!(refused.verdict.kind, VerdictKind::Complete))
             .map(failed)
             .collect();
-        let session = self.database.session().await?;
+        let session = self.database().session().await?;
         let mut parts = Bisection::new(done.len(), usize::MAX);
         while let Some(part) = parts.next() {
             match session.fail_jobs(self.owner(), &done[part.clone()]).await {
@@ -220,9 +220,9 @@ impl Pool {
                     for FailedJob { claim, .. } in &done[part] {
                         let Some(refused) = results.remove(claim) else { continue };
                         if stored.iter().any(|stored| stored.id == claim.id) {
-                            self.events.emit(refused.left(LeftResult::Failed));
+                            self.events().emit(refused.left(LeftResult::Failed));
                         } else {
-                            refused.verdict.announce_late(&self.events);
+                            refused.verdict.announce_late(self.events());
                         }
                     }
                 }
