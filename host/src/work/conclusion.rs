@@ -41,7 +41,10 @@ pub(super) struct Process {
 pub(super) enum Conclusion {
     Ended(End),
     /// The job is done, although its task reported so many results that stand for nothing in the payload.
-    DoneBut { results: usize, message: String },
+    DoneBut {
+        results: usize,
+        message: String,
+    },
     /// The build did not take the job: another one may.
     NotStarted,
 }

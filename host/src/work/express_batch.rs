@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::verdict::Verdict;
+use super::completion::Completion;
 use crate::queue::ClaimedJob;
 
 /// How long a transaction stays open at most, beside what the database itself takes. Whatever runs longer is marked then.
@@ -36,7 +36,7 @@ pub(super) struct ExpressBatch {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    verdicts: Vec<Verdict>,
+    completions: Vec<Completion>,
     /// How many of those that run have not ended yet.
     left: usize,
     /// Those that no slot has taken in time: others may have them, as far as the database lets them.
@@ -50,7 +50,7 @@ struct State {
     disowned: HashSet<i64>,
 }
 
-/// Where the verdict of a job goes.
+/// Where the completion of a job goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Into the transaction.
@@ -74,7 +74,7 @@ impl ExpressBatch {
             deadline: Instant::now() + if hurry { SHORT_BOUND } else { BOUND },
             state: Mutex::new(State {
                 phase: Phase::Open,
-                verdicts: Vec::with_capacity(left),
+                completions: Vec::with_capacity(left),
                 left,
                 withdrawn: HashSet::new(),
                 refused: HashMap::new(),
@@ -147,13 +147,13 @@ impl ExpressBatch {
         self.state().disowned.extend(ids);
     }
 
-    /// Hands in the verdict of one of its jobs; gives it back if the job is marked by now.
-    pub(super) fn report(&self, verdict: Verdict) -> Option<Verdict> {
+    /// Hands in the completion of one of its jobs; gives it back if the job is marked by now.
+    pub(super) fn report(&self, completion: Completion) -> Option<Completion> {
         let mut state = self.state();
         if state.phase == Phase::Ended {
-            return Some(state.of_marked(verdict));
+            return Some(state.of_marked(completion));
         }
-        state.verdicts.push(verdict);
+        state.completions.push(completion);
         state.left -= 1;
         if state.left == 0 && state.phase == Phase::Open {
             drop(state);
@@ -172,20 +172,20 @@ impl ExpressBatch {
         let _ = tokio::time::timeout_at(self.deadline.into(), all).await;
     }
 
-    /// Takes the verdicts so far, to be stored in the transaction. May be called again if that failed.
-    pub(super) fn take_verdicts(&self) -> Vec<Verdict> {
+    /// Takes the completions so far, to be stored in the transaction. May be called again if that failed.
+    pub(super) fn take_completions(&self) -> Vec<Completion> {
         let mut state = self.state();
         state.phase = Phase::Ending;
-        mem::take(&mut state.verdicts)
+        mem::take(&mut state.completions)
     }
 
-    /// The transaction is committed: what still runs is `marked`. Gives the verdicts that came in the meantime.
-    pub(super) fn committed(&self, marked: HashMap<i64, SystemTime>) -> Vec<Verdict> {
+    /// The transaction is committed: what still runs is `marked`. Gives the completions that came in the meantime.
+    pub(super) fn committed(&self, marked: HashMap<i64, SystemTime>) -> Vec<Completion> {
         let mut state = self.state();
         state.phase = Phase::Ended;
         state.marked = marked;
-        let verdicts = mem::take(&mut state.verdicts);
-        verdicts.into_iter().map(|verdict| state.of_marked(verdict)).collect()
+        let completions = mem::take(&mut state.completions);
+        completions.into_iter().map(|completion| state.of_marked(completion)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -195,53 +195,45 @@ impl ExpressBatch {
 
 impl State {
     /// What is stored of a job that is marked names the time of that. Of one that is somebody else's, it changes nothing.
-    fn of_marked(&self, mut verdict: Verdict) -> Verdict {
-        let claim = &mut verdict.claim;
+    fn of_marked(&self, mut completion: Completion) -> Completion {
+        let claim = &mut completion.claim;
         claim.locked_at = self.marked.get(&claim.id).copied();
         if self.disowned.contains(&claim.id) {
-            verdict.claim = claim.of_nobody();
+            completion.claim = claim.of_nobody();
         }
-        verdict
+        completion
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::verdict::VerdictKind;
 
-    fn verdict(id: i64) -> Verdict {
-        Verdict {
-            claim: ClaimedJob { id, attempt: 1, keyed: false, job_queue_id: None, locked_at: None },
-            task_id: 1,
-            map: 1,
-            took: Duration::ZERO,
-            kind: VerdictKind::Complete,
-            run: None,
-            repeated: false,
-        }
+    fn completion(id: i64) -> Completion {
+        let claim = ClaimedJob { id, attempt: 1, keyed: false, job_queue_id: None, locked_at: None };
+        Completion::sample(claim, 1, 1, Duration::ZERO)
     }
 
     fn batch_of(jobs: &[(i64, i16)]) -> Vec<(i64, i16, SystemTime)> {
         jobs.iter().map(|(id, attempt)| (*id, *attempt, SystemTime::UNIX_EPOCH)).collect()
     }
 
-    fn ids(verdicts: &[Verdict]) -> Vec<i64> {
-        verdicts.iter().map(|verdict| verdict.claim.id).collect()
+    fn ids(completions: &[Completion]) -> Vec<i64> {
+        completions.iter().map(|completion| completion.claim.id).collect()
     }
 
     #[tokio::test]
     async fn verdicts_go_into_the_transaction_until_it_ends_and_to_the_marked_jobs_after_the_commit() {
         let batch = ExpressBatch::new(batch_of(&[(3, 1), (1, 1), (2, 2)]), 3);
         assert_eq!(batch.kept(), (vec![1, 2, 3], vec![1, 2, 1]));
-        assert!(batch.report(verdict(1)).is_none());
-        assert_eq!(ids(&batch.take_verdicts()), [1]);
-        assert!(batch.report(verdict(2)).is_none(), "nobody knows yet whether it is marked");
+        assert!(batch.report(completion(1)).is_none());
+        assert_eq!(ids(&batch.take_completions()), [1]);
+        assert!(batch.report(completion(2)).is_none(), "nobody knows yet whether it is marked");
         let times = [2, 3].map(|id: i64| (id, SystemTime::UNIX_EPOCH + Duration::from_secs(id.unsigned_abs())));
-        let claim = |verdict: Verdict| (verdict.claim.id, verdict.claim.locked_at);
+        let claim = |completion: Completion| (completion.claim.id, completion.claim.locked_at);
         let late: Vec<_> = batch.committed(times.into()).into_iter().map(claim).collect();
         assert_eq!(late, [(2, Some(times[0].1))]);
-        assert_eq!(batch.report(verdict(3)).map(claim), Some((3, Some(times[1].1))));
+        assert_eq!(batch.report(completion(3)).map(claim), Some((3, Some(times[1].1))));
     }
 
     #[tokio::test]
@@ -250,7 +242,7 @@ mod tests {
         let batch = ExpressBatch::new(batch_of(&[(1, 1)]), 1);
         batch.ended().await;
         assert!(began.elapsed() >= BOUND / 2, "it waited");
-        batch.report(verdict(1));
+        batch.report(completion(1));
         batch.ended().await;
         ExpressBatch::new(batch_of(&[(1, 1)]), 0).ended().await;
     }
@@ -258,12 +250,13 @@ mod tests {
     #[test]
     fn a_job_that_is_somebody_elses_has_a_verdict_that_changes_nothing() {
         let batch = ExpressBatch::new(batch_of(&[(1, 2), (2, 1), (3, 1)]), 3);
-        batch.take_verdicts();
-        assert!(batch.report(verdict(1)).is_none() && batch.report(verdict(2)).is_none());
+        batch.take_completions();
+        assert!(batch.report(completion(1)).is_none() && batch.report(completion(2)).is_none());
         batch.disown([1, 3].into_iter());
-        let attempts: Vec<i16> = batch.committed(HashMap::new()).iter().map(|verdict| verdict.claim.attempt).collect();
+        let attempts: Vec<i16> =
+            batch.committed(HashMap::new()).iter().map(|completion| completion.claim.attempt).collect();
         assert_eq!(attempts, [-1, 1]);
-        assert_eq!(batch.report(verdict(3)).map(|verdict| verdict.claim.attempt), Some(-1));
+        assert_eq!(batch.report(completion(3)).map(|completion| completion.claim.attempt), Some(-1));
     }
 
     #[test]

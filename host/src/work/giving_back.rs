@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    completion::{Completion, End},
     held::HeldJob,
     pool::Pool,
-    verdict::{Verdict, VerdictKind},
 };
-use crate::queue::{ClaimedJob, QueueError};
+use crate::queue::QueueError;
 
 /// A marked job that has waited for a slot this long goes back.
 const HELD_LIMIT: Duration = Duration::from_millis(500);
@@ -41,18 +41,12 @@ impl Pool {
         let mut stalled = false;
         for (held, waited) in self.running().held().withdraw_marked(|held, waited| reason(held, waited).is_some()) {
             stalled |= too_long(waited);
-            self.verdicts().add(Verdict {
-                claim: ClaimedJob::of(&held.job),
-                task_id: held.job.task_id,
-                map: held.map,
-                took: Duration::ZERO,
-                kind: VerdictKind::Return {
-                    reason: reason(&held, waited).unwrap_or_default(),
-                    at_once: too_long(waited) && alive && !closing,
-                },
-                run: Some(Box::new(held.describe(self.identity().id(), None))),
-                repeated: false,
-            });
+            let end = End::Release {
+                reason: reason(&held, waited).unwrap_or_default(),
+                at_once: too_long(waited) && alive && !closing,
+            };
+            let run = Some(Box::new(held.describe(self.identity().id(), None)));
+            self.completions().add(Completion::of(&held, Duration::ZERO, end, run));
         }
         if stalled && !closing {
             self.demand().jobs_waited_too_long();

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     Mode, Stop,
+    completion::PendingCompletions,
     demand::{Demand, Snapshot},
     execution::run_slot,
     identity::Identity,
@@ -20,7 +21,6 @@ use super::{
     running::Running,
     speed::Speed,
     unheard::Known,
-    verdict::Verdicts,
     wakes::Wakes,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub struct Pool {
     running: Running,
     speed: Speed,
     /// What is to be stored of jobs that have ended.
-    verdicts: Verdicts,
+    completions: PendingCompletions,
     /// The claims that are marked in the database.
     known: Known,
     refused: Refused,
@@ -73,7 +73,7 @@ impl Pool {
             registered: ArcSwap::from_pointee(Registered::unknown()),
             running: Running::new(settings.concurrency),
             speed: Speed::default(),
-            verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
+            completions: PendingCompletions::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
             known: Known::default(),
             refused: Refused::default(),
             wakes: Wakes::default(),
@@ -205,8 +205,8 @@ impl Pool {
         &self.speed
     }
 
-    pub(super) fn verdicts(&self) -> &Verdicts {
-        &self.verdicts
+    pub(super) fn completions(&self) -> &PendingCompletions {
+        &self.completions
     }
 
     pub(super) fn known(&self) -> &Known {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::events::Event;
 
-/// How long verdicts that the database does not take are tried again when the pool has to end.
+/// How long completions that the database does not take are tried again when the pool has to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// A pool that shows life while its tasks may still be being loaded. Dropping it ends that.
@@ -124,7 +124,7 @@ impl Pool {
         }
     }
 
-    /// Tells whether all verdicts are stored.
+    /// Tells whether all completions are stored.
     async fn wait_for_lines(
         &self,
         front: AbortOnDropHandle<()>,

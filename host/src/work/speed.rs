@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::verdict::Verdict;
+use super::completion::Completion;
 use crate::queue::Job;
 
 /// How much work is claimed ahead, as time.
@@ -78,20 +78,20 @@ impl Pace {
 
 impl Speed {
     /// Learns from jobs that have ended.
-    pub(super) fn learn(&self, verdicts: &[Verdict]) {
+    pub(super) fn learn(&self, completions: &[Completion]) {
         let mut state = self.state();
         let mut total = Duration::ZERO;
         let mut jobs = 0_u32;
-        for verdict in verdicts.iter().filter(|verdict| !verdict.is_return()) {
-            total += verdict.took;
+        for completion in completions.iter().filter(|completion| !completion.is_release()) {
+            total += completion.took;
             jobs += 1;
-            if verdict.map > state.map {
-                state.map = verdict.map;
+            if completion.map > state.map {
+                state.map = completion.map;
                 state.balances.clear();
             }
-            if verdict.map == state.map {
-                let balance = state.balances.entry(verdict.task_id).or_default();
-                let step = if verdict.took <= SHORT { 1 } else { -SETBACK };
+            if completion.map == state.map {
+                let balance = state.balances.entry(completion.task_id).or_default();
+                let step = if completion.took <= SHORT { 1 } else { -SETBACK };
                 *balance = (*balance + step).clamp(-MOST, MOST);
             }
         }
@@ -147,13 +147,12 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{queue::ClaimedJob, work::verdict::VerdictKind};
+    use crate::queue::ClaimedJob;
 
-    fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
+    fn completions(jobs: usize, took: Duration, map: u64) -> Vec<Completion> {
         let claim = ClaimedJob::of(&Job::sample(1));
-        let verdict =
-            |_| Verdict { claim, task_id: 7, map, took, kind: VerdictKind::Complete, run: None, repeated: false };
-        (0..jobs).map(verdict).collect()
+        let completion = |_| Completion::sample(claim, 7, map, took);
+        (0..jobs).map(completion).collect()
     }
 
     const FAST: Duration = Duration::from_micros(100);
@@ -163,16 +162,16 @@ mod tests {
     fn as_much_is_claimed_ahead_as_is_done_within_the_time() {
         let speed = Speed::default();
         assert_eq!(speed.pace().ahead(10), 0, "nothing before anything is known");
-        speed.learn(&verdicts(200, FAST, 1));
+        speed.learn(&completions(200, FAST, 1));
         assert!((9_000..=10_000).contains(&speed.pace().ahead(10)), "{}", speed.pace().ahead(10));
-        speed.learn(&verdicts(100, SLOW, 1));
+        speed.learn(&completions(100, SLOW, 1));
         assert_eq!(speed.pace().ahead(10), 0, "slow jobs are claimed one by one");
     }
 
     #[test]
     fn large_payloads_are_claimed_few_at_a_time() {
         let speed = Speed::default();
-        speed.learn(&verdicts(200, FAST, 1));
+        speed.learn(&completions(200, FAST, 1));
         let with = |bytes: usize| Job { payload: "x".repeat(bytes), ..Job::sample(1) };
         speed.weigh(&[with(1 << 20)]);
         assert_eq!(speed.pace().ahead(50), 32);
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn who_had_to_wait_makes_it_careful() {
         let speed = Speed::default();
-        speed.learn(&verdicts(200, FAST, 1));
+        speed.learn(&completions(200, FAST, 1));
         speed.stalled(Duration::from_millis(500));
         assert_eq!(speed.pace().ahead(1), 0);
     }
@@ -193,14 +192,14 @@ mod tests {
     #[test]
     fn a_task_is_short_after_some_jobs_until_a_long_one_and_for_one_map() {
         let speed = Speed::default();
-        speed.learn(&verdicts(15, FAST, 3));
+        speed.learn(&completions(15, FAST, 3));
         assert!(speed.short_tasks(3).is_empty());
-        speed.learn(&verdicts(10, FAST, 3));
+        speed.learn(&completions(10, FAST, 3));
         assert_eq!(speed.short_tasks(3), [7]);
         assert!(speed.short_tasks(4).is_empty(), "another build may take longer");
-        speed.learn(&verdicts(1, SLOW, 3));
+        speed.learn(&completions(1, SLOW, 3));
         assert!(speed.short_tasks(3).is_empty());
-        speed.learn(&verdicts(40, FAST, 3));
+        speed.learn(&completions(40, FAST, 3));
         assert_eq!(speed.short_tasks(3), [7]);
     }
 }

@@ -21,7 +21,11 @@ use std::{
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, pool::Pool, store_apart::store_apart, verdict::Verdict};
+use super::{
+    backoff::Backoff,
+    completion::{Completion, store_apart},
+    pool::Pool,
+};
 use crate::{
     events::Event,
     queue::{ClaimedJob, Job, QueueError, Session, Unlocked},
@@ -40,7 +44,7 @@ pub(super) struct Known {
     /// By their ids, as they were claimed.
     jobs: Mutex<HashMap<i64, ClaimedJob>>,
     /// Returns whose answers were lost. Nobody sends them again: the pool may have claimed the job anew.
-    doubtful: Mutex<Vec<Verdict>>,
+    doubtful: Mutex<Vec<Completion>>,
     /// Held for reading while a claim may mark jobs that are not known yet.
     claiming: RwLock<()>,
     /// An answer or a connection was lost.
@@ -74,9 +78,9 @@ impl Known {
     }
 
     /// What became of them is settled. Of a job that was claimed again, only the later claim counts.
-    pub(super) fn remove(&self, verdicts: &[Verdict]) {
+    pub(super) fn remove(&self, completions: &[Completion]) {
         let mut jobs = self.jobs();
-        for Verdict { claim, .. } in verdicts {
+        for Completion { claim, .. } in completions {
             let same = |known: &ClaimedJob| {
                 let times = known.locked_at.zip(claim.locked_at);
                 known.attempt == claim.attempt && times.is_none_or(|(known, claimed)| known == claimed)
@@ -88,8 +92,8 @@ impl Known {
     }
 
     /// Takes those out that give jobs back, whose answers were lost.
-    pub(super) fn doubt(&self, verdicts: &mut Vec<Verdict>) {
-        let doubtful: Vec<Verdict> = verdicts.extract_if(.., |verdict| verdict.is_return()).collect();
+    pub(super) fn doubt(&self, completions: &mut Vec<Completion>) {
+        let doubtful: Vec<Completion> = completions.extract_if(.., |completion| completion.is_release()).collect();
         if !doubtful.is_empty() {
             self.remove(&doubtful);
             self.doubtful().extend(doubtful);
@@ -120,7 +124,7 @@ impl Known {
         self.jobs().values().filter_map(|claim| claim.job_queue_id).collect()
     }
 
-    fn doubtful(&self) -> MutexGuard<'_, Vec<Verdict>> {
+    fn doubtful(&self) -> MutexGuard<'_, Vec<Completion>> {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -203,7 +207,7 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     };
     let queues = session.free_queues(pool.owner(), &pool.known().queues()).await?;
     let freed = Unlocked { jobs: i64::try_from(jobs).unwrap_or(i64::MAX), queues };
-    let settled: Vec<Verdict> = pool.known().doubtful().drain(..doubtful).collect();
+    let settled: Vec<Completion> = pool.known().doubtful().drain(..doubtful).collect();
     if unheard.is_empty() && queues == 0 && settled.is_empty() {
         return Ok(Looked::Yes);
     }
@@ -217,19 +221,19 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     }
     pool.running().settled(settled.len());
     pool.nudge();
-    settled.into_iter().for_each(|verdict| verdict.announce(pool.events()));
+    settled.into_iter().for_each(|completion| completion.announce(pool.events()));
     Ok(Looked::Yes)
 }
 
 /// The database refuses to take some of them back: these count as the pool's from here on, and are held back. Says how many
 /// the others are.
 async fn return_apart(pool: &Pool, session: &Session, jobs: &[ClaimedJob]) -> Result<usize, QueueError> {
-    let verdicts = jobs.iter().copied().map(Verdict::never_begun).collect();
-    let apart = store_apart(session, pool.owner(), verdicts, usize::MAX).await.map_err(|(error, _)| error)?;
-    for (verdict, error) in apart.refused {
-        pool.known().keep(&verdict.claim);
+    let completions = jobs.iter().copied().map(Completion::never_begun).collect();
+    let apart = store_apart(session, pool.owner(), completions, usize::MAX).await.map_err(|(error, _)| error)?;
+    for (completion, error) in apart.refused {
+        pool.known().keep(&completion.claim);
         pool.running().claimed(1);
-        pool.hold_result(verdict, &error);
+        pool.hold_result(completion, &error);
     }
     Ok(apart.stored.len())
 }

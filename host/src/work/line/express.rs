@@ -11,11 +11,11 @@ use crate::{
     config::ForbiddenFlags,
     queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
     work::{
+        completion::{Batch, Completion},
         demand::{Claim, Claiming, Lane},
         express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         pool::Pool,
-        verdict::{Results, Verdict},
     },
 };
 
@@ -37,7 +37,7 @@ impl Open {
 /// What has become of the jobs of a transaction by now.
 #[derive(Debug, Default)]
 struct Account {
-    verdicts: Vec<Verdict>,
+    completions: Vec<Completion>,
     /// How many no slot has taken; they stay as they were.
     withdrawn: usize,
     /// These.
@@ -47,16 +47,13 @@ struct Account {
 impl Account {
     /// What is to be stored. Those that have neither ended nor been withdrawn still run, or are to.
     fn settlement(&self, open: &Open) -> Settlement {
-        let mut settlement = Settlement::default();
-        for verdict in &self.verdicts {
-            verdict.settle(&mut settlement);
-        }
-        if self.verdicts.len() + self.withdrawn < open.batch.len() {
-            let ended: HashSet<i64> = self.verdicts.iter().map(|verdict| verdict.claim.id).collect();
+        let mut marked = Vec::new();
+        if self.completions.len() + self.withdrawn < open.batch.len() {
+            let ended: HashSet<i64> = self.completions.iter().map(|completion| completion.claim.id).collect();
             let (kept, _) = open.batch.kept();
-            settlement.marked.extend(kept.iter().filter(|id| !ended.contains(id)));
+            marked.extend(kept.iter().filter(|id| !ended.contains(id)));
         }
-        settlement
+        Batch::of(&self.completions).settlement(marked)
     }
 }
 
@@ -84,21 +81,21 @@ impl Line {
         self.open = Some(Open { batch, aside });
     }
 
-    /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
-    pub(super) async fn end(&mut self, open: Open, mut verdicts: Vec<Verdict>, claim: Option<Claim>) {
+    /// Ends a transaction, stores completions of marked jobs beside it, and claims on the same trip.
+    pub(super) async fn end(&mut self, open: Open, mut completions: Vec<Completion>, claim: Option<Claim>) {
         let pool = Arc::clone(&self.pool);
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
         let settlement = account.settlement(&open);
         let Some(session) = self.session.take().filter(|session| !session.is_lost()) else {
-            pool.verdicts().add_all(verdicts);
+            pool.completions().add_all(completions);
             return self.recover(open, account, None).await;
         };
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
-        let claim = claim.filter(|_| !after && verdicts.is_empty());
+        let claim = claim.filter(|_| !after && completions.is_empty());
         let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
-        let results = Results::of(&verdicts);
+        let results = Batch::of(&completions);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, mut stored, claimed) = tokio::join!(
             biased;
@@ -107,7 +104,7 @@ impl Line {
             self.claim(&session, claim),
         );
         if stored.as_ref().is_err_and(QueueError::is_refusal) && !session.is_lost() {
-            stored = self.store_apart(&session, &mut verdicts).await;
+            stored = self.store_apart(&session, &mut completions).await;
         }
         if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
@@ -138,15 +135,15 @@ impl Line {
             Ok(marked) => {
                 self.store_backoff.succeeded();
                 self.committed(open, account, marked);
-                self.after_store(stored, verdicts).await;
+                self.after_store(stored, completions).await;
             }
             Err(error) => {
                 match stored {
                     Ok(late) => {
-                        pool.known().remove(&verdicts);
-                        self.settled(verdicts, &late, 0);
+                        pool.known().remove(&completions);
+                        self.settled(completions, &late, 0);
                     }
-                    Err(_) => self.in_doubt(&mut verdicts),
+                    Err(_) => self.in_doubt(&mut completions),
                 }
                 self.recover(open, account, Some(error)).await;
             }
@@ -168,18 +165,24 @@ impl Line {
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
             let refused = open.batch.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();
-            pool.verdicts().add_all(refused.into_iter().map(Verdict::never_begun));
+            pool.completions().add_all(refused.into_iter().map(Completion::never_begun));
         }
-        let mut verdicts = open.batch.take_verdicts();
-        let returned: Vec<i64> =
-            verdicts.iter().filter(|verdict| verdict.is_return()).map(|verdict| verdict.claim.id).collect();
+        let mut completions = open.batch.take_completions();
+        let returned: Vec<i64> = completions
+            .iter()
+            .filter(|completion| completion.is_release())
+            .map(|completion| completion.claim.id)
+            .collect();
         if !returned.is_empty() {
             let refused: HashMap<i64, _> =
                 open.batch.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
-            let of_refused = verdicts.extract_if(.., |verdict| refused.contains_key(&verdict.claim.id));
-            pool.verdicts().add_all(of_refused.map(|verdict| Verdict { claim: refused[&verdict.claim.id], ..verdict }));
+            let of_refused = completions.extract_if(.., |completion| refused.contains_key(&completion.claim.id));
+            pool.completions().add_all(of_refused.map(|completion| {
+                let claim = refused[&completion.claim.id];
+                completion.by(claim)
+            }));
         }
-        account.verdicts.append(&mut verdicts);
+        account.completions.append(&mut completions);
     }
 
     fn committed(&self, mut open: Open, account: Account, marked: HashMap<i64, SystemTime>) {
@@ -188,7 +191,7 @@ impl Line {
         open.aside.iter_mut().for_each(|held| held.job.locked_at = marked.get(&held.job.id).copied());
         let late = open.batch.committed(marked);
         if !late.is_empty() {
-            pool.verdicts().add_all(late);
+            pool.completions().add_all(late);
             pool.wakes().wake();
         }
         if !account.left_behind.is_empty() {
@@ -196,7 +199,7 @@ impl Line {
             // Not sooner: a claim from before the commit has not seen them.
             pool.demand().jobs_available();
         }
-        self.settled(account.verdicts, &HashSet::new(), account.withdrawn);
+        self.settled(account.completions, &HashSet::new(), account.withdrawn);
         pool.running().held().add(open.aside, None);
         pool.open_slots();
     }
@@ -233,20 +236,21 @@ impl Line {
         let refused: HashMap<i64, QueueError> = refused.into_iter().collect();
         let unmarked: HashMap<i64, QueueError> = unmarked.into_iter().collect();
         let mut of_marked = Vec::new();
-        let ended =
-            |verdict: &mut Verdict| marked.contains_key(&verdict.claim.id) || unmarked.contains_key(&verdict.claim.id);
-        for mut verdict in account.verdicts.extract_if(.., ended) {
-            let id = verdict.claim.id;
-            verdict.claim.locked_at = marked.get(&id).copied();
+        let ended = |completion: &mut Completion| {
+            marked.contains_key(&completion.claim.id) || unmarked.contains_key(&completion.claim.id)
+        };
+        for mut completion in account.completions.extract_if(.., ended) {
+            let id = completion.claim.id;
+            completion.claim.locked_at = marked.get(&id).copied();
             if let Some(error) = unmarked.get(&id) {
-                pool.leave_result(&verdict, error);
+                pool.leave_result(&completion, error);
             } else if let Some(error) = refused.get(&id) {
-                pool.hold_result(verdict, error);
+                pool.hold_result(completion, error);
             } else {
-                of_marked.push(verdict);
+                of_marked.push(completion);
             }
         }
-        pool.verdicts().add_all(of_marked);
+        pool.completions().add_all(of_marked);
         for (id, error) in &unmarked {
             let held = open.aside.iter().find(|held| held.job.id == *id);
             pool.hold_claim(*id, held.map(|held| Arc::clone(&held.task)), error);
@@ -295,10 +299,12 @@ impl Line {
         };
         // Those that are marked already, by the lost commit or by the other line, may have ended since.
         let (mut of_marked, rest): (Vec<_>, Vec<_>) =
-            account.verdicts.drain(..).partition(|verdict| again.marked.contains_key(&verdict.claim.id));
-        account.verdicts = rest;
-        of_marked.iter_mut().for_each(|verdict| verdict.claim.locked_at = again.marked.get(&verdict.claim.id).copied());
-        self.pool.verdicts().add_all(of_marked);
+            account.completions.drain(..).partition(|completion| again.marked.contains_key(&completion.claim.id));
+        account.completions = rest;
+        of_marked
+            .iter_mut()
+            .for_each(|completion| completion.claim.locked_at = again.marked.get(&completion.claim.id).copied());
+        self.pool.completions().add_all(of_marked);
         // What is neither marked now nor was before belongs to somebody else.
         marked.extend(again.marked);
         let owned = |id: &i64| available.contains(id) || marked.contains_key(id);

@@ -1,4 +1,4 @@
-//! A line to the database: stores verdicts and claims the next jobs, in one round trip where that can be.
+//! A line to the database: stores completions and claims the next jobs, in one round trip where that can be.
 //!
 //! A pool has two. The front line works alone while there is little to do; the second one helps when the backlog is deep,
 //! and while a transaction of the express lane keeps the front line busy.
@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use self::express::Open;
 use super::{
     backoff::Backoff,
+    completion::{Batch, Completion},
     demand::{Claim, Claiming, Decision, LARGEST_BATCH, Lane, Role},
     pool::Pool,
-    verdict::{Results, Verdict},
 };
 use crate::{
     config::ForbiddenFlags,
@@ -88,11 +88,11 @@ impl Line {
                 Decision::Claim(claim) => (Some(claim), None),
                 Decision::Wait(until) => (None, until),
             };
-            let verdicts = self.pool.verdicts().take(LARGEST_BATCH, self.pool.identity().is_closing());
+            let completions = self.pool.completions().take(LARGEST_BATCH, self.pool.identity().is_closing());
             if let Some(open) = self.open.take() {
-                part.outside(self.end(open, verdicts, claim)).await;
-            } else if !verdicts.is_empty() || claim.is_some() {
-                part.outside(self.turn(verdicts, claim)).await;
+                part.outside(self.end(open, completions, claim)).await;
+            } else if !completions.is_empty() || claim.is_some() {
+                part.outside(self.turn(completions, claim)).await;
             } else if self.is_over() {
                 return;
             } else {
@@ -137,7 +137,7 @@ impl Line {
         }
         let closing = pool.identity().is_closing();
         let alarm = async {
-            match [until, pool.gives_back_at(), pool.verdicts().due()].into_iter().flatten().min() {
+            match [until, pool.gives_back_at(), pool.completions().due()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -152,23 +152,23 @@ impl Line {
         pool.demand().time_passed(Instant::now());
     }
 
-    /// Stores verdicts of marked jobs, and claims.
-    async fn turn(&mut self, mut verdicts: Vec<Verdict>, claim: Option<Claim>) {
+    /// Stores completions of marked jobs, and claims.
+    async fn turn(&mut self, mut completions: Vec<Completion>, claim: Option<Claim>) {
         let lane = claim.map_or(Lane::Marked, |claim| claim.lane);
         let session = match self.connected(lane).await {
             Ok(session) => session,
-            Err(error) => return self.not_connected(verdicts, &error).await,
+            Err(error) => return self.not_connected(completions, &error).await,
         };
         let pool = Arc::clone(&self.pool);
         // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = lane == Lane::Express || matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
-        let claim = claim.filter(|_| !after || verdicts.is_empty());
+        let claim = claim.filter(|_| !after || completions.is_empty());
         let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
-        let results = Results::of(&verdicts);
+        let results = Batch::of(&completions);
         let (mut stored, claimed) =
             tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, claim));
         if stored.as_ref().is_err_and(QueueError::is_refusal) {
-            stored = self.store_apart(&session, &mut verdicts).await;
+            stored = self.store_apart(&session, &mut completions).await;
         }
         if stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
@@ -185,7 +185,7 @@ impl Line {
                 Some(error)
             }
         };
-        self.after_store(stored, verdicts).await;
+        self.after_store(stored, completions).await;
         if let Some(error) = claim_error {
             self.claim_failed(&error).await;
         }
@@ -209,11 +209,11 @@ impl Line {
         Ok(session)
     }
 
-    async fn not_connected(&mut self, verdicts: Vec<Verdict>, error: &QueueError) {
-        if verdicts.is_empty() {
+    async fn not_connected(&mut self, completions: Vec<Completion>, error: &QueueError) {
+        if completions.is_empty() {
             self.claim_failed(error).await;
         } else {
-            self.pool.verdicts().add_all(verdicts);
+            self.pool.completions().add_all(completions);
             self.store_backoff.wait(error).await;
         }
     }

@@ -16,8 +16,8 @@ use crate::{
     events::{Event, LeftResult, Refusal},
     queue::{Bisection, ClaimedJob, FailedJob, QueueError, Session},
     work::{
+        completion::{Batch, Completion, End},
         pool::Pool,
-        verdict::{Results, Verdict, VerdictKind},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct RefusedResults {
 
 #[derive(Debug)]
 struct RefusedResult {
-    verdict: Verdict,
+    completion: Completion,
     task: Option<Arc<str>>,
     reason: String,
     wait: Wait,
@@ -54,12 +54,12 @@ impl RefusedResults {
 
     /// Changes the one of this claim.
     fn change<T>(&self, claim: &ClaimedJob, change: impl FnOnce(&mut RefusedResult) -> T) -> Option<T> {
-        self.held().iter_mut().find(|refused| refused.verdict.claim == *claim).map(change)
+        self.held().iter_mut().find(|refused| refused.completion.claim == *claim).map(change)
     }
 
     fn remove(&self, claim: &ClaimedJob) -> Option<RefusedResult> {
         let mut held = self.held();
-        let place = held.iter().position(|refused| refused.verdict.claim == *claim)?;
+        let place = held.iter().position(|refused| refused.completion.claim == *claim)?;
         Some(held.swap_remove(place))
     }
 }
@@ -68,33 +68,33 @@ impl RefusedResult {
     /// For those who look at the job.
     fn note(&self) -> String {
         let reason = &self.reason;
-        match &self.verdict.kind {
-            VerdictKind::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
-            VerdictKind::Fail { message, .. } => {
+        match &self.completion.end {
+            End::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
+            End::Fail { message, .. } => {
                 format!("{message}\n\nthis failure could not be stored, so the job is held back: {reason}")
             }
-            VerdictKind::Return { .. } => format!("this job did not start and could not be given back: {reason}"),
+            End::Release { .. } => format!("this job did not start and could not be given back: {reason}"),
         }
     }
 
     fn left(self, left: LeftResult) -> Event {
-        let Self { verdict, task, reason, .. } = self;
-        Event::Refused(Refusal::ResultLeft { id: verdict.claim.id, task, error: reason, left })
+        let Self { completion, task, reason, .. } = self;
+        Event::Refused(Refusal::ResultLeft { id: completion.claim.id, task, error: reason, left })
     }
 }
 
 impl Pool {
     /// What became of a job is refused. The job is marked.
-    pub(in crate::work) fn hold_result(&self, verdict: Verdict, error: &QueueError) {
-        let (task, reason, wait) = (self.registered().name(verdict.task_id), error.reason(), Wait::first());
+    pub(in crate::work) fn hold_result(&self, completion: Completion, error: &QueueError) {
+        let (task, reason, wait) = (self.registered().name(completion.task_id), error.reason(), Wait::first());
         self.events().emit(Event::Refused(Refusal::Result {
-            id: verdict.claim.id,
+            id: completion.claim.id,
             task: task.clone(),
             error: reason.clone(),
             retry_in: wait.length,
             repeated: false,
         }));
-        self.refused().results.held().push(RefusedResult { verdict, task, reason, wait, noted: false });
+        self.refused().results.held().push(RefusedResult { completion, task, reason, wait, noted: false });
         self.running().settled(1);
         self.refused().added.notify_one();
         // A pool that ends when nothing is left may have waited for just this one.
@@ -102,8 +102,8 @@ impl Pool {
     }
 
     /// What became of a job is refused, and the job cannot be marked either: anybody may claim it.
-    pub(in crate::work) fn leave_result(&self, verdict: &Verdict, error: &QueueError) {
-        let (id, task, error) = (verdict.claim.id, self.registered().name(verdict.task_id), error.reason());
+    pub(in crate::work) fn leave_result(&self, completion: &Completion, error: &QueueError) {
+        let (id, task, error) = (completion.claim.id, self.registered().name(completion.task_id), error.reason());
         self.events().emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
         self.running().settled(1);
         self.nudge();
@@ -113,7 +113,8 @@ impl Pool {
     pub(super) async fn note_refused_results(&self, session: &Session) -> Result<(), QueueError> {
         let results = &self.refused().results;
         loop {
-            let next = results.held().iter().find(|refused| !refused.noted).map(|new| (new.verdict.claim, new.note()));
+            let next =
+                results.held().iter().find(|refused| !refused.noted).map(|new| (new.completion.claim, new.note()));
             let Some((claim, note)) = next else { return Ok(()) };
             unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
             if let Some(queue) = claim.job_queue_id {
@@ -123,7 +124,7 @@ impl Pool {
             results.change(&claim, |refused| {
                 refused.noted = true;
                 // Whoever has the queue when this is stored goes on having it.
-                refused.verdict.claim.job_queue_id = None;
+                refused.completion.claim.job_queue_id = None;
             });
         }
     }
@@ -135,17 +136,17 @@ impl Pool {
         due: impl Fn(&Wait) -> bool,
     ) -> Result<(), QueueError> {
         let results = &self.refused().results;
-        let due: Vec<(ClaimedJob, Results)> = results
+        let due: Vec<(ClaimedJob, Batch)> = results
             .held()
             .iter()
             .filter(|refused| refused.noted && due(&refused.wait))
-            .map(|refused| (refused.verdict.claim, Results::of(slice::from_ref(&refused.verdict))))
+            .map(|refused| (refused.completion.claim, Batch::of(slice::from_ref(&refused.completion))))
             .collect();
         for (claim, result) in due {
             match result.store(session, self.owner()).await {
                 Ok(late) => {
-                    if let Some(RefusedResult { verdict, task, .. }) = results.remove(&claim) {
-                        self.stored_after_all(verdict, task, !late.is_empty());
+                    if let Some(RefusedResult { completion, task, .. }) = results.remove(&claim) {
+                        self.stored_after_all(completion, task, !late.is_empty());
                     }
                 }
                 Err(error) if error.is_refusal() => {
@@ -159,7 +160,7 @@ impl Pool {
                 }
                 Err(error) => {
                     // It may be stored.
-                    results.change(&claim, |refused| refused.verdict.repeated = true);
+                    results.change(&claim, |refused| refused.completion.repeated = true);
                     return Err(error);
                 }
             }
@@ -167,14 +168,14 @@ impl Pool {
         Ok(())
     }
 
-    fn stored_after_all(&self, verdict: Verdict, task: Option<Arc<str>>, is_late: bool) {
-        self.known().remove(slice::from_ref(&verdict));
-        self.events().emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
+    fn stored_after_all(&self, completion: Completion, task: Option<Arc<str>>, is_late: bool) {
+        self.known().remove(slice::from_ref(&completion));
+        self.events().emit(Event::Refused(Refusal::ResultStored { id: completion.claim.id, task }));
         self.nudge();
-        if is_late && !verdict.repeated {
-            verdict.announce_late(self.events());
+        if is_late && !completion.repeated {
+            completion.announce_late(self.events());
         } else {
-            verdict.announce(self.events());
+            completion.announce(self.events());
         }
     }
 
@@ -199,7 +200,7 @@ impl Pool {
     async fn fail_the_completed(&self) -> Result<(), QueueError> {
         let results = &self.refused().results;
         let failed = |refused: &RefusedResult| FailedJob {
-            claim: refused.verdict.claim,
+            claim: refused.completion.claim,
             message: refused.note(),
             permanent: true,
             max_attempts: None,
@@ -209,7 +210,7 @@ impl Pool {
         let done: Vec<FailedJob> = results
             .held()
             .iter()
-            .filter(|refused| matches!(refused.verdict.kind, VerdictKind::Complete))
+            .filter(|refused| matches!(refused.completion.end, End::Complete))
             .map(failed)
             .collect();
         let session = self.database().session().await?;
@@ -222,7 +223,7 @@ impl Pool {
                         if stored.iter().any(|stored| stored.id == claim.id) {
                             self.events().emit(refused.left(LeftResult::Failed));
                         } else {
-                            refused.verdict.announce_late(self.events());
+                            refused.completion.announce_late(self.events());
                         }
                     }
                 }
