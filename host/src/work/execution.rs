@@ -14,7 +14,7 @@ use super::{
     completion::{Completion, End},
     conclusion::{Attempt, Conclusion, Process, conclude, unreadable},
     crashes::Crashes,
-    held::{HeldJob, TakenJob},
+    held::HeldJob,
     pool::Pool,
 };
 use crate::{
@@ -26,18 +26,14 @@ use crate::{
 
 /// Runs jobs one at a time until no more are to be taken.
 pub(super) async fn run_slot(pool: Arc<Pool>) {
-    while let Some(TakenJob { held, batch }) = pool.running().take().await {
+    while let Some(taken) = pool.running().take().await {
         pool.taken();
         let began = Instant::now();
-        let execution = Execution { pool: &pool, held: &held };
+        let execution = Execution { pool: &pool, held: &taken.held };
         let (end, run) = execution.perform().await;
-        let completion = Completion::of(&held, began.elapsed(), end, run);
+        let completion = Completion::of(&taken.held, began.elapsed(), end, run);
         pool.running().job_ended();
-        let marked = match batch {
-            Some(batch) => batch.report(completion),
-            None => Some(completion),
-        };
-        if let Some(completion) = marked {
+        if let Some(completion) = taken.complete(completion) {
             pool.completions().add(completion);
             pool.wakes().wake();
         }

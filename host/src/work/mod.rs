@@ -3,7 +3,7 @@
 //! ```text
 //! Line ── claims what will be done within 100 ms ──▶ HeldJobs ── the most urgent first ──▶ slots (one job each, on the
 //!  ▲  ╲                                                                                      │       current build)
-//!  │   ╲── express: the transaction stays open ──▶ ExpressBatch ◀── completions of its jobs ────┤
+//!  │   ╲── express: the transaction stays open ──▶ Transaction ◀── completions of its jobs ────┤
 //!  │                                                                                         │
 //!  └── woken: new jobs, new tasks, room for more ◀── PendingCompletions ◀── completions of marked jobs ───┘
 //! ```
@@ -20,7 +20,6 @@ mod conclusion;
 mod crashes;
 mod demand;
 mod execution;
-mod express_batch;
 mod giving_back;
 mod held;
 mod identity;
@@ -35,6 +34,7 @@ mod refused;
 mod registered;
 mod running;
 mod speed;
+mod transaction;
 mod unheard;
 mod wakes;
 

@@ -8,8 +8,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    express_batch::ExpressBatch,
     held::{HeldJob, HeldJobs, TakenJob},
+    transaction::Transaction,
 };
 use crate::plugin::Cancel;
 
@@ -25,7 +25,7 @@ pub(super) struct Running {
     /// Tells running jobs to end.
     cancel: Cancel,
     /// The transactions of the express lane that are open.
-    transactions: Mutex<Vec<Arc<ExpressBatch>>>,
+    transactions: Mutex<Vec<Arc<Transaction>>>,
 }
 
 impl Running {
@@ -111,12 +111,12 @@ impl Running {
         &self.cancel
     }
 
-    pub(super) fn begin_transaction(&self, batch: &Arc<ExpressBatch>) {
-        self.transactions().push(Arc::clone(batch));
+    pub(super) fn begin_transaction(&self, transaction: &Arc<Transaction>) {
+        self.transactions().push(Arc::clone(transaction));
     }
 
-    pub(super) fn end_transaction(&self, batch: &Arc<ExpressBatch>) {
-        self.transactions().retain(|open| !Arc::ptr_eq(open, batch));
+    pub(super) fn end_transaction(&self, transaction: &Arc<Transaction>) {
+        self.transactions().retain(|open| !Arc::ptr_eq(open, transaction));
     }
 
     /// Leaves out of what a claim brought what the pool has already: jobs of a transaction whose connection was lost a moment
@@ -134,7 +134,7 @@ impl Running {
         self.transactions().iter().any(|open| open.has(id))
     }
 
-    fn transactions(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {
+    fn transactions(&self) -> MutexGuard<'_, Vec<Arc<Transaction>>> {
         self.transactions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::Level;
 
-use super::Line;
+use super::{Line, express, marked};
 use crate::{
     config::Clock,
     events::Event,
@@ -41,77 +41,20 @@ impl Line {
             return Ok(Claimed::default());
         }
         pool.events().emit_if_heard(Level::TRACE, || Event::ClaimStarted { worker: pool.id(), wanted });
-        if lane == Lane::Marked && pool.identity().works_once() && pool.running().unsettled() == 0 {
-            // If this claim finds nothing, there is nothing, and the pool ends.
-            pool.database().look_everywhere();
-        }
-        let _unknown = match lane {
-            Lane::Marked => Some(pool.known().claiming().await),
-            Lane::Express => None,
-        };
         let now = (pool.settings().clock == Clock::Process).then(|| pool.settings().time.now());
         let left_out = pool.left_out(lane);
         let conditions = Conditions { forbidden_flags: &forbidden, now, left_out: &left_out };
-        let jobs = async {
-            match lane {
-                Lane::Marked => session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await,
-                Lane::Express => session.lock_jobs(&registered.tasks, wanted, conditions).await,
-            }
+        let (jobs, again) = match lane {
+            Lane::Marked => marked::claim(pool, session, &registered, wanted, conditions).await?,
+            Lane::Express => (express::claim(pool, session, &registered, wanted, conditions).await?, None),
         };
-        let mut jobs = jobs.await;
-        if let Err(error) = &jobs
-            && error.is_refusal()
-            && lane == Lane::Marked
-        {
-            jobs = self.claim_apart(&registered, wanted, conditions).await;
-        }
-        match &jobs {
-            Ok(jobs) if lane == Lane::Marked => pool.known().add(jobs),
-            Ok(_) => {}
-            Err(error) => pool.known().failed(error),
-        }
-        let jobs = jobs?;
         pool.are_claimed(jobs.iter().map(|job| job.id));
-        let again = (lane == Lane::Marked && jobs.len() < wanted)
-            .then(|| pool.database().look_again(&registered.tasks, conditions))
-            .flatten();
         if registered.tasks.are_outdated() {
             pool.forget_task_ids();
         }
         pool.speed().weigh(&jobs);
         self.learn_lane(&jobs, registered.map);
         Ok(Claimed { jobs: jobs.into_iter().map(|job| registered.held(job)).collect(), again })
-    }
-
-    /// The database refuses to let some of the jobs be claimed: finds out which, leaves them out from now on, and claims others. On a
-    /// session of its own, because results may be being stored on the line's.
-    async fn claim_apart(
-        &self,
-        registered: &Registered,
-        wanted: usize,
-        conditions: Conditions<'_>,
-    ) -> Result<Vec<Job>, QueueError> {
-        let pool = &self.pool;
-        let session = pool.database().session().await?;
-        let claimed = session.get_jobs_apart(pool.owner(), &registered.tasks, wanted, conditions).await;
-        let claim = match claimed {
-            Ok(claim) => claim,
-            Err(error) => {
-                session.discard();
-                return Err(error);
-            }
-        };
-        for (job, error) in &claim.refused {
-            pool.hold_claim(job.id, registered.name(job.task_id), error);
-        }
-        pool.demand().claim_was_partial();
-        if !claim.jobs.is_empty() {
-            return Ok(claim.jobs);
-        }
-        // Where as many are refused as it looks at, this fails again, and the line waits before it tries the next ones.
-        let left_out = pool.left_out(Lane::Marked);
-        let conditions = Conditions { left_out: &left_out, ..conditions };
-        session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await
     }
 
     /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.
@@ -160,12 +103,7 @@ impl Line {
             pool.wakes().wake_primary();
         }
         match lane {
-            Lane::Marked => {
-                pool.running().held().add(jobs, None);
-                if !pool.identity().is_alive() {
-                    pool.give_back_what_waits();
-                }
-            }
+            Lane::Marked => marked::hold(&pool, jobs),
             Lane::Express => self.begun(jobs),
         }
         pool.open_slots();

@@ -9,20 +9,21 @@ use std::{
 use super::{Line, claim::fits_express};
 use crate::{
     config::ForbiddenFlags,
-    queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
+    queue::{CameBack, Conditions, Job, QueueError, Session, SettledApart, Settlement, beyond_encoding},
     work::{
         completion::{Batch, Completion},
         demand::{Claim, Claiming, Lane},
-        express_batch::{BOUND, ExpressBatch},
         held::HeldJob,
         pool::Pool,
+        registered::Registered,
+        transaction::{BOUND, Kept, LockedJob, Transaction},
     },
 };
 
 /// A transaction that is open.
 #[derive(Debug)]
 pub(super) struct Open {
-    batch: Arc<ExpressBatch>,
+    transaction: Arc<Transaction>,
     /// Jobs for the marked lane, which they enter with the commit.
     aside: Vec<HeldJob>,
 }
@@ -30,7 +31,7 @@ pub(super) struct Open {
 impl Open {
     /// Returns when it is to be ended.
     pub(super) async fn ended(&self) {
-        self.batch.ended().await;
+        self.transaction.ended().await;
     }
 }
 
@@ -48,20 +49,32 @@ impl Account {
     /// What is to be stored. Those that have neither ended nor been withdrawn still run, or are to.
     fn settlement(&self, open: &Open) -> Settlement {
         let mut marked = Vec::new();
-        if self.completions.len() + self.withdrawn < open.batch.len() {
+        if self.completions.len() + self.withdrawn < open.transaction.len() {
             let ended: HashSet<i64> = self.completions.iter().map(|completion| completion.claim.id).collect();
-            let (kept, _) = open.batch.kept();
+            let kept = open.transaction.kept().ids;
             marked.extend(kept.iter().filter(|id| !ended.contains(id)));
         }
         Batch::of(&self.completions).settlement(marked)
     }
 }
 
+/// Begins a transaction on the session and locks up to `limit` jobs in it.
+pub(super) async fn claim(
+    pool: &Pool,
+    session: &Session,
+    registered: &Registered,
+    limit: usize,
+    conditions: Conditions<'_>,
+) -> Result<Vec<Job>, QueueError> {
+    let locked = session.lock_jobs(&registered.tasks, limit, conditions).await;
+    locked.inspect_err(|error| pool.known().failed(error))
+}
+
 impl Pool {
     /// These jobs of a transaction are marked now.
     fn keep_in_mind(&self, open: &Open, marked: &HashMap<i64, SystemTime>) {
         if !marked.is_empty() {
-            let (ids, attempts) = open.batch.kept();
+            let Kept { ids, attempts, .. } = open.transaction.kept();
             let claims = ids.into_iter().zip(attempts);
             self.known().add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
         }
@@ -73,12 +86,11 @@ impl Line {
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
         let short = jobs.first().map(|held| self.pool.speed().short_tasks(held.map)).unwrap_or_default();
         let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
-        let names = |held: &HeldJob| (held.job.id, held.job.attempts, held.job.created_at);
-        let all = run.iter().chain(&aside).map(names).collect();
-        let batch = Arc::new(ExpressBatch::new(all, run.len()));
-        self.pool.running().begin_transaction(&batch);
-        self.pool.running().held().add(run, Some(Arc::clone(&batch)));
-        self.open = Some(Open { batch, aside });
+        let all = run.iter().chain(&aside).map(|held| LockedJob::of(&held.job)).collect();
+        let transaction = Arc::new(Transaction::new(all, run.len()));
+        self.pool.running().begin_transaction(&transaction);
+        self.pool.running().held().add(run, Some(Arc::clone(&transaction)));
+        self.open = Some(Open { transaction, aside });
     }
 
     /// Ends a transaction, stores completions of marked jobs beside it, and claims on the same trip.
@@ -114,7 +126,7 @@ impl Line {
         if let Ok(marked) = &settled {
             // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
             pool.keep_in_mind(&open, marked);
-            pool.running().end_transaction(&open.batch);
+            pool.running().end_transaction(&open.transaction);
         }
         let claim_error = match claimed {
             // By the express lane, what it has locked is free again with the connection.
@@ -156,18 +168,18 @@ impl Line {
     /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
     fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
         let pool = &self.pool;
-        let withdrawn = pool.running().held().withdraw(&open.batch);
+        let withdrawn = pool.running().held().withdraw(&open.transaction);
         if !withdrawn.is_empty() {
             if !pool.identity().is_closing() {
                 pool.speed().stalled(BOUND);
             }
             account.left_behind.extend(withdrawn.iter().map(|held| CameBack::of(&held.job)));
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
-            let refused = open.batch.withdraw(&ids);
+            let refused = open.transaction.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();
             pool.completions().add_all(refused.into_iter().map(Completion::never_begun));
         }
-        let mut completions = open.batch.take_completions();
+        let mut completions = open.transaction.take_completions();
         let returned: Vec<i64> = completions
             .iter()
             .filter(|completion| completion.is_release())
@@ -175,7 +187,7 @@ impl Line {
             .collect();
         if !returned.is_empty() {
             let refused: HashMap<i64, _> =
-                open.batch.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
+                open.transaction.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
             let of_refused = completions.extract_if(.., |completion| refused.contains_key(&completion.claim.id));
             pool.completions().add_all(of_refused.map(|completion| {
                 let claim = refused[&completion.claim.id];
@@ -187,9 +199,9 @@ impl Line {
 
     fn committed(&self, mut open: Open, account: Account, marked: HashMap<i64, SystemTime>) {
         let pool = &self.pool;
-        pool.running().end_transaction(&open.batch);
+        pool.running().end_transaction(&open.transaction);
         open.aside.iter_mut().for_each(|held| held.job.locked_at = marked.get(&held.job.id).copied());
-        let late = open.batch.committed(marked);
+        let late = open.transaction.committed(&marked);
         if !late.is_empty() {
             pool.completions().add_all(late);
             pool.wakes().wake();
@@ -221,7 +233,7 @@ impl Line {
                 Ok(marked) => {
                     self.store_backoff.succeeded();
                     self.committed(open, account, marked);
-                    // For as long as the batch had its jobs, looks passed them over, whoever had locked them.
+                    // For as long as the transaction had its jobs, looks passed them over, whoever had locked them.
                     return self.pool.known().look();
                 }
                 Err(again) => error = Some(again),
@@ -266,7 +278,7 @@ impl Line {
         apart: bool,
     ) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let ((ids, attempts), added_at) = (open.batch.kept(), open.batch.kept_since());
+        let Kept { ids, attempts, added_at } = open.transaction.kept();
         let again = match session.lock_again(self.pool.owner(), &ids, &attempts, &added_at).await {
             Ok(again) => again,
             Err(error) => {
@@ -308,7 +320,7 @@ impl Line {
         // What is neither marked now nor was before belongs to somebody else.
         marked.extend(again.marked);
         let owned = |id: &i64| available.contains(id) || marked.contains_key(id);
-        open.batch.disown(ids.into_iter().filter(|id| !owned(id)));
+        open.transaction.disown(ids.into_iter().filter(|id| !owned(id)));
         let lost = open.aside.len();
         self.pool.keep_in_mind(open, &marked);
         open.aside.retain(|held| marked.contains_key(&held.job.id));

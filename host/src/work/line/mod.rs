@@ -5,9 +5,10 @@
 
 mod claim;
 mod express;
-mod stored;
+mod marked;
 
 use std::{
+    collections::HashSet,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -215,6 +216,39 @@ impl Line {
         } else {
             self.pool.completions().add_all(completions);
             self.store_backoff.wait(error).await;
+        }
+    }
+
+    /// Announces what is now stored, and has the pool look again where that made a job runnable. Those that came too `late` were
+    /// not, and `withdrawn` others are no longer held.
+    pub(super) fn settled(&self, completions: Vec<Completion>, late: &HashSet<i64>, withdrawn: usize) {
+        let pool = &self.pool;
+        pool.speed().learn(&completions);
+        pool.running().settled(completions.len() + withdrawn);
+        let frees_a_queue = completions.iter().any(Completion::frees_a_queue);
+        if frees_a_queue {
+            // Else the queue's next job would wait for one of the turns that the express lane leaves to others.
+            pool.demand().marked_jobs_available();
+        }
+        let comes_back = completions.iter().any(Completion::comes_back);
+        if pool.identity().works_once() || comes_back {
+            pool.demand().jobs_available();
+        }
+        if self.role == Role::Overflow {
+            pool.wakes().wake_primary();
+        }
+        if !late.is_empty() {
+            // A return, perhaps only because the lock was renewed meanwhile. And while an old run went on, a look took its job for
+            // known, even if an unheard claim had locked that since.
+            pool.known().look();
+        }
+        for completion in completions {
+            // What is missing at the second try was stored by the first, as far as anybody can tell.
+            if !late.is_empty() && !completion.repeated && late.contains(&completion.claim.id) {
+                completion.announce_late(pool.events());
+            } else {
+                completion.announce(pool.events());
+            }
         }
     }
 }
