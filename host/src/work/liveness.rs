@@ -1,6 +1,6 @@
 //! Shows that this pool lives, and takes over from those that have died.
 //!
-//! While the pool's lock is not known to be held, others may take it for dead and run its jobs: it claims none, gives back what
+//! While the pool's lock is not known to be held, others may take it for dead and run its jobs: it claims none, releases what
 //! it has not begun, and what running jobs come to is stored only where nobody else has claimed them since.
 //!
 //! Who is dead? Nobody can see that of another process. What can be seen is whether somebody holds the lock of an owner, and a
@@ -178,7 +178,7 @@ impl<'a> Watch<'a> {
             return Lost::Connection(error);
         }
         if self.was_alive {
-            self.pool.known().look();
+            self.pool.claimed_set().suspect();
         }
         (self.was_alive, self.outage, self.taken, self.had_by) = (true, false, 0, Some(sign.pid));
         self.pool.identity().revive();
@@ -312,8 +312,8 @@ impl Pool {
     fn lose_life(&self) {
         self.identity().lose_life();
         // The next server may be another one.
-        self.known().look();
-        self.give_back_what_waits();
+        self.claimed_set().suspect();
+        self.release_waiting();
         self.wakes().wake();
     }
 }

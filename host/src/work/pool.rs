@@ -13,14 +13,14 @@ use arc_swap::ArcSwap;
 use super::{
     Mode, Stop,
     completion::PendingCompletions,
-    demand::{Demand, Snapshot},
+    demand::{Claim, Claiming, Demand, Snapshot},
     execution::run_slot,
     identity::Identity,
+    orphaned_claims::ClaimedSet,
     refused::Refused,
     registered::Registered,
     running::Running,
     speed::Speed,
-    unheard::Known,
     wakes::Wakes,
 };
 use crate::{
@@ -49,8 +49,8 @@ pub struct Pool {
     speed: Speed,
     /// What is to be stored of jobs that have ended.
     completions: PendingCompletions,
-    /// The claims that are marked in the database.
-    known: Known,
+    /// The claims that are marked in the database, beside which there may be orphaned ones.
+    claimed_set: ClaimedSet,
     refused: Refused,
     wakes: Wakes,
     /// Notifications have arrived before.
@@ -74,7 +74,7 @@ impl Pool {
             running: Running::new(settings.concurrency),
             speed: Speed::default(),
             completions: PendingCompletions::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
-            known: Known::default(),
+            claimed_set: ClaimedSet::default(),
             refused: Refused::default(),
             wakes: Wakes::default(),
             has_listened: AtomicBool::new(false),
@@ -118,7 +118,7 @@ impl Pool {
             // Jobs may have been added while nobody listened, and the server may be another one.
             Notification::Connected => {
                 if self.has_listened.swap(true, Ordering::AcqRel) {
-                    self.known.look();
+                    self.claimed_set.suspect();
                 }
                 self.nudge();
             }
@@ -139,6 +139,11 @@ impl Pool {
             knows_task_ids: registered.map == self.tasks.load().epoch(),
             runs_tasks_itself: registered.in_this_process,
         }
+    }
+
+    /// Begins a claim, if there is to be one.
+    pub(super) fn begin_claim(&self, claim: Option<Claim>) -> Option<Claiming<'_>> {
+        claim.map(|claim| self.demand.begin(claim, || self.running.unsettled()))
     }
 
     /// Opens as many more slots as there are jobs for, up to all.
@@ -209,8 +214,8 @@ impl Pool {
         &self.completions
     }
 
-    pub(super) fn known(&self) -> &Known {
-        &self.known
+    pub(super) fn claimed_set(&self) -> &ClaimedSet {
+        &self.claimed_set
     }
 
     pub(super) fn refused(&self) -> &Refused {

@@ -10,13 +10,13 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Level;
 
 use super::{
+    claimer::Claimer,
     demand::Role,
-    line::Line,
     liveness::show_life,
     locks::look_after_locks,
+    orphaned_claims::{release_last_orphans, release_orphans},
     pool::Pool,
     refused::try_refused_again,
-    unheard::{give_back_the_last, give_back_unheard},
 };
 use crate::events::Event;
 
@@ -46,7 +46,7 @@ impl PreparedPool {
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`](super::Mode::Once) until none is left. When it returns, every job that was claimed
-    /// has been completed, failed or given back in the database.
+    /// has been completed, failed or released in the database.
     pub async fn run(self) {
         let Self { pool, settled, life } = self;
         pool.events().emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
@@ -54,15 +54,15 @@ impl PreparedPool {
         let part = |name| pool.events().parts().part(name);
         let over = || pool.identity().closing().clone();
         let locks = part("renewal of locks").spawn(over(), look_after_locks(Arc::clone(&pool), stored.clone()));
-        let unheard =
-            part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
+        let orphans =
+            part("search for orphaned claims").spawn(over(), release_orphans(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
         let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
-        let front = Line::new(Arc::clone(&pool), Role::Primary);
-        let front = AbortOnDropHandle::new(front.part().spawn(over(), front.run()));
-        let second = Line::new(Arc::clone(&pool), Role::Overflow);
-        let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
+        let [primary, overflow] = [Role::Primary, Role::Overflow].map(|role| {
+            let claimer = Claimer::new(Arc::clone(&pool), role);
+            AbortOnDropHandle::new(claimer.part().spawn(over(), claimer.run()))
+        });
         pool.identity().closing().cancelled().await;
         let stopped = Instant::now();
 
@@ -72,11 +72,11 @@ impl PreparedPool {
             pool.events().emit(Event::Stopping { running: pool.running().running(), forceful: false });
         }
         pool.wait_for_running(stopped).await;
-        let all_stored = pool.wait_for_lines(front, second, stopped).await;
+        let all_stored = pool.wait_for_claimers(primary, overflow, stopped).await;
         stored.cancel();
-        let _ = tokio::join!(locks, unheard, refused);
+        let _ = tokio::join!(locks, orphans, refused);
         if all_stored {
-            let _ = tokio::time::timeout(LAST_TRIES, give_back_the_last(&pool)).await;
+            let _ = tokio::time::timeout(LAST_TRIES, release_last_orphans(&pool)).await;
             pool.leave_refused_results().await;
         }
         settled.cancel();
@@ -125,10 +125,10 @@ impl Pool {
     }
 
     /// Tells whether all completions are stored.
-    async fn wait_for_lines(
+    async fn wait_for_claimers(
         &self,
-        front: AbortOnDropHandle<()>,
-        second: AbortOnDropHandle<()>,
+        primary: AbortOnDropHandle<()>,
+        overflow: AbortOnDropHandle<()>,
         stopped: Instant,
     ) -> bool {
         let out_of_patience = async {
@@ -136,9 +136,9 @@ impl Pool {
             tokio::time::sleep(LAST_TRIES).await;
         };
         let ended = async {
-            let _ = second.await;
+            let _ = overflow.await;
             self.wakes().overflow_ended();
-            let _ = front.await;
+            let _ = primary.await;
         };
         tokio::select! {
             () = ended => true,

@@ -16,7 +16,8 @@ pub(in crate::work) struct StoredApart {
     pub(in crate::work) untried: Vec<Completion>,
 }
 
-/// Sends at most `tries` statements of each kind. On another error than a refusal, all completions come back: perhaps some are stored.
+/// Sends at most `tries` statements of each kind. On another error than a refusal, all completions come back: perhaps some are
+/// stored.
 pub(in crate::work) async fn store_apart(
     session: &Session,
     owner: &str,

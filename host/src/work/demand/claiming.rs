@@ -34,6 +34,10 @@ impl<'a> Claiming<'a> {
         Self { demand, claim, number, alone, asks: true }
     }
 
+    pub(in crate::work) fn claim(&self) -> Claim {
+        self.claim
+    }
+
     /// Returns whether a pool that ends when no job is left can end now.
     pub(in crate::work) fn ended(mut self, role: Role, end: ClaimEnd, now: Instant) -> bool {
         let Claim { lane, limit } = self.claim;
@@ -63,8 +67,8 @@ impl<'a> Claiming<'a> {
             // Nobody else of this pool could have a job that it did not see.
             let saw_everything = alone && state.claims_begun == number && end.knows_task_ids;
             if !saw_everything {
-                // Where jobs are unsettled, the pool polls when they are settled. Where not, the other claimer is claiming, or this
-                // claim went by ids that were wrong.
+                // Where jobs are unsettled, the pool polls when they are settled. Where not, the other claimer is claiming, or
+                // this claim went by ids that were wrong.
                 state.again_at = Some(now + OTHER_CLAIMER);
             }
             saw_everything

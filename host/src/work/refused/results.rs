@@ -169,7 +169,7 @@ impl Pool {
     }
 
     fn stored_after_all(&self, completion: Completion, task: Option<Arc<str>>, is_late: bool) {
-        self.known().remove(slice::from_ref(&completion));
+        self.claimed_set().remove(slice::from_ref(&completion));
         self.events().emit(Event::Refused(Refusal::ResultStored { id: completion.claim.id, task }));
         self.nudge();
         if is_late && !completion.repeated {

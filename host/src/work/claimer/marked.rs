@@ -1,8 +1,8 @@
-//! The marked lane: jobs that one statement marks and a later one completes, and what is done when its answer is lost.
+//! The marked lane: one statement marks jobs, a later one stores their end.
 
 use std::{collections::HashSet, time::Duration};
 
-use super::Line;
+use super::Claimer;
 use crate::{
     queue::{Conditions, Job, QueueError, Session},
     work::{
@@ -29,14 +29,14 @@ pub(super) async fn claim(
         // If this claim finds nothing, there is nothing, and the pool ends.
         pool.database().look_everywhere();
     }
-    let _unknown = pool.known().claiming().await;
+    let _unknown = pool.claimed_set().claiming().await;
     let mut jobs = session.get_jobs(pool.owner(), &registered.tasks, limit, conditions).await;
     if jobs.as_ref().is_err_and(QueueError::is_refusal) {
         jobs = claim_apart(pool, registered, limit, conditions).await;
     }
     match &jobs {
-        Ok(jobs) => pool.known().add(jobs),
-        Err(error) => pool.known().failed(error),
+        Ok(jobs) => pool.claimed_set().add(jobs),
+        Err(error) => pool.claimed_set().failed(error),
     }
     let jobs = jobs?;
     let sees_less = jobs.len() < limit;
@@ -44,8 +44,8 @@ pub(super) async fn claim(
     Ok((jobs, again))
 }
 
-/// The database refuses to let some of the jobs be claimed: finds out which, leaves them out from now on, and claims others. On a
-/// session of its own, because results may be being stored on the line's.
+/// The database refuses to let some of the jobs be claimed: finds out which, leaves them out from now on, and claims others.
+/// Uses a session of its own, because results may be being stored on the claimer's.
 async fn claim_apart(
     pool: &Pool,
     registered: &Registered,
@@ -68,7 +68,7 @@ async fn claim_apart(
     if !claim.jobs.is_empty() {
         return Ok(claim.jobs);
     }
-    // Where as many are refused as it looks at, this fails again, and the line waits before it tries the next ones.
+    // Where as many are refused as it looks at, this fails again, and the claimer waits before it tries the next ones.
     let left_out = pool.left_out(Lane::Marked);
     let conditions = Conditions { left_out: &left_out, ..conditions };
     session.get_jobs(pool.owner(), &registered.tasks, wanted, conditions).await
@@ -78,12 +78,12 @@ async fn claim_apart(
 pub(super) fn hold(pool: &Pool, jobs: Vec<HeldJob>) {
     pool.running().held().add(jobs, None);
     if !pool.identity().is_alive() {
-        pool.give_back_what_waits();
+        pool.release_waiting();
     }
 }
 
-impl Line {
-    pub(super) async fn after_store(
+impl Claimer {
+    pub(super) async fn settle_marked(
         &mut self,
         stored: Result<HashSet<i64>, QueueError>,
         mut completions: Vec<Completion>,
@@ -94,19 +94,19 @@ impl Line {
         match stored {
             Ok(late) => {
                 self.store_backoff.succeeded();
-                self.pool.known().remove(&completions);
+                self.pool.claimed_set().remove(&completions);
                 self.settled(completions, &late, 0);
             }
             Err(error) => {
-                self.in_doubt(&mut completions);
-                self.pool.known().failed(&error);
+                self.recover_marked(&mut completions);
+                self.pool.claimed_set().failed(&error);
                 self.store_backoff.wait(&error).await;
             }
         }
     }
 
-    /// The database refuses some of the results: finds out which, and holds them back. What is left in `completions` is stored, unless
-    /// this fails.
+    /// The database refuses some of the results: finds out which, and holds them back. What is left in `completions` is stored,
+    /// unless this fails.
     pub(super) async fn store_apart(
         &self,
         session: &Session,
@@ -126,9 +126,9 @@ impl Line {
         }
     }
 
-    /// Nobody knows whether these are stored. Those that may be sent again are.
-    pub(super) fn in_doubt(&self, completions: &mut Vec<Completion>) {
-        self.pool.known().doubt(completions);
+    /// The answer was lost, so it is not known whether these are stored. Those that may be sent again are.
+    pub(super) fn recover_marked(&self, completions: &mut Vec<Completion>) {
+        self.pool.claimed_set().doubt(completions);
         self.pool.completions().add_again(std::mem::take(completions));
     }
 }

@@ -1,7 +1,7 @@
-//! A line to the database: stores completions and claims the next jobs, in one round trip where that can be.
+//! A claimer: stores completions and claims the next jobs, in one round trip to the database where that can be.
 //!
-//! A pool has two. The front line works alone while there is little to do; the second one helps when the backlog is deep,
-//! and while a transaction of the express lane keeps the front line busy.
+//! A pool has two. The primary one works alone while there is little to do; the overflow claimer joins it when the backlog is
+//! deep, and while a transaction of the express lane keeps the primary one busy.
 
 mod claim;
 mod express;
@@ -20,7 +20,7 @@ use self::express::Open;
 use super::{
     backoff::Backoff,
     completion::{Batch, Completion},
-    demand::{Claim, Claiming, Decision, LARGEST_BATCH, Lane, Role},
+    demand::{Claim, Decision, LARGEST_BATCH, Lane, Role},
     pool::Pool,
 };
 use crate::{
@@ -29,11 +29,11 @@ use crate::{
     queue::{QueueError, Session},
 };
 
-/// How long the front line waits for the end of a transaction before the second one has to stand in for it.
+/// How long the primary claimer waits for the end of a transaction before the overflow claimer has to stand in for it.
 const UNBOUND: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Claimer {
     pool: Arc<Pool>,
     role: Role,
     part: Part,
@@ -48,7 +48,7 @@ pub(super) struct Line {
     store_backoff: Backoff,
 }
 
-impl Line {
+impl Claimer {
     pub(super) fn new(pool: Arc<Pool>, role: Role) -> Self {
         let part = match role {
             Role::Primary => "claimer",
@@ -72,7 +72,7 @@ impl Line {
         self.part.clone()
     }
 
-    /// Works until the pool closes and, in front, until every job that was claimed is settled.
+    /// Works until the pool closes and, as the primary claimer, until every job that was claimed is settled.
     ///
     /// A claim that has begun is always awaited: abandoned half-way, it could lock jobs that nobody knows of.
     pub(super) async fn run(mut self) {
@@ -83,7 +83,7 @@ impl Line {
                 self.wait_for(open).await;
             }
             if self.role == Role::Primary {
-                self.pool.give_back_what_waits();
+                self.pool.release_waiting();
             }
             let (claim, until) = match self.pool.demand().decide(self.role, &self.pool.snapshot()) {
                 Decision::Claim(claim) => (Some(claim), None),
@@ -91,7 +91,7 @@ impl Line {
             };
             let completions = self.pool.completions().take(LARGEST_BATCH, self.pool.identity().is_closing());
             if let Some(open) = self.open.take() {
-                part.outside(self.end(open, completions, claim)).await;
+                part.outside(self.settle_express(open, completions, claim)).await;
             } else if !completions.is_empty() || claim.is_some() {
                 part.outside(self.turn(completions, claim)).await;
             } else if self.is_over() {
@@ -114,14 +114,14 @@ impl Line {
             return ended.await;
         }
         let mut ended = pin!(ended);
-        // The second line asks the database on another processor, if there is one free: that of a job that begins now.
+        // The overflow claimer asks the database on another processor, if there is one free: that of a job that begins now.
         if tokio::time::timeout(UNBOUND, &mut ended).await.is_err() {
             self.pool.wakes().with_primary_bound(ended).await;
         }
     }
 
     fn is_over(&self) -> bool {
-        // In this order: what the last claim of the second line brought is among the unsettled ones when that line is over.
+        // In this order: what the last claim of the overflow claimer brought is among the unsettled jobs when it is over.
         let all_settled = || self.pool.wakes().has_overflow_ended() && self.pool.running().unsettled() == 0;
         self.pool.identity().is_closing() && (self.role == Role::Overflow || all_settled())
     }
@@ -138,7 +138,7 @@ impl Line {
         }
         let closing = pool.identity().is_closing();
         let alarm = async {
-            match [until, pool.gives_back_at(), pool.completions().due()].into_iter().flatten().min() {
+            match [until, pool.release_due(), pool.completions().due()].into_iter().flatten().min() {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
                 None => std::future::pending().await,
             }
@@ -163,11 +163,10 @@ impl Line {
         let pool = Arc::clone(&self.pool);
         // A transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = lane == Lane::Express || matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
-        let claim = claim.filter(|_| !after || completions.is_empty());
-        let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
+        let mut claiming = pool.begin_claim(claim.filter(|_| !after || completions.is_empty()));
         let results = Batch::of(&completions);
         let (mut stored, claimed) =
-            tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, claim));
+            tokio::join!(biased; results.store(&session, pool.owner()), self.claim(&session, claiming.as_ref()));
         if stored.as_ref().is_err_and(QueueError::is_refusal) {
             stored = self.store_apart(&session, &mut completions).await;
         }
@@ -176,17 +175,8 @@ impl Line {
         } else {
             session.discard();
         }
-        let claim_error = match claimed {
-            Ok(claimed) => {
-                self.accept(claimed, claim.zip(claiming.take()));
-                None
-            }
-            Err(error) => {
-                claiming.iter_mut().for_each(Claiming::failed);
-                Some(error)
-            }
-        };
-        self.after_store(stored, completions).await;
+        let claim_error = self.end_claim(claimed, &mut claiming);
+        self.settle_marked(stored, completions).await;
         if let Some(error) = claim_error {
             self.claim_failed(&error).await;
         }
@@ -219,7 +209,7 @@ impl Line {
         }
     }
 
-    /// Announces what is now stored, and has the pool look again where that made a job runnable. Those that came too `late` were
+    /// Announces what is now stored, and has the pool poll where that made a job runnable. Those that came too `late` were
     /// not, and `withdrawn` others are no longer held.
     pub(super) fn settled(&self, completions: Vec<Completion>, late: &HashSet<i64>, withdrawn: usize) {
         let pool = &self.pool;
@@ -238,9 +228,9 @@ impl Line {
             pool.wakes().wake_primary();
         }
         if !late.is_empty() {
-            // A return, perhaps only because the lock was renewed meanwhile. And while an old run went on, a look took its job for
-            // known, even if an unheard claim had locked that since.
-            pool.known().look();
+            // A return, perhaps only because the lock was renewed meanwhile. And while an old run went on, a search took its job
+            // for claimed, even if an orphaned claim had locked it since.
+            pool.claimed_set().suspect();
         }
         for completion in completions {
             // What is missing at the second try was stored by the first, as far as anybody can tell.

@@ -6,13 +6,13 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Line, claim::fits_express};
+use super::{Claimer, claim::fits_express};
 use crate::{
     config::ForbiddenFlags,
     queue::{CameBack, Conditions, Job, QueueError, Session, SettledApart, Settlement, beyond_encoding},
     work::{
         completion::{Batch, Completion},
-        demand::{Claim, Claiming, Lane},
+        demand::{Claim, Lane},
         held::HeldJob,
         pool::Pool,
         registered::Registered,
@@ -67,7 +67,7 @@ pub(super) async fn claim(
     conditions: Conditions<'_>,
 ) -> Result<Vec<Job>, QueueError> {
     let locked = session.lock_jobs(&registered.tasks, limit, conditions).await;
-    locked.inspect_err(|error| pool.known().failed(error))
+    locked.inspect_err(|error| pool.claimed_set().failed(error))
 }
 
 impl Pool {
@@ -76,12 +76,12 @@ impl Pool {
         if !marked.is_empty() {
             let Kept { ids, attempts, .. } = open.transaction.kept();
             let claims = ids.into_iter().zip(attempts);
-            self.known().add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
+            self.claimed_set().add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
         }
     }
 }
 
-impl Line {
+impl Claimer {
     /// A transaction is open in which these jobs are locked.
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
         let short = jobs.first().map(|held| self.pool.speed().short_tasks(held.map)).unwrap_or_default();
@@ -94,26 +94,25 @@ impl Line {
     }
 
     /// Ends a transaction, stores completions of marked jobs beside it, and claims on the same trip.
-    pub(super) async fn end(&mut self, open: Open, mut completions: Vec<Completion>, claim: Option<Claim>) {
+    pub(super) async fn settle_express(&mut self, open: Open, mut completions: Vec<Completion>, claim: Option<Claim>) {
         let pool = Arc::clone(&self.pool);
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
         let settlement = account.settlement(&open);
         let Some(session) = self.session.take().filter(|session| !session.is_lost()) else {
             pool.completions().add_all(completions);
-            return self.recover(open, account, None).await;
+            return self.recover_express(open, account, None).await;
         };
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
         let after = matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
-        let claim = claim.filter(|_| !after && completions.is_empty());
-        let mut claiming = claim.map(|claim| pool.demand().begin(claim, || pool.running().unsettled()));
+        let mut claiming = pool.begin_claim(claim.filter(|_| !after && completions.is_empty()));
         let results = Batch::of(&completions);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, mut stored, claimed) = tokio::join!(
             biased;
             session.settle(pool.owner(), &settlement),
             results.store(&session, pool.owner()),
-            self.claim(&session, claim),
+            self.claim(&session, claiming.as_ref()),
         );
         if stored.as_ref().is_err_and(QueueError::is_refusal) && !session.is_lost() {
             stored = self.store_apart(&session, &mut completions).await;
@@ -128,36 +127,22 @@ impl Line {
             pool.keep_in_mind(&open, marked);
             pool.running().end_transaction(&open.transaction);
         }
-        let claim_error = match claimed {
-            // By the express lane, what it has locked is free again with the connection.
-            Ok(_) if claim.is_some_and(|claim| claim.lane == Lane::Express) && self.session.is_none() => {
-                claiming.iter_mut().for_each(Claiming::failed);
-                None
-            }
-            Ok(claimed) => {
-                self.accept(claimed, claim.zip(claiming.take()));
-                None
-            }
-            Err(error) => {
-                claiming.iter_mut().for_each(Claiming::failed);
-                Some(error)
-            }
-        };
+        let claim_error = self.end_claim(claimed, &mut claiming);
         match settled {
             Ok(marked) => {
                 self.store_backoff.succeeded();
                 self.committed(open, account, marked);
-                self.after_store(stored, completions).await;
+                self.settle_marked(stored, completions).await;
             }
             Err(error) => {
                 match stored {
                     Ok(late) => {
-                        pool.known().remove(&completions);
+                        pool.claimed_set().remove(&completions);
                         self.settled(completions, &late, 0);
                     }
-                    Err(_) => self.in_doubt(&mut completions),
+                    Err(_) => self.recover_marked(&mut completions),
                 }
-                self.recover(open, account, Some(error)).await;
+                self.recover_express(open, account, Some(error)).await;
             }
         }
         if let Some(error) = claim_error {
@@ -218,7 +203,7 @@ impl Line {
 
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
-    async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+    async fn recover_express(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
         self.pool.database().look_everywhere();
         let (mut first, mut in_ascii) = (true, false);
         loop {
@@ -233,8 +218,9 @@ impl Line {
                 Ok(marked) => {
                     self.store_backoff.succeeded();
                     self.committed(open, account, marked);
-                    // For as long as the transaction had its jobs, looks passed them over, whoever had locked them.
-                    return self.pool.known().look();
+                    // For as long as the transaction had its jobs, searches for orphaned claims passed them over, whoever had
+                    // locked them.
+                    return self.pool.claimed_set().suspect();
                 }
                 Err(again) => error = Some(again),
             }
@@ -309,7 +295,7 @@ impl Line {
                 return Err(error);
             }
         };
-        // Those that are marked already, by the lost commit or by the other line, may have ended since.
+        // Those that are marked already, by the lost commit or by the other claimer, may have ended since.
         let (mut of_marked, rest): (Vec<_>, Vec<_>) =
             account.completions.drain(..).partition(|completion| again.marked.contains_key(&completion.claim.id));
         account.completions = rest;

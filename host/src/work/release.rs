@@ -1,4 +1,4 @@
-//! Marked jobs that wait for a slot go back when they are not to begin here.
+//! The release of marked jobs that wait for a slot and are not to begin here.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use super::{
 };
 use crate::queue::QueueError;
 
-/// A marked job that has waited for a slot this long goes back.
+/// A marked job that has waited for a slot this long is released.
 const HELD_LIMIT: Duration = Duration::from_millis(500);
 
 impl Pool {
-    /// When the next one will have waited too long.
-    pub(super) fn gives_back_at(&self) -> Option<Instant> {
+    /// When the next job will have waited too long.
+    pub(super) fn release_due(&self) -> Option<Instant> {
         self.running().held().waiting_since().map(|since| since + self.held_limit())
     }
 
-    /// Gives back those that have waited too long, whose task has vanished, and all of them at the end and while others may
+    /// Releases the jobs that have waited too long or whose task has vanished, and all of them at the end and while others may
     /// take this pool for dead.
-    pub(super) fn give_back_what_waits(&self) {
+    pub(super) fn release_waiting(&self) {
         if self.running().waiting() == 0 {
             return;
         }
@@ -54,9 +54,9 @@ impl Pool {
         }
     }
 
-    /// Gives back everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
+    /// Releases everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
     /// may still run.
-    pub(crate) async fn give_back_all(&self) -> Result<usize, QueueError> {
+    pub(crate) async fn release_all(&self) -> Result<usize, QueueError> {
         let session = self.database().session().await?;
         let locked = session.locked_by(self.owner()).await?;
         Ok(session.return_jobs(self.owner(), &locked).await?.len())

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::Level;
 
-use super::{Line, express, marked};
+use super::{Claimer, express, marked};
 use crate::{
     config::Clock,
     events::Event,
@@ -27,11 +27,15 @@ pub(super) struct Claimed {
     again: Option<Duration>,
 }
 
-impl Line {
+impl Claimer {
     /// Claims up to `wanted` jobs. By the express lane, this leaves a transaction open on the session.
-    pub(super) async fn claim(&self, session: &Session, claim: Option<Claim>) -> Result<Claimed, QueueError> {
+    pub(super) async fn claim(
+        &self,
+        session: &Session,
+        claiming: Option<&Claiming<'_>>,
+    ) -> Result<Claimed, QueueError> {
         let pool = &self.pool;
-        let Some(Claim { lane, limit: wanted }) = claim else { return Ok(Claimed::default()) };
+        let Some(Claim { lane, limit: wanted }) = claiming.map(Claiming::claim) else { return Ok(Claimed::default()) };
         let forbidden = tokio::select! {
             flags = pool.settings().forbidden_flags.at_this_moment() => flags,
             () = pool.identity().closing().cancelled() => return Ok(Claimed::default()),
@@ -57,7 +61,7 @@ impl Line {
         Ok(Claimed { jobs: jobs.into_iter().map(|job| registered.held(job)).collect(), again })
     }
 
-    /// The ids of the tasks of the current map; the front line asks for them when it has changed, and when they have.
+    /// The ids of the tasks of the current map; the primary claimer asks for them when it has changed, and when they have.
     async fn registered(&self, session: &Session) -> Result<Arc<Registered>, QueueError> {
         let (map, registered) = (self.pool.tasks().load(), self.pool.registered());
         if registered.map == map.epoch() || self.role == Role::Overflow {
@@ -80,9 +84,30 @@ impl Line {
         self.pool.demand().jobs_claimed(jobs.len(), fit);
     }
 
-    /// Hands out what a claim brought.
-    pub(super) fn accept(&mut self, claimed: Claimed, claim: Option<(Claim, Claiming<'_>)>) {
-        let Some((Claim { lane, limit }, claiming)) = claim else { return };
+    /// Hands out what a claim brought. Gives the error of one that failed, which stays under way until `claiming` is dropped.
+    pub(super) fn end_claim(
+        &mut self,
+        claimed: Result<Claimed, QueueError>,
+        claiming: &mut Option<Claiming<'_>>,
+    ) -> Option<QueueError> {
+        // By the express lane, what it has locked is free again with the connection.
+        let is_void = |claiming: &Claiming<'_>| claiming.claim().lane == Lane::Express && self.session.is_none();
+        match (claimed, claiming) {
+            (Ok(claimed), place) if !place.as_ref().is_some_and(is_void) => {
+                if let Some(claiming) = place.take() {
+                    self.accept(claimed, claiming);
+                }
+                None
+            }
+            (claimed, place) => {
+                place.iter_mut().for_each(Claiming::failed);
+                claimed.err()
+            }
+        }
+    }
+
+    fn accept(&mut self, claimed: Claimed, claiming: Claiming<'_>) {
+        let Claim { lane, limit } = claiming.claim();
         self.claim_backoff.succeeded();
         let pool = Arc::clone(&self.pool);
         let Claimed { mut jobs, again } = claimed;
@@ -99,7 +124,7 @@ impl Line {
         if found == limit {
             pool.wakes().call_overflow();
         } else if self.role == Role::Overflow {
-            // From here on the front line looks alone, perhaps sooner than it meant to when it began to wait.
+            // From here on the primary claimer polls alone, perhaps sooner than it meant to when it began to wait.
             pool.wakes().wake_primary();
         }
         match lane {
