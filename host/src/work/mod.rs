@@ -23,6 +23,7 @@ mod conclusion;
 mod crashes;
 mod demand;
 mod execution;
+mod first_session;
 mod held;
 mod identity;
 mod liveness;

@@ -12,6 +12,7 @@ use tracing::Level;
 use super::{
     claimer::Claimer,
     demand::Role,
+    first_session::{FirstSession, prepare_session},
     liveness::show_life,
     locks::look_after_locks,
     orphaned_claims::{release_last_orphans, release_orphans},
@@ -23,17 +24,18 @@ use crate::events::Event;
 /// How long completions that the database does not take are tried again when the pool has to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
-/// A pool that shows life while its tasks may still be being loaded. Dropping it ends that.
+/// A pool that shows life and gets ready to claim, while its tasks may still be being loaded. Dropping it ends that.
 #[derive(Debug)]
 pub struct PreparedPool {
     pool: Arc<Pool>,
     /// Fires after the last job's end.
     settled: CancellationToken,
     life: Option<AbortOnDropHandle<()>>,
+    first: FirstSession,
 }
 
 impl PreparedPool {
-    /// Begins to show life, which takes the database some time and needs no task.
+    /// Begins with all that takes the database some time and needs no task.
     pub fn new(pool: &Arc<Pool>) -> Self {
         let settled = CancellationToken::new();
         let life = pool.settings().liveness.then(|| {
@@ -42,13 +44,17 @@ impl PreparedPool {
                 pool.events().parts().part("liveness lock").spawn(pool.identity().closing().clone(), life),
             )
         });
-        Self { pool: Arc::clone(pool), settled, life }
+        let first = pool.events().parts().spawn("first connection", {
+            let pool = Arc::clone(pool);
+            async move { prepare_session(&pool).await }
+        });
+        Self { pool: Arc::clone(pool), settled, life, first: AbortOnDropHandle::new(first) }
     }
 
-    /// Works jobs until told to stop, or in [`Mode::Once`](super::Mode::Once) until none is left. When it returns, every job that was claimed
-    /// has been completed, failed or released in the database.
+    /// Works jobs until told to stop, or in [`Mode::Once`](super::Mode::Once) until none is left. When it returns, every job that
+    /// was claimed has been completed, failed or released in the database.
     pub async fn run(self) {
-        let Self { pool, settled, life } = self;
+        let Self { pool, settled, life, first } = self;
         pool.events().emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
         let stored = CancellationToken::new();
         let part = |name| pool.events().parts().part(name);
@@ -59,8 +65,8 @@ impl PreparedPool {
         let owner = pool.owner().to_owned();
         let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
-        let [primary, overflow] = [Role::Primary, Role::Overflow].map(|role| {
-            let claimer = Claimer::new(Arc::clone(&pool), role);
+        let [primary, overflow] = [(Role::Primary, Some(first)), (Role::Overflow, None)].map(|(role, first)| {
+            let claimer = Claimer::new(Arc::clone(&pool), role, first);
             AbortOnDropHandle::new(claimer.part().spawn(over(), claimer.run()))
         });
         pool.identity().closing().cancelled().await;

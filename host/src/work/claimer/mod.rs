@@ -21,6 +21,7 @@ use super::{
     backoff::Backoff,
     completion::{Batch, Completion},
     demand::{Claim, Decision, LARGEST_BATCH, Lane, Role},
+    first_session::FirstSession,
     pool::Pool,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) struct Claimer {
     pool: Arc<Pool>,
     role: Role,
     part: Part,
+    /// The session to begin with, while it is being prepared.
+    first: Option<FirstSession>,
     session: Option<Session>,
     /// Whether the session has its statements for the express lane.
     prepared: bool,
@@ -49,7 +52,8 @@ pub(super) struct Claimer {
 }
 
 impl Claimer {
-    pub(super) fn new(pool: Arc<Pool>, role: Role) -> Self {
+    /// The primary claimer claims first, on `first`.
+    pub(super) fn new(pool: Arc<Pool>, role: Role, first: Option<FirstSession>) -> Self {
         let part = match role {
             Role::Primary => "claimer",
             Role::Overflow => "second claimer",
@@ -60,6 +64,7 @@ impl Claimer {
             claim_backoff: Backoff::new("claim jobs", pool.database().clone(), pool.events().clone()),
             store_backoff: Backoff::new("store the results of jobs", pool.database().clone(), pool.events().clone()),
             role,
+            first,
             session: None,
             prepared: false,
             open: None,
@@ -77,6 +82,9 @@ impl Claimer {
     /// A claim that has begun is always awaited: abandoned half-way, it could lock jobs that nobody knows of.
     pub(super) async fn run(mut self) {
         let part = self.part();
+        if let Some(first) = self.first.take() {
+            self.session = part.outside(first).await.ok().flatten();
+        }
         loop {
             part.turn();
             if let Some(open) = &self.open {
