@@ -5,7 +5,6 @@ use std::{
     io::{PipeWriter, Write, pipe},
     os::unix::process::ExitStatusExt,
     process::Output,
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -14,7 +13,8 @@ use taskbay::{migrate, queue::NewJob};
 use crate::harness::{
     jobs::JobRow,
     postgres::{PrivateServer, TestDatabase},
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::{until, until_true},
 };
 
 /// `taskbay add … --file …` with this as the file.
@@ -117,7 +117,11 @@ async fn lines_are_payloads_of_a_task_that_is_named() {
     }
     succeeds(&add(&database, "", &[]), "added 0 jobs");
     succeeds(&add(&database, "\n \n", &["greet"]), "added 0 jobs");
-    succeeds(&add(&database, "1\n2\n", &["greet", "--from-line", "4"]), "jobs.ndjson has no line 4");
+    succeeds(&add(&database, "1\n2\n", &["greet", "--from-line", "3"]), "jobs.ndjson ends with line 2");
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let beyond = add(&database, "1\n2\n", &[&["greet", "--from-line", "99"], dry_run].concat());
+        fails(&beyond, &["jobs.ndjson has 2 lines, and was to be read from line 99 on. Nothing is added"]);
+    }
 }
 
 #[tokio::test]
@@ -149,7 +153,7 @@ async fn a_bad_line_is_named_with_what_was_added_before_it_and_the_file_goes_on_
     fails(
         &add(&database, &file, &["t"]),
         &[
-            "line 12001 of jobs.ndjson is not a job: the payload is not JSON: key must be a string at column 2. ",
+            "line 12001 of jobs.ndjson is not a job: it is not JSON: a name in double quotes is expected at column 2. ",
             "Lines 1 to 12000 are added; go on with --from-line 12001",
         ],
     );
@@ -159,12 +163,14 @@ async fn a_bad_line_is_named_with_what_was_added_before_it_and_the_file_goes_on_
     assert_eq!(payloads(&database).await, listed(1..=12_010));
 
     for (line, complaint) in [
-        (r#"{"to":"ada"}"#, "unknown field `to`"),
+        (r#"{"to":"ada"}"#, "a job has no field `to`"),
         (r#"{"to":"ada"}"#, "If the lines are payloads, name their task before --file"),
-        ("7", "expected an object with the fields of a job at column 1"),
+        ("7", "it is a number, and not an object such as"),
+        (r#"["t", {}]"#, "it is a list, and not an object such as"),
+        (r#"{"identifier":""}"#, "its `identifier` is empty"),
         (r#"{"identifier":"t","job_key":""}"#, "a job key has 1 to 512 characters"),
         (r#"{"identifier":"t","run_at":"soon"}"#, "a time such as 2030-01-31T12:00:00Z"),
-        (r#"{"identifier":"t"} {"identifier":"t"}"#, "trailing characters at column 20"),
+        (r#"{"identifier":"t"} {"identifier":"t"}"#, "more follows after its JSON, at column 20"),
     ] {
         fails(&add(&database, &format!("{line}\n"), &[]), &[complaint, "line 1 of jobs.ndjson", "Nothing is added"]);
     }
@@ -217,13 +223,19 @@ async fn a_check_of_all_lines_needs_no_database() {
         fs::write(call.home().join("jobs.ndjson"), lines).unwrap();
         call.args(arguments).args(["--file", "jobs.ndjson", "--dry-run"]).output()
     };
-    succeeds(&check(&numbers(1..=20_000), &["t"]), "jobs.ndjson is fine: 20,000 jobs in ");
+    succeeds(
+        &check(&numbers(1..=20_000), &["t"]),
+        "checked jobs.ndjson: 20,000 lines are jobs, and no line is wrong; nothing was added",
+    );
     let output = check(&("[1\n".repeat(23) + "2\n\n{\n"), &["t"]);
     fails(&output, &["line 1 of ", "line 20 of ", "... and 4 lines more"]);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.contains("24 lines are not jobs, others are: 1 job in ") && !err.contains("line 21 "), "{out}{err}");
+    assert!(
+        out.contains("24 lines are not jobs, and 1 line is a job; nothing was added") && !err.contains("line 21 "),
+        "{out}{err}"
+    );
     fails(&check("1\n[\n3\n", &["t", "--from-line", "2"]), &["line 2 of "]);
-    succeeds(&check("1\n[\n3\n", &["t", "--from-line", "3"]), "1 job in");
+    succeeds(&check("1\n[\n3\n", &["t", "--from-line", "3"]), "1 line is a job, and no line is wrong");
 }
 
 #[test]
@@ -233,7 +245,7 @@ fn options_that_do_not_go_with_a_file_are_refused() {
         (&["t", "--key", "k", "--file", "f"], "cannot be used with"),
         (&["--file", "f", "--queue", "q"], "unless a task is named"),
         (&["t", "--from-line", "2"], "--file"),
-        (&["t", "--file", "f", "--from-line", "0"], "0 is not in 1.."),
+        (&["t", "--file", "f", "--from-line", "0"], "a whole number from 1"),
         (&["--dry-run"], "--file"),
         (&[], "TASK"),
     ] {
@@ -245,11 +257,11 @@ fn options_that_do_not_go_with_a_file_are_refused() {
 
 /// Waits until this many rows are seen.
 async fn wait_for(database: &TestDatabase, count: &str, rows: i64) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while database.id_of(count, &[]).await != rows {
-        assert!(tokio::time::Instant::now() < deadline, "{rows} rows did not come: {count}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(format_args!("{rows} rows: {count}"), async || match database.id_of(count, &[]).await {
+        seen if seen == rows => Ok(()),
+        seen => Err(seen),
+    })
+    .await;
 }
 
 const JOBS: &str = "select count(*) from graphile_worker._private_jobs";
@@ -340,12 +352,8 @@ async fn jobs_that_were_committed_when_the_connection_was_lost_are_not_added_aga
     input.write_all(b"1\n2\n").unwrap();
     drop(input);
     let waiting = "select count(pg_terminate_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep'";
-    let committing = async {
-        while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, committing).await.expect("its commit waits");
+    let commits = async || client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0;
+    until_true("its commit waits", commits).await;
     adding.event("adding_again", |_| true).await;
     assert!(adding.ended().await.success());
     assert_eq!(client.query_one(JOBS, &[]).await.unwrap().get::<_, i64>(0), 2);

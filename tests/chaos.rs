@@ -35,6 +35,7 @@ async fn after_the_start(place: &Place) -> Client {
     let client = place.cluster.client().await;
     let up = "select extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8";
     while client.query_one(up, &[]).await.expect("ask for the server's age").get::<_, f64>(0) < 31.0 {
+        // The age is what counts; no event comes with it.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     client
@@ -43,7 +44,7 @@ async fn after_the_start(place: &Place) -> Client {
 /// Waits until everything is done, and says what it has cost. At most so many jobs may have been done twice.
 async fn measure(place: &Place, client: &Client, scenario: &str, since: Instant, most_twice: usize) {
     wait_until_drained_by(client).await;
-    let runs = place.runs();
+    let runs = place.ledger.runs();
     let lost = JOBS - runs.len() as i64;
     let twice = runs.values().filter(|runs| **runs > 1).count();
     let mut ends: Vec<u64> =

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
         cluster::Cluster,
         plugins::{build_labelled, install, tasks_folder},
         postgres::TestDatabase,
-        program::{DEADLINE, Running, Taskbay},
+        program::{Running, Taskbay},
+        wait::until,
     },
     outages::Place,
 };
@@ -105,32 +106,20 @@ async fn add(client: &Client, count: i64, ms: u64, more: &str) {
 
 #[track_caller]
 fn drained<'a>(client: &'a Client, what: &'a str) -> impl Future<Output = ()> + 'a {
-    let place = std::panic::Location::caller();
-    async move {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let left: i64 = client.query_one(LEFT, &[]).await.expect("count the jobs").get(0);
-            if left == 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{left} jobs are left, {what}, at {place}");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
+    until(format!("no job is left, {what}"), async || {
+        let left: i64 = client.query_one(LEFT, &[]).await.expect("count the jobs").get(0);
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
 }
 
 /// Waits until so many jobs are locked in the table, and not only in a transaction.
 async fn locked(client: &Client, count: i64) {
-    let deadline = Instant::now() + DEADLINE;
     let sql = "select count(*) from graphile_worker._private_jobs where locked_by is not null";
-    loop {
+    until(format_args!("{count} jobs are locked"), async || {
         let locked: i64 = client.query_one(sql, &[]).await.expect("count the locked jobs").get(0);
-        if locked == count {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{locked} jobs are locked, not {count}");
-        sleep(Duration::from_millis(20)).await;
-    }
+        if locked == count { Ok(()) } else { Err(locked) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,6 +163,7 @@ async fn a_host_goes_on_whichever_way_its_own_clock_is_set() {
     let back_and_back = async {
         for hours in 1.. {
             clock.set(-hours * HOUR);
+            // How often the clock is set is the case under test.
             sleep(Duration::from_millis(500)).await;
         }
     };
@@ -215,6 +205,7 @@ async fn a_clock_that_is_set_while_jobs_are_claimed_puts_nothing_off() {
         scope.spawn(|| {
             for ahead in [0, HOUR].into_iter().cycle() {
                 clock.set(ahead);
+                // So that most claims see it set, and each setting is seen by some.
                 thread::sleep(Duration::from_micros(500));
                 if over.load(Ordering::Acquire) {
                     return clock.set(0);
@@ -226,6 +217,7 @@ async fn a_clock_that_is_set_while_jobs_are_claimed_puts_nothing_off() {
                 for _ in 0..60 {
                     add(&client, 20, 0, "").await;
                     add(&client, 5, 0, ", queue_name := 'q' || n").await;
+                    // So that there are claims all the time.
                     sleep(Duration::from_millis(30)).await;
                 }
             })

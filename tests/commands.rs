@@ -1,16 +1,12 @@
 //! The command line as its users meet it: what it prints, what it refuses, and how it ends.
 
-use std::{
-    fs,
-    path::Path,
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Output};
 
 use crate::harness::{
     plugins::{install_plugin, plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::until_true,
 };
 
 fn stdout(output: &Output) -> String {
@@ -106,11 +102,7 @@ async fn a_schedule_of_a_task_that_nobody_knows_warns_once_when_it_comes_into_fo
     // The new schedule is entered in the database after it was looked at.
     host.event("schedules_changed", |line| line["added"] == "again").await;
     let entered = "select count(*) from graphile_worker._private_known_crontabs where identifier = 'again'";
-    let deadline = Instant::now() + DEADLINE;
-    while database.id_of(entered, &[]).await == 0 {
-        assert!(Instant::now() < deadline, "the schedule is not entered");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true("the schedule is entered", async || database.id_of(entered, &[]).await > 0).await;
     let warnings = host.events("schedule_of_unknown_task");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let message = warnings[0]["message"].as_str().expect("text");
@@ -162,8 +154,12 @@ fn a_poll_interval_that_is_no_number_is_refused() {
 
 #[test]
 fn add_takes_every_option_of_a_job_and_refuses_what_cannot_be() {
-    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "0 is not in 1..");
-    refused(Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]), 2, "40000 is not in");
+    refused(Taskbay::command("add").args(["greet", "{}", "--max-attempts", "0"]), 2, "a whole number from 1 to 32767");
+    refused(
+        Taskbay::command("add").args(["greet", "{}", "--priority", "40000"]),
+        2,
+        "a whole number from -32768 to 32767",
+    );
     refused(Taskbay::command("add").args(["greet", "{}", "--key-mode", "replace"]), 2, "--key");
     refused(Taskbay::command("add").args(["greet", "{}", "--key", "k", "--key-mode", "merge"]), 2, "unsafe-dedupe");
 }
@@ -258,6 +254,13 @@ fn plugins_lists_the_folder() {
     assert!(said.contains("libempty.so") && said.contains("is empty"), "{said}");
     assert!(said.contains("ok: 1 task"), "{said}");
     refused(Taskbay::command("plugins").arg("nowhere"), 1, "/nowhere does not exist");
+}
+
+#[test]
+fn a_tasks_folder_that_is_missing_at_the_start_is_told_once() {
+    let output = Taskbay::command("run").arg("nowhere").env("DATABASE_URL", "postgres://localhost:1/nowhere").output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.matches("/nowhere does not exist").count()), (Some(1), 1), "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     plugins::{build_labelled, file_name, install, install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{Running, Taskbay},
+    program::{Running, Taskbay, of_job},
 };
 
 /// How long a slow machine may take for what should take a moment.
@@ -26,10 +26,6 @@ impl Crash {
     fn of(task: &'static str, said: &'static [&'static str]) -> Self {
         Self { task, payload: json!({}), settings: "", said }
     }
-}
-
-fn of_job(id: i64) -> impl Fn(&Value) -> bool {
-    move |line| line["job"] == id
 }
 
 /// Runs the crashing job beside another job of its plugin and one of another plugin.

@@ -281,6 +281,7 @@ fn eventually_within<F: Future<Output = bool>>(
     async move {
         let looks = async {
             while !is_so().await {
+                // A row tells nobody that it came.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

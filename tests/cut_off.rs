@@ -4,16 +4,15 @@
 #[path = "cut_off/proxy.rs"]
 mod proxy;
 
-use std::{collections::HashMap, time::Duration};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use self::proxy::{Harm, Proxy, Way};
 use crate::harness::{
     ledger::Ledger,
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::until,
 };
 
 /// As many as show a task to be short.
@@ -59,27 +58,16 @@ impl Place {
         self.database.id_of(&sql, &[]).await;
     }
 
-    /// How often each job has run.
-    fn runs(&self) -> HashMap<i64, usize> {
-        let mut runs = HashMap::new();
-        self.ledger.entries().iter().for_each(|entry| *runs.entry(entry.job).or_default() += 1);
-        runs
-    }
-
     /// Waits until every job is done or has failed for good. What is locked although the host does not have it is given back by the
     /// host itself.
     async fn settled(&self) {
         const LEFT: &str =
             "select count(*) from graphile_worker._private_jobs where is_available or locked_at is not null";
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        until("every job is done or has failed for good", async || {
             let left = self.database.id_of(LEFT, &[]).await;
-            if left == 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{left} jobs are left: {:?}", self.database.jobs().await);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if left == 0 { Ok(()) } else { Err(format!("{:?}", self.database.jobs().await)) }
+        })
+        .await;
     }
 }
 
@@ -112,7 +100,7 @@ async fn at_every_message(lane: &str, way: Way, harm: Harm) {
             assert_eq!((attempts, error), (1, Some("failed as asked")), "at message {messages}: {job:?}");
         }
         place.database.execute(NEXT_ROUND).await;
-        let runs = place.runs();
+        let runs = place.ledger.runs();
         let twice: Vec<_> = runs.iter().filter(|(_, runs)| **runs != 1).collect();
         assert!(twice.is_empty(), "at message {messages}, the results could be stored, and some ran again: {twice:?}");
         if !done {
@@ -128,7 +116,7 @@ async fn at_every_message(lane: &str, way: Way, harm: Harm) {
     host.stop().await;
     place.database.execute(NEXT_ROUND).await;
     assert!(place.database.jobs().await.is_empty(), "{:?}", place.database.jobs().await);
-    assert_eq!(place.runs().len(), added, "none was lost");
+    assert_eq!(place.ledger.runs().len(), added, "none was lost");
     assert_eq!(place.database.locked_queues().await, 0);
 }
 
@@ -145,12 +133,12 @@ async fn at_every_message_about_a_return(way: Way, harm: Harm) {
         place.add(2, r#"{"sleep_ms": 70}"#, 1).await;
         added += 2;
         // Nobody else frees what is locked for nobody.
-        let deadline = Instant::now() + DEADLINE;
-        while !place.database.jobs().await.is_empty() {
-            assert!(Instant::now() < deadline, "at message {messages}: {:?}", place.database.jobs().await);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let runs = place.runs();
+        until(format_args!("every job is done, with harm at message {messages}"), async || {
+            let jobs = place.database.jobs().await;
+            if jobs.is_empty() { Ok(()) } else { Err(format!("{jobs:?}")) }
+        })
+        .await;
+        let runs = place.ledger.runs();
         let twice: Vec<_> = runs.iter().filter(|(_, runs)| **runs != 1).collect();
         assert!(twice.is_empty(), "at message {messages}, some ran again: {twice:?}");
         if !place.proxy.was_done() {
@@ -163,7 +151,7 @@ async fn at_every_message_about_a_return(way: Way, harm: Harm) {
     println!("{way:?}, {harm:?}: {messages} messages, {returned} jobs given back");
     assert!(messages > 4 && returned >= messages, "jobs went back");
     host.stop().await;
-    assert_eq!(place.runs().len(), added, "none was lost");
+    assert_eq!(place.ledger.runs().len(), added, "none was lost");
 }
 
 /// Which jobs a claim has locked whose answer was lost, the host does not know. It looks before it ends.
@@ -178,11 +166,11 @@ async fn a_host_that_is_stopped_leaves_nothing_locked_whichever_answer_was_lost(
         place.proxy.plan(Way::ToHost, messages, Harm::Cut);
         place.add(3, "{}", 25).await;
         added += 3;
-        let deadline = Instant::now() + DEADLINE;
-        while !place.proxy.is_done() && !place.database.jobs().await.is_empty() {
-            assert!(Instant::now() < deadline, "at message {messages}: {:?}", place.database.jobs().await);
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(format_args!("harm at message {messages}, or no more messages"), async || {
+            let jobs = place.database.jobs().await;
+            if place.proxy.is_done() || jobs.is_empty() { Ok(()) } else { Err(format!("{jobs:?}")) }
+        })
+        .await;
         host.stop().await;
         for job in place.database.jobs().await {
             assert_eq!((job.locked_by.as_deref(), job.attempts), (None, 0), "at message {messages}: {job:?}");
@@ -198,7 +186,7 @@ async fn a_host_that_is_stopped_leaves_nothing_locked_whichever_answer_was_lost(
     let host = place.host(&[], &[]).await;
     place.settled().await;
     host.stop().await;
-    assert_eq!(place.runs().values().filter(|runs| **runs == 1).count(), added, "each is done once");
+    assert_eq!(place.ledger.runs().values().filter(|runs| **runs == 1).count(), added, "each is done once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,8 @@ mod node_workers;
 mod claiming;
 // What a claim reads, whatever stands before the jobs that it finds.
 mod claim_cost;
+// Claims that something cuts off.
+mod cut_claims;
 // Jobs that turn up where claims have passed already.
 mod behind;
 // What completing, failing and returning change.

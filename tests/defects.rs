@@ -1,7 +1,5 @@
 //! What goes wrong in graphile-worker and must not here, where no other test asserts it already: `docs/parity.md` lists all.
 
-use std::time::Duration;
-
 use serde_json::json;
 use taskbay::queue::NewJob;
 use tokio_postgres::NoTls;
@@ -65,13 +63,7 @@ async fn a_job_whose_key_is_claimed_in_the_same_moment_is_added_all_the_same() {
         .await
         .expect("claim it");
     let adding = tokio::spawn(async move { session.add_job(&keyed(2)).await });
-    let waiting = "select count(*) from pg_stat_activity
-                   where wait_event_type = 'Lock' and datname = current_database()";
-    while database.id_of(waiting, &[]).await == 0 {
-        assert!(!adding.is_finished(), "it did not wait for the claim");
-        // Postgres tells nobody that a statement waits.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    database.wait_until_blocked().await;
     claim.commit().await.expect("commit the claim");
     let second = adding.await.expect("no panic").expect("the job is added");
     assert_ne!(second.id, first.id);

@@ -5,15 +5,15 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
+use crate::harness::wait::{until, until_true};
 use rustix::process::Signal;
 use taskbay::embedded_postgres::EmbeddedPostgres;
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
-use crate::harness::program::{DEADLINE, Running, Taskbay};
+use crate::harness::program::{Running, Taskbay};
 
 /// A folder that another user may pass through, as the server's user has to where the tests run as root.
 fn project() -> TempDir {
@@ -46,15 +46,12 @@ async fn who_comes_while_the_server_is_started_waits_for_it() {
     let dir = project();
     let host =
         Taskbay::command("run").current_dir(dir.path()).args(["--embedded-postgres", "--log-format=json"]).spawn();
-    let (started, lock) = (Instant::now(), dir.path().join(".taskbay/postgres/start.lock"));
+    let lock = dir.path().join(".taskbay/postgres/start.lock");
     let is_starting = || {
         let taken = |file: fs::File| file.try_lock_shared().is_err();
         fs::File::open(&lock).is_ok_and(taken)
     };
-    while !is_starting() {
-        assert!(started.elapsed() < DEADLINE, "the server is not being started");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_true("the server is being started", async || is_starting()).await;
     // The schema may not be there yet.
     if let Err(complaint) = add(dir.path()) {
         assert!(complaint.contains("schema graphile_worker is not installed"), "{complaint}");
@@ -65,11 +62,11 @@ async fn who_comes_while_the_server_is_started_waits_for_it() {
 
 /// Waits until no process has the folder in its command line any more.
 async fn no_server(dir: &Path) {
-    let deadline = Instant::now() + DEADLINE;
-    while !servers(dir).is_empty() {
-        assert!(Instant::now() < deadline, "still running: {:?}", servers(dir));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("no server runs", async || match servers(dir) {
+        servers if servers.is_empty() => Ok(()),
+        servers => Err(servers),
+    })
+    .await;
 }
 
 fn servers(dir: &Path) -> Vec<String> {

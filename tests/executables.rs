@@ -3,17 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::harness::{
     plugins::{install, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay, of_job},
+    wait::until,
 };
 
 mod endings;
@@ -72,24 +70,16 @@ impl Workplace {
 
     /// Waits for a line in a note, such as a process's id.
     async fn noted(&self, name: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match fs::read_to_string(self.note(name)) {
-                Ok(text) if text.ends_with('\n') => return text.trim_end().to_owned(),
-                _ => assert!(Instant::now() < deadline, "nothing is noted in {name}"),
-            }
-            // A file system tells nobody here.
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(format_args!("a line in {name}"), async || match fs::read_to_string(self.note(name)) {
+            Ok(text) if text.ends_with('\n') => Ok(text.trim_end().to_owned()),
+            other => Err(other.unwrap_or_default()),
+        })
+        .await
     }
 
     async fn noted_id(&self, name: &str) -> u32 {
         self.noted(name).await.parse().expect("a process's id")
     }
-}
-
-fn of_job(id: i64) -> impl Fn(&Value) -> bool {
-    move |line| line["job"] == id
 }
 
 fn exists(path: &Path) -> bool {

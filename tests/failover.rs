@@ -3,7 +3,6 @@
 use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 use tokio_postgres::Client;
 
 use crate::{
@@ -12,8 +11,9 @@ use crate::{
         ledger::Entry,
         plugins::{install_plugin, tasks_folder},
         postgres::TestDatabase,
-        program::{DEADLINE, Running, Taskbay},
+        program::{Running, Taskbay},
         proxy::{Proxy, Way},
+        wait::{until, until_true},
     },
     outages::{Place, wait_until_drained},
 };
@@ -65,16 +65,12 @@ impl Pair {
 
     /// Waits until so many runs have begun or ended.
     async fn wait_for(&self, event: &str, runs: usize) -> Vec<Entry> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        until(format_args!("{runs} runs have {event}"), async || {
             let mut entries = self.place.ledger.entries();
             entries.retain(|entry| entry.event == event);
-            if entries.len() >= runs {
-                return entries;
-            }
-            assert!(Instant::now() < deadline, "{} of {runs} runs have {event}", entries.len());
-            sleep(Duration::from_millis(10)).await;
-        }
+            if entries.len() >= runs { Ok(entries) } else { Err(entries.len()) }
+        })
+        .await
     }
 
     fn gate(&self, name: &str) -> PathBuf {
@@ -83,11 +79,8 @@ impl Pair {
 }
 
 async fn wait_until(client: &Client, condition: &str) {
-    let deadline = Instant::now() + DEADLINE;
-    while !client.query_one(&format!("select {condition}"), &[]).await.expect(condition).get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "waited in vain for: {condition}");
-        sleep(Duration::from_millis(10)).await;
-    }
+    let sql = format!("select {condition}");
+    until_true(condition, async || client.query_one(&sql, &[]).await.expect(condition).get(0)).await;
 }
 
 async fn add(client: &Client, payload: Value, queue: Option<&str>, count: i32) -> Vec<i64> {
@@ -142,13 +135,13 @@ async fn a_result_ends_no_job_that_has_its_id_only() {
     pair.wait_for("began", old.len() + new.len()).await;
     fs::write(&gates[0], "").expect("let the old jobs end");
     pair.wait_for("ended", old.len()).await;
-    let deadline = Instant::now() + DEADLINE;
-    while host.events("verdict_overruled").len() < old.len() {
+    until("all old results are refused", async || {
         let left: i64 = next.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get(0);
         assert_eq!(left, i64::from(JOBS), "an old result has ended a new job");
-        assert!(Instant::now() < deadline, "{} results were refused", host.events("verdict_overruled").len());
-        sleep(Duration::from_millis(10)).await;
-    }
+        let refused = host.events("verdict_overruled").len();
+        if refused >= old.len() { Ok(()) } else { Err(refused) }
+    })
+    .await;
     fs::write(&gates[1], "").expect("let the new jobs end");
     let failed = format!("count(*) = {JOBS} from graphile_worker.jobs where last_error = 'failed as asked'");
     wait_until(&next, &failed).await;

@@ -20,6 +20,7 @@ use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
     program::{Running, Taskbay},
+    wait::until,
 };
 
 const JOBS: usize = 20_000;
@@ -166,18 +167,13 @@ async fn add_all(database: &TestDatabase, release: Release) {
 
 async fn wait_until_settled(database: &TestDatabase) {
     let client = database.client().await;
-    let deadline = Instant::now() + Duration::from_secs(300);
-    loop {
-        let sql =
-            "select count(*) from graphile_worker._private_jobs where attempts < max_attempts or locked_at is not null";
+    let sql =
+        "select count(*) from graphile_worker._private_jobs where attempts < max_attempts or locked_at is not null";
+    until(format_args!("all of {JOBS} jobs are done or have failed for good"), async || {
         let left: i64 = client.query_one(sql, &[]).await.expect("count the jobs").get(0);
-        if left == 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{left} of {JOBS} jobs are left");
-        // Postgres tells nobody that a job was deleted.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
+    .await;
 }
 
 /// What must hold of a ledger of these jobs, whoever ran them.
@@ -240,6 +236,7 @@ async fn each_minute_is_added_once(ledger: &Ledger) {
             break minutes;
         }
         assert!(Instant::now() < deadline, "no minute came");
+        // A file tells nobody that it grew, and it does so once a minute.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let different: HashSet<&String> = minutes.iter().collect();

@@ -15,7 +15,8 @@ use crate::harness::{
     plugins::{build_labelled, file_name, install, install_plugin, tasks_folder},
     postgres::TestDatabase,
     processes::{children_of, resident_kib},
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::until,
 };
 
 const MIB: usize = 1 << 20;
@@ -138,16 +139,11 @@ async fn a_plugin_that_logs_without_end_is_slowed_down_and_fills_no_memory() {
 /// Waits until so many jobs are locked. A process that does not read starts few of them.
 async fn wait_until_claimed(database: &TestDatabase, count: usize) {
     let sql = "select count(*) from graphile_worker.jobs where locked_at is not null";
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let claimed = database.id_of(sql, &[]).await;
-        if claimed == count as i64 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{claimed} are claimed");
-        // The database tells nobody.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(format_args!("{count} are claimed"), async || match database.id_of(sql, &[]).await {
+        claimed if claimed == count as i64 => Ok(()),
+        claimed => Err(claimed),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,6 +165,7 @@ async fn a_plugins_process_that_does_not_read_fills_no_memory_and_loses_no_job()
     wait_until_claimed(&database, claimed).await;
     let payloads = claimed as u64 * (PAYLOAD as u64 >> 10);
     let (mut most, began) = (0, Instant::now());
+    // Memory is looked at for a while: nothing tells when it has grown as far as it will.
     while began.elapsed() < Duration::from_secs(1) {
         most = most.max(resident_kib(host.id()));
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -14,6 +14,7 @@ use crate::harness::{
     postgres::TestDatabase,
     program::{DEADLINE, Running, Taskbay},
     proxy::{Proxy, Way},
+    wait::until_true,
 };
 
 mod healthy;
@@ -70,11 +71,7 @@ impl Place {
 
 /// What the jobs write down tells nobody that it has come.
 async fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_true(what, async || holds()).await;
 }
 
 fn taken_over(jobs: i64) -> impl Fn(&Value) -> bool {
@@ -125,18 +122,24 @@ async fn a_host_takes_over_from_the_one_that_died_before_it_started() {
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
 }
 
-/// Somebody has a row of a dead host's job locked, as a long transaction may: what the dead had waits for that, and nothing else
-/// does. Who releases it still sees that its own lock is gone.
+/// A release may have to wait within the database, here in a trigger: what the dead had waits for that, and nothing else does. Who
+/// releases it still sees that its own lock is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
     let place = Place::new().await;
     let mut first = place.host().await;
     let id = place.begin(600_000).await;
+    place
+        .database
+        .execute(
+            "create function wait() returns trigger language plpgsql as
+             $$ begin perform pg_advisory_xact_lock(42); return new; end $$;
+             create trigger wait before update on graphile_worker._private_jobs
+             for each row when (new.locked_at is null) execute function wait()",
+        )
+        .await;
     let client = place.database.client().await;
-    client
-        .batch_execute("begin; select from graphile_worker._private_jobs for update")
-        .await
-        .expect("lock the row of the job");
+    client.batch_execute("select pg_advisory_lock(42)").await.expect("keep the trigger waiting");
     let second = place.host().await;
     first.signal(Signal::KILL);
     first.ended().await;
@@ -147,14 +150,36 @@ async fn a_host_that_waits_to_take_over_still_shows_that_it_lives() {
                     and of.wait_event_type is distinct from 'Lock'";
     let ended = place.database.id_of(&format!("select count(pg_terminate_backend(held.pid)) {living}"), &[]).await;
     assert_eq!(ended, 1, "the second one shows life");
-    let deadline = Instant::now() + DEADLINE;
-    while place.database.id_of(&format!("select count(*) {living}"), &[]).await == 0 {
-        assert!(Instant::now() < deadline, "it does not see that its lock is gone");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(place.attempts_of(id), [1], "the row is locked");
-    client.batch_execute("commit").await.expect("let the row go");
+    let shown = format!("select count(*) {living}");
+    until_true("it sees that its lock is gone", async || place.database.id_of(&shown, &[]).await > 0).await;
+    assert_eq!(place.attempts_of(id), [1], "the trigger waits");
+    client.batch_execute("select pg_advisory_unlock(42)").await.expect("let the trigger go on");
     wait_until("it runs again", || place.attempts_of(id).len() == 2).await;
+    second.signal(Signal::TERM);
+    drop(second);
+}
+
+/// A transaction may have the row of a dead host's job locked for long, as one of an application or a forgotten `psql` does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_holds_up_its_own_job_and_no_other_of_those_that_died() {
+    let place = Place::new().await;
+    let mut first = place.host().await;
+    let locked = place.begin(600_000).await;
+    let other = place.database.add("echo", json!({"sleep_ms": 600_000, "announce": true})).await;
+    wait_until("the job runs", || place.attempts_of(other).len() == 1).await;
+    let client = place.database.client().await;
+    client
+        .batch_execute(&format!("begin; select from graphile_worker._private_jobs where id = {locked} for update"))
+        .await
+        .expect("lock the row of the job");
+    let second = place.host().await;
+    first.signal(Signal::KILL);
+    first.ended().await;
+    second.event("taken_over", taken_over(1)).await;
+    wait_until("the other one runs again", || place.attempts_of(other).len() == 2).await;
+    assert_eq!(place.attempts_of(locked), [1], "its row is locked");
+    client.batch_execute("commit").await.expect("let the row go");
+    wait_until("it runs again", || place.attempts_of(locked).len() == 2).await;
     second.signal(Signal::TERM);
     drop(second);
 }
@@ -199,9 +224,7 @@ async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_c
     host.event("worker_ready", |_| true).await;
     let holder = "select coalesce(max(pid), 0)::int8 from pg_locks where locktype = 'advisory' and classid = 1952543595
                   and database = (select oid from pg_database where datname = current_database())";
-    while place.living().await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_true("it shows life", async || place.living().await > 0).await;
     let before = place.database.id_of(holder, &[]).await;
     // A look that is there and back in five seconds is under way most of the time.
     proxy.set(Way::Delay(Duration::from_millis(2_500))).await;
@@ -210,11 +233,12 @@ async fn a_host_that_stood_still_reads_what_came_meanwhile_before_it_gives_its_c
         // The server has been asked a moment ago, so its answer arrives while the host stands still.
         while place.database.id_of(&of_its("clock_timestamp() - query_start < '500 ms'"), &[&before]).await == 0 {
             assert_eq!(place.database.id_of(&of_its("true"), &[&before]).await, 1, "it gave its connection up");
+            // The server tells nobody what it is asked.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         if stops_left > 0 {
             host.signal(Signal::STOP);
-            // For longer than it waits for an answer.
+            // For longer than it waits for an answer: the silence is what the test is about.
             tokio::time::sleep(Duration::from_secs(9)).await;
             host.signal(Signal::CONT);
         }

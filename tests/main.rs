@@ -20,6 +20,7 @@ mod cut_off;
 // And with harm done at each await point.
 mod await_points;
 // What a pool leaves to others, and how it looks after locks.
+mod plugins_command;
 mod pool;
 // The way to the database.
 mod connections;

@@ -5,74 +5,28 @@ mod reads;
 mod results;
 mod siblings;
 
-use std::{collections::HashMap, process::Output, time::Duration};
+use std::process::Output;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::harness::{
-    ledger::Ledger,
-    plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay, of_job},
+    wait::until,
+    workplace::{FEW_SLOTS, Workplace},
 };
 
-/// Enough short jobs for the express lane.
-const WARM_UP: usize = 60;
-
-/// A database, a folder with `misbehaving`, and what has run.
-struct Workplace {
-    database: TestDatabase,
-    folder: tempfile::TempDir,
-    ledger: Ledger,
-}
-
 impl Workplace {
-    async fn new() -> Self {
-        Self::on(TestDatabase::installed().await)
-    }
-
-    fn on(database: TestDatabase) -> Self {
-        let folder = tasks_folder();
-        install_plugin(folder.path(), "misbehaving");
-        Self { database, folder, ledger: Ledger::new() }
-    }
-
-    fn command(&self, lane: &str) -> Taskbay {
-        Taskbay::run(&self.database.url(), self.folder.path()).args(["--claim", lane]).ledger(&self.ledger)
-    }
-
-    /// A host that has found `echo` to be short if that matters for the lane.
+    /// A host of this lane. That of the express lane works `echo` by it.
     async fn host(&self, lane: &str) -> Running {
-        let host = self.command(lane).spawn();
-        host.event("worker_ready", |_| true).await;
-        if lane == "express" {
-            // The claim after those that show it learns it.
-            for _ in 0..3 {
-                self.add_many(WARM_UP).await;
-                self.database.wait_until_no_jobs().await;
-            }
+        let command = self.command().args(["--claim", lane]);
+        if lane != "express" {
+            return command.ready().await;
         }
+        let host = command.args(FEW_SLOTS).ready().await;
+        self.count_marks().await;
+        self.wait_until_express().await;
         host
-    }
-
-    /// Adds jobs in one transaction and gives their ids.
-    async fn add_many(&self, count: usize) -> Vec<i64> {
-        let sql = format!(
-            "select coalesce(array_agg(job.id order by job.id), '{{}}') from graphile_worker.add_jobs(array(
-               select row('echo', json_build_object('n', n), null, now(), 25, null, 0, null)::graphile_worker.job_spec
-               from generate_series(1, {count}) as n)) as job"
-        );
-        self.database.client().await.query_one(&sql, &[]).await.expect("add jobs").get(0)
-    }
-
-    /// How often each job was run to its end.
-    fn runs(&self) -> HashMap<i64, usize> {
-        let mut runs = HashMap::new();
-        for entry in self.ledger.entries().iter().filter(|entry| entry.event == "ended") {
-            *runs.entry(entry.job).or_default() += 1;
-        }
-        runs
     }
 
     /// The ids of all jobs.
@@ -83,15 +37,11 @@ impl Workplace {
 
     /// Waits until these are the only jobs.
     async fn wait_until_left(&self, jobs: &[i64]) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        until(format_args!("{jobs:?} are left"), async || {
             let left = self.left().await;
-            if left == jobs {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{left:?} are left, not {jobs:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            if left == jobs { Ok(()) } else { Err(left) }
+        })
+        .await;
     }
 
     fn jobs(&self, args: &[&str]) -> Output {
@@ -113,10 +63,6 @@ async fn refuse(database: &TestDatabase, what: &str, when: &str) {
 
 async fn allow(database: &TestDatabase, what: &str) {
     database.execute(&format!("drop function refuse_{what} cascade")).await;
-}
-
-fn of_job(id: i64) -> impl Fn(&Value) -> bool {
-    move |line| line["job"] == id
 }
 
 fn text(output: &Output) -> String {

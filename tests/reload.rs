@@ -63,8 +63,8 @@ async fn a_hang_up_signal_applies_what_can_change_and_names_the_rest() {
     let line = place.hang_up(1).await;
     assert_eq!(
         line["message"],
-        "reloaded taskbay.toml; applied: tasks.rescan, plugins.misbehaving.settings; restart to apply: \
-         worker.concurrency"
+        "reloaded taskbay.toml; applied: tasks.rescan; restarting with new settings: misbehaving (settings); \
+         restart to apply: worker.concurrency"
     );
     let loaded = place.host.nth_event(&["plugin_loaded"], 2).await;
     assert_eq!(loaded["replaced"], loaded["build"], "the same build, started anew");
@@ -165,6 +165,30 @@ async fn a_change_that_is_not_in_force_is_told_once() {
     fs::remove_file(&place.file).expect("remove taskbay.toml");
     place.host.nth_event(&["settings_changed"], 2).await;
     let line = place.hang_up(2).await;
-    assert_eq!(line["message"], "reloaded taskbay.toml; applied: tasks.rescan, plugins.default.timeout");
+    assert_eq!(
+        line["message"],
+        "reloaded taskbay.toml; applied: tasks.rescan; restarting with new settings: misbehaving (timeout)"
+    );
+    place.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_names_the_plugins_that_it_concerns_and_the_settings_that_concern_none() {
+    let place = Place::new("").await;
+    install(place.folder.path(), "slow.sh", b"#!/bin/sh\n");
+    place.host.event("plugin_loaded", |line| line["file"] == "slow.sh").await;
+    let unaffected = "[plugins.nobody]\ntimeout = \"1s\"\n[plugins.slow]\ncancel_grace = \"1s\"\n";
+    place.write(&format!("{unaffected}[plugins.misbehaving]\nmemory_limit = \"64KiB\""));
+    let line = place.hang_up(1).await;
+    assert_eq!(
+        line["message"],
+        "reloaded taskbay.toml; restarting with new settings: misbehaving (memory_limit); from the next job on: slow \
+         (cancel_grace); without effect: plugins.nobody.timeout (the tasks folder has no such plugin)"
+    );
+    assert_eq!((&line["restarting"], &line["applied"]), (&json!("misbehaving (memory_limit)"), &Value::Null));
+    // The limit is too small to start with, which is told when it was tried.
+    let refused = place.host.event("file_rejected", |_| true).await;
+    let said = refused["message"].as_str().expect("a message");
+    assert!(said.contains("too small to start it") && said.contains("line 6, [plugins.misbehaving]"), "{said}");
     place.host.stop().await;
 }

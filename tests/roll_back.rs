@@ -3,23 +3,19 @@
 use std::path::Path;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{
     ledger::Ledger,
     plugins::{build_labelled, build_labelled_that, file_name, install, tasks_folder},
     postgres::TestDatabase,
-    program::{Running, Taskbay},
+    program::{Running, Taskbay, of_job},
 };
 
 const PLUGIN: &str = "misbehaving";
 
 fn put(folder: &Path, bytes: &[u8]) {
     install(folder, &file_name(PLUGIN), bytes);
-}
-
-fn of_job(id: i64) -> impl Fn(&Value) -> bool {
-    move |line| line["job"] == id
 }
 
 async fn echo(host: &Running, database: &TestDatabase, event: &'static str) {

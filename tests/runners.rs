@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use taskbay::{
@@ -21,29 +21,28 @@ use taskbay::{
 };
 use tokio::{sync::broadcast, time::timeout};
 
+use crate::harness::{
+    plugins::{plugin, plugins_are_built},
+    program::DEADLINE,
+};
+
 mod crashes;
 mod logs;
 mod same_on_both;
 mod start;
 mod typed;
 
+/// A test of this program in a process of its own.
+fn own_process(test: &str) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--ignored", "--exact", "--nocapture", test]).envs(plugins_are_built()).kill_on_drop(true);
+    command
+}
+
 /// The bytes of the plugin that keeps to no rule.
 fn raw_plugin() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| build("raw-plugin"))
-}
-
-/// Builds a plugin crate of the workspace.
-fn build(package: &str) -> Vec<u8> {
-    let built = std::process::Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status()
-        .expect("cargo can be run");
-    assert!(built.success(), "{package} does not build");
-    // The program of these tests lies in the target folder that cargo has just built into.
-    let folder = PathBuf::from(env!("CARGO_BIN_EXE_taskbay")).parent().unwrap().to_owned();
-    std::fs::read(folder.join(format!("lib{}.so", package.replace('-', "_")))).expect("the plugin was built")
+    BYTES.get_or_init(|| std::fs::read(plugin("raw-plugin")).expect("read the compiled plugin"))
 }
 
 /// A build that differs from every other. `constructor` and `start_up` are what `tests/raw-plugin` can be told to do.
@@ -115,7 +114,8 @@ fn services() -> (HostServices, Arc<Jobs>) {
 }
 
 fn settings(isolation: Isolation) -> PluginSettings {
-    PluginSettings { isolation, cancel_grace: Duration::from_millis(100), ..PluginSettings::default() }
+    let (cancel_grace, start_timeout) = (Duration::from_secs(1), DEADLINE);
+    PluginSettings { isolation, cancel_grace, start_timeout, ..PluginSettings::default() }
 }
 
 impl Plugin {
@@ -138,7 +138,7 @@ impl Plugin {
         self.run_until(task, payload, &Cancel::default()).await
     }
 
-    /// Runs a job that has to end within ten seconds, whatever happens.
+    /// Runs a job that has to end, whatever happens.
     async fn run_until(&self, task: &str, payload: &str, cancel: &Cancel) -> Outcome {
         soon(self.generation.run(self.index(task), &job(payload), cancel)).await
     }
@@ -204,6 +204,8 @@ fn message(outcome: Outcome, expected: FailureKind) -> String {
     }
 }
 
-async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(Duration::from_secs(10), future).await.expect("it takes no longer than ten seconds")
+#[track_caller]
+fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let place = std::panic::Location::caller();
+    async move { timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("what was waited for at {place} did not come")) }
 }

@@ -43,8 +43,8 @@ pub enum HostError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     Cron(#[from] CronError),
-    #[error("not starting: {} of the tasks folder cannot be loaded, see above; mend or remove {}, or use --watch to start without",
-        if .0.len() == 1 { "a file" } else { "some files" }, if .0.len() == 1 { "it" } else { "them" })]
+    #[error("not starting, because of the tasks folder: {}; to start without, use --watch",
+        .0.iter().map(|one| format!("{}: {}", one.file, one.reason)).collect::<Vec<_>>().join("; "))]
     BrokenFiles(Vec<Rejection>),
     /// In [`Mode::Once`]; the others have done what there was to do.
     #[error("{} did not start, see above, so {} jobs were not run", .0.join(", "),

@@ -64,32 +64,32 @@ impl WorkerUtils {
     /// Deletes jobs as if they had been done, and returns them. Jobs that a worker holds are left alone, unless their lock
     /// is older than four hours.
     pub async fn complete_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.administer_complete(ids).await
+        self.session_to(RowAccess::Delete).await?.administer_complete(ids).await
     }
 
     /// Makes jobs fail for good, and returns them. Jobs that a worker holds are left alone, unless their lock is older than
     /// four hours. Without a reason their `last_error` becomes the database's own.
     pub async fn permanently_fail_jobs(&self, ids: &[i64], reason: Option<&str>) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.administer_fail(ids, reason).await
+        self.session_to(RowAccess::Update).await?.administer_fail(ids, reason).await
     }
 
     /// Runs jobs again that were tried before, now and with all of their attempts, and returns them: those that wait for their
     /// next attempt, and those that failed for good. Jobs that a worker holds or that were never tried are left alone. Idle
     /// workers find what is due at their next poll.
     pub async fn retry_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.administer_retry(ids).await
+        self.session_to(RowAccess::Update).await?.administer_retry(ids).await
     }
 
     /// Deletes jobs, and returns them. Jobs that a worker holds are left alone, unless their lock is older than four hours.
     pub async fn remove_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.administer_remove(ids).await
+        self.session_to(RowAccess::Delete).await?.administer_remove(ids).await
     }
 
     /// Changes when and how often jobs are tried, and returns them. Jobs that a worker holds are left alone, unless their
     /// lock is older than four hours. Idle workers find what is due at their next poll. A job that failed for good stays so
     /// unless it is given attempts: see [`WorkerUtils::retry_jobs`].
     pub async fn reschedule_jobs(&self, ids: &[i64], change: &Reschedule) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.administer_reschedule(ids, change).await
+        self.session_to(RowAccess::Update).await?.administer_reschedule(ids, change).await
     }
 
     /// Removes the job under a key and returns it; `None` if there is none. A job that a worker holds goes on, but loses its
@@ -102,7 +102,7 @@ impl WorkerUtils {
     /// pool's id, or before graphile-worker 0.17 by its own. Only for workers that do not live any more: the jobs of a
     /// living one would run twice.
     pub async fn force_unlock_workers(&self, workers: &[&str]) -> Result<Vec<UnlockedWorker>, QueueError> {
-        self.session_to(RowAccess::Change).await?.force_unlock_workers(workers).await
+        self.session_to(RowAccess::Unlock).await?.force_unlock_workers(workers).await
     }
 
     /// Deletes what nobody needs any more, and tells how much. The names of tasks in `keep` are not forgotten: name there

@@ -1,15 +1,16 @@
 //! Time limits that were set for other programs of the same role do not end the host's statements, transactions or sessions.
 
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::time::Instant;
+
+use taskbay::queue::{Conditions, Database, DatabaseSettings, NewJob};
 
 use super::pooler::Pooler;
 use crate::harness::{
+    budget::{self, Beyond, role_with_budget},
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::until_true,
 };
 
 /// So many due jobs of a task that no host here has are walked in more than 15 ms.
@@ -43,12 +44,7 @@ async fn outlasts_a_lock(database: &TestDatabase, host: &Running) {
         .expect("lock");
     let patient = "select count(*) from pg_stat_activity
                    where datname = current_database() and wait_event_type = 'Lock' and now() - query_start > '2 s'";
-    let deadline = Instant::now() + DEADLINE;
-    while database.id_of(patient, &[]).await == 0 {
-        assert!(Instant::now() < deadline, "no statement waits for longer than its limit");
-        // Postgres tells nobody how long somebody waits.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_true("a statement waits for longer than its limit", async || database.id_of(patient, &[]).await > 0).await;
     client.batch_execute("commit").await.expect("let the table go");
     database.add_many("nothing", 20).await;
     host.nth_event(&["job_done"], 20).await;
@@ -93,4 +89,36 @@ async fn an_idle_session_timeout_does_not_cut_a_host_off_that_has_nothing_to_do(
     assert_eq!(host.events("listening").len(), 1, "it had to connect again");
     assert_eq!(host.events("database_trouble").len(), 0, "{:?}", host.events("database_trouble"));
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_ends_long_statements_does_not_keep_claims_from_a_job_behind_many_others() {
+    let database = TestDatabase::installed().await;
+    let config = role_with_budget(&database, 3_000, Beyond::Endless).await;
+    database.execute(FOREIGN).await;
+    let job = database.database().add_job(&NewJob::new("nothing")).await.unwrap();
+    let pooler = Pooler::start_as(&config, "select 1", "query_timeout = 2\n").await;
+    let mut settings = DatabaseSettings::new(pooler.config(&database), "graphile_worker");
+    settings.prepared_statements = false;
+    let hosts = Database::new(settings).unwrap();
+    let session = hosts.session().await.unwrap();
+    let tasks = session.task_ids(&["nothing"]).await.unwrap();
+    drop(session);
+    let mut cut = 0;
+    let claimed = loop {
+        let session = hosts.session().await.unwrap();
+        match session.get_jobs("w", &tasks, 10, Conditions::default()).await {
+            Ok(jobs) => break jobs,
+            Err(error) => {
+                assert!(error.connection_lost(), "{error}");
+                cut += 1;
+                // Two claims and a page, and as many of which it is noticed late that the connection has ended.
+                assert!(cut <= 8, "each claim is cut off");
+            }
+        }
+    };
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [job.id]);
+    drop((hosts, pooler));
+    database.terminate_others().await;
+    budget::remove(&database).await;
 }

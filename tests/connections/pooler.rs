@@ -3,7 +3,6 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use serde_json::json;
@@ -13,7 +12,8 @@ use super::*;
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::{until, until_true},
 };
 
 pub(super) struct Pooler {
@@ -29,17 +29,21 @@ impl Pooler {
 
     /// `query` is run on each connection that it makes to the server.
     pub(super) async fn start_with(database: &TestDatabase, query: &str) -> Self {
+        Self::start_as(&database.config(), query, "").await
+    }
+
+    /// For one user, with further settings.
+    pub(super) async fn start_as(config: &tokio_postgres::Config, query: &str, settings: &str) -> Self {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let program = program.iter().find(|path| Path::new(path).exists());
         let program = program.expect("the tests need pgbouncer: apt-get install pgbouncer");
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open it to the pooler");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
-        let config = database.config();
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} connect_query='{}'\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             ignore_startup_parameters = extra_float_digits\n{settings}",
             config.get_ports()[0],
             query.replace('\'', "''")
         );
@@ -53,12 +57,13 @@ impl Pooler {
         }
         let process = command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start pgbouncer");
         let this = Self { process, port, _folder: folder };
-        let asked = tokio::time::Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(asked.elapsed() < DEADLINE, "pgbouncer does not listen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        until_true("pgbouncer listens", listens).await;
         this
+    }
+
+    pub(super) fn config(&self, database: &TestDatabase) -> tokio_postgres::Config {
+        self.url(database).parse().expect("its own address")
     }
 
     pub(super) fn url(&self, database: &TestDatabase) -> String {
@@ -89,9 +94,11 @@ async fn jobs_are_worked_behind_a_pooler_in_transaction_mode() {
     database.add("add", json!({"identifier": "nothing"})).await;
     host.event("job_failed", |line| line["job"] == failed).await;
     let unfinished = "select count(*) from graphile_worker._private_jobs where attempts = 0 or locked_at is not null";
-    while database.id_of(unfinished, &[]).await > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("all jobs have run", async || match database.id_of(unfinished, &[]).await {
+        0 => Ok(()),
+        left => Err(left),
+    })
+    .await;
     assert_eq!(host.events("database_trouble").len(), 0, "{:?}", host.events("database_trouble"));
     host.stop().await;
 }

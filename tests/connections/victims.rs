@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskbay::{migrate, queue::NewJob};
 
 use super::*;
-use crate::harness::postgres::TestDatabase;
+use crate::harness::{postgres::TestDatabase, wait::until_true};
 
 /// Two transactions that update the same two rows in turn: one has to give way. Ours is the one that waits less long before it
 /// looks for a deadlock, so it is ours that is undone.
@@ -26,10 +26,8 @@ async fn a_statement_that_was_undone_for_a_deadlock_is_run_again() {
     let resetting = tokio::spawn(async move { session.reset_locked().await });
     let waiting =
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-    while test.id_of(waiting, &[]).await == 0 && !resetting.is_finished() {
-        // Postgres tells nobody that a statement waits.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let waits = async || test.id_of(waiting, &[]).await > 0 || resetting.is_finished();
+    until_true("it waits for the second row", waits).await;
     transaction.batch_execute(&format!("{touch}1")).await.expect("ours gives way");
     transaction.commit().await.expect("commit");
     let unlocked = tokio::time::timeout(Duration::from_secs(60), resetting).await.expect("in time").expect("no panic");

@@ -7,6 +7,7 @@ use crate::harness::{
     postgres::TestDatabase,
     processes::children_of,
     program::Taskbay,
+    wait::until_true,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,13 +19,7 @@ async fn a_schedule_comes_and_goes_with_the_plugin_that_declares_it() {
     install_plugin(folder.path(), "daily-digest");
     host.event("schedules_changed", |line| line["added"] == "digest/clean" && line["items"] == 1).await;
     let known = "select count(*) from graphile_worker._private_known_crontabs where identifier = 'digest/clean'";
-    let registered = async {
-        // A row tells nobody that it came.
-        while database.id_of(known, &[]).await == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(crate::harness::program::DEADLINE, registered).await.expect("the schedule is registered");
+    until_true("the schedule is registered", async || database.id_of(known, &[]).await > 0).await;
     remove_plugin(folder.path(), "daily-digest");
     host.event("schedules_changed", |line| line["removed"] == "digest/clean" && line["items"] == 0).await;
     host.stop().await;

@@ -117,6 +117,7 @@ impl Proxy {
             if std::mem::replace(&mut before, now) == now {
                 return;
             }
+            // Silence sends no event.
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     }

@@ -50,7 +50,7 @@ impl Site {
                       where datname = current_database() and pid <> pg_backend_pid()
                         and application_name <> 'pin' and backend_type = 'client backend'";
         let gone = async { while self.observer.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {} };
-        timeout(Duration::from_secs(20), gone).await.expect("the other connections end");
+        timeout(Duration::from_secs(60), gone).await.expect("the other connections end");
         let sql = "select (sum(idx_tup_read) + (select sum(seq_tup_read) from pg_stat_user_tables))::int8
                    from pg_stat_user_indexes";
         self.observer.query_one(sql, &[]).await.unwrap().get(0)

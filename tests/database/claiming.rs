@@ -132,7 +132,7 @@ async fn a_queue_that_another_program_has_locked_gives_nothing() {
     let claim = other.transaction().await.unwrap();
     claim.batch_execute("select from graphile_worker._private_job_queues for update").await.unwrap();
     let claimed =
-        tokio::time::timeout(Duration::from_secs(10), session.get_jobs("w", &task, 1, Conditions::default())).await;
+        tokio::time::timeout(Duration::from_secs(60), session.get_jobs("w", &task, 1, Conditions::default())).await;
     assert_eq!(claimed.expect("it does not wait for the lock").unwrap(), []);
     claim.rollback().await.unwrap();
     assert_eq!(session.get_jobs("w", &task, 1, Conditions::default()).await.unwrap().len(), 1);
@@ -227,6 +227,6 @@ async fn claiming_reads_little_of_a_long_backlog() {
             }
         }
     };
-    let after = tokio::time::timeout(Duration::from_secs(20), counted).await.expect("the counters move");
+    let after = tokio::time::timeout(Duration::from_secs(60), counted).await.expect("the counters move");
     assert!(after - before < 5000, "{} rows were read for 120 jobs", after - before);
 }

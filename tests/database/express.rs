@@ -175,7 +175,7 @@ async fn administrators_wait_for_the_commit_and_see_what_is_then_true() {
             _ => {}
         }
         bench.session.settle("me", &settlement).await.unwrap();
-        let given = timeout(Duration::from_secs(30), waiting).await.expect("it waits for the commit only").unwrap();
+        let given = timeout(Duration::from_secs(60), waiting).await.expect("it waits for the commit only").unwrap();
         let left = usize::from(!bench.row(id).await.is_empty());
         assert_eq!((given, left), (gives, leaves), "{at_commit}");
     }
@@ -192,7 +192,7 @@ async fn a_job_that_is_rescheduled_meanwhile_keeps_what_became_of_it() {
     bench.test.wait_until_blocked().await;
     let settlement = Settlement { failed: vec![failure(id, 1, "no", false)], ..Settlement::default() };
     bench.session.settle("me", &settlement).await.unwrap();
-    timeout(Duration::from_secs(30), waiting).await.expect("it waits for the commit only").unwrap();
+    timeout(Duration::from_secs(60), waiting).await.expect("it waits for the commit only").unwrap();
     let row = bench.row(id).await;
     assert!(row.contains(" 7 1 25 no "), "both took effect: {row}");
 }

@@ -73,7 +73,7 @@ async fn until_the_schema_exists(database: &TestDatabase) {
         {
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), look).await.expect("Node begins");
+    tokio::time::timeout(Duration::from_secs(60), look).await.expect("Node begins");
 }
 
 #[tokio::test]

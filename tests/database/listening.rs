@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::postgres::TestDatabase;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn next(notifications: &mut mpsc::UnboundedReceiver<Notification>) -> Notification {
     tokio::time::timeout(DEADLINE, notifications.recv())

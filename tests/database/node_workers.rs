@@ -27,7 +27,7 @@ async fn node_works_our_jobs_on_our_schema_without_migrating_it() {
         let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
         let mut next = async || {
             let line =
-                tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.expect("Node says something");
+                tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await.expect("Node says something");
             serde_json::from_str::<Value>(&line.unwrap().expect("Node goes on")).unwrap()
         };
         assert_eq!(next().await, json!({"ready": true}));

@@ -155,3 +155,18 @@ async fn a_process_that_is_left_behind_neither_holds_the_job_nor_dies_of_it() {
     kill_process(Pid::from_raw(i32::try_from(left).expect("an id")).expect("an id"), Signal::KILL).expect("kill it");
     assert!(!exists(&place.note("never")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_limit_holds_for_an_executable_and_is_named_by_the_failure() {
+    let place = Workplace::new().await;
+    let hungry = "x=$(head -c 100000000 /dev/zero | tr '\\0' x)";
+    for name in ["limited", "free"] {
+        place.script(name, hungry);
+        place.database.add(name, json!({})).await;
+    }
+    let mut host = place.run().arg("--once").settings("[plugins.limited]\nmemory_limit = \"32MiB\"").spawn();
+    assert!(host.ended().await.success());
+    let failed = place.database.only_job().await;
+    let error = failed.last_error.expect("it failed");
+    assert!(failed.task == "limited" && error.ends_with("(its memory_limit is 33554432 bytes)"), "{error}");
+}

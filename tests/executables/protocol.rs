@@ -61,16 +61,14 @@ async fn the_payload_arrives_byte_for_byte_and_then_the_input_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn programs_scripts_of_any_language_and_files_without_a_first_line_run() {
+async fn programs_and_scripts_of_any_language_run() {
     let place = Workplace::new().await;
     let program = fs::read("/usr/bin/env").expect("read a program");
     install(place.tasks.path(), "compiled", &program);
     let python = b"#!/usr/bin/env python3\nimport sys, json\nprint(json.load(sys.stdin)['payload']['n'] + 1)\n";
     install(place.tasks.path(), "python.py", python);
-    // As execvp has it, and so graphile-worker, a shell runs this.
-    install(place.tasks.path(), "bare", b"echo \"bare $0\"\n");
     std::os::unix::fs::symlink("python.py", place.tasks.path().join("link")).expect("make a link");
-    for task in ["compiled", "python", "bare", "link"] {
+    for task in ["compiled", "python", "link"] {
         place.database.add(task, json!({"n": 41})).await;
     }
     let host = place.once().await;
@@ -83,7 +81,23 @@ async fn programs_scripts_of_any_language_and_files_without_a_first_line_run() {
     for line in ["compiled: GRAPHILE_WORKER_TASK_IDENTIFIER=compiled", "python: 42", "link: 42"] {
         assert!(said.iter().any(|one| one == line), "{line:?} is not in {said:?}");
     }
-    assert!(said.contains(&format!("bare: bare {}", place.tasks.path().join("bare").display())), "{said:?}");
+}
+
+/// The C library would have a shell run it, whatever language it is in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_without_a_first_line_for_its_interpreter_is_refused() {
+    let place = Workplace::new().await;
+    install(place.tasks.path(), "bare", b"echo bare\n");
+    let check = Taskbay::command("check").arg(place.tasks.path().join("bare")).output();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.code() == Some(1) && said.contains("begin it with one, such as #!/bin/sh"), "{said}");
+    let id = place.database.add("bare", json!({})).await;
+    let output = place.run().arg("--once").output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1), "{said}");
+    let last = said.lines().last().expect("why it does not start");
+    assert!(last.contains("bare: is neither a compiled program nor a script") && last.contains("--watch"), "{last}");
+    assert_eq!(place.database.job(id).await.attempts, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

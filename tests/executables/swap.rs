@@ -54,7 +54,7 @@ async fn a_script_that_is_being_written_does_not_run() {
         fs::OpenOptions::new().write(true).truncate(true).open(place.tasks.path().join("task.sh")).expect("open");
     file.write_all(b"#!/bin/sh\necho half >> \"$NOTES/ran\"\n").expect("write a half");
     let id = place.database.add("task", json!({})).await;
-    // It was claimed in vain, or not at all.
+    // It was claimed in vain, or not at all, which nothing tells: the host may have noticed the change before.
     tokio::select! {
         _ = host.event("job_returned", of_job(id)) => {}
         () = tokio::time::sleep(Duration::from_secs(3)) => {}
@@ -106,7 +106,7 @@ async fn a_file_written_in_place_under_load_is_run_as_a_whole_or_not() {
         let text = version(u32::try_from(round).expect("few"));
         let (one, other) = text.as_bytes().split_at(text.len() / 2);
         file.write_all(one).expect("write a half");
-        // A moment in which half a script is there to be read.
+        // A moment in which half a script is there to be read: what the test is about.
         tokio::time::sleep(Duration::from_millis(3)).await;
         file.write_all(other).expect("write the other");
         drop(file);

@@ -18,6 +18,7 @@ use super::{
     },
     processes::{children_of, is_alive, wait_until_gone},
     program::DEADLINE,
+    wait::{until, until_true},
 };
 
 /// What the server is told of its end.
@@ -83,16 +84,10 @@ impl Cluster {
         let client = self.client().await;
         client.batch_execute(wait).await.expect("have it wait for the standby");
         client.batch_execute("select pg_reload_conf()").await.expect("have it read its settings");
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let sql = "select count(*) from pg_stat_replication where sync_state = 'sync'";
-            let following: i64 = client.query_one(sql, &[]).await.expect("ask for the standby").get(0);
-            if following == 1 {
-                return standby;
-            }
-            assert!(Instant::now() < deadline, "the standby does not follow");
-            sleep(Duration::from_millis(20)).await;
-        }
+        let sql = "select count(*) = 1 from pg_stat_replication where sync_state = 'sync'";
+        let follows = async || client.query_one(sql, &[]).await.expect("ask for the standby").get(0);
+        until_true("the standby follows", follows).await;
+        standby
     }
 
     /// The same, and this server does not wait for it. It follows through whatever listens on `port`.
@@ -149,12 +144,13 @@ impl Cluster {
     /// Waits until the server has ended that was told to.
     pub async fn wait_until_ended(&self) {
         let Some(pid) = self.pid() else { return };
-        let deadline = Instant::now() + DEADLINE;
-        while is_alive(pid) {
-            let late = Instant::now() > deadline;
-            assert!(!late, "the server is still there, with {:?}:\n{}", children_of(pid), self.log());
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(
+            "the server has ended",
+            async || {
+                if is_alive(pid) { Err((children_of(pid), self.log())) } else { Ok(()) }
+            },
+        )
+        .await;
     }
 
     /// Whether the server is a standby from its next start on. One that has nobody to follow waits for somebody to come.
@@ -204,11 +200,10 @@ impl Cluster {
     /// Starts the server, on the same port as always.
     pub async fn start_again(&self) {
         self.begin().await;
-        let deadline = Instant::now() + DEADLINE;
-        while self.config("postgres", self.port).connect(NoTls).await.is_err() {
-            assert!(Instant::now() < deadline, "Postgres is not ready:\n{}", self.log());
-            sleep(Duration::from_millis(10)).await;
-        }
+        until("Postgres is ready", async || {
+            self.config("postgres", self.port).connect(NoTls).await.map(drop).map_err(|_| self.log())
+        })
+        .await;
     }
 
     /// The one of a server that was [started with it](Self::start_with_clock).

@@ -1,13 +1,13 @@
 //! Jobs in a test's database: added as an application adds them, and looked at as an administrator does.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use taskbay::migrate;
-use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::{postgres::TestDatabase, program::DEADLINE};
+use super::{
+    postgres::TestDatabase,
+    wait::{until, until_true},
+};
 
 /// A job as it is stored.
 #[derive(Debug, Clone)]
@@ -122,28 +122,20 @@ impl TestDatabase {
     /// Waits until so many jobs are left, or fewer.
     pub async fn wait_until_jobs(&self, wanted: i64) {
         let client = self.client().await;
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let left: i64 =
-                client.query_one("select count(*) from graphile_worker.jobs", &[]).await.expect("count").get(0);
-            if left <= wanted {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{left} jobs are left: {:?}", self.jobs().await.first());
-            // Postgres tells nobody that a job was deleted.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let sql = "select count(*), count(locked_at), min(id) from graphile_worker.jobs";
+        until(format_args!("{wanted} jobs are left"), async || {
+            let row = client.query_one(sql, &[]).await.expect("count the jobs");
+            let (left, locked, first): (i64, i64, Option<i64>) = (row.get(0), row.get(1), row.get(2));
+            if left <= wanted { Ok(()) } else { Err((left, format!("{locked} locked, first job {first:?}"))) }
+        })
+        .await;
     }
 
     /// Waits until somebody waits for the lock of another transaction.
     pub async fn wait_until_blocked(&self) {
         let sql =
             "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-        let deadline = Instant::now() + DEADLINE;
-        while self.id_of(sql, &[]).await == 0 {
-            assert!(Instant::now() < deadline, "nobody waits for a lock");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until_true("somebody waits for a lock", async || self.id_of(sql, &[]).await > 0).await;
     }
 
     /// Ends all other connections to the database, and waits until they have ended.
@@ -153,21 +145,14 @@ impl TestDatabase {
         let sql = "select coalesce(array_agg(pid), '{}'), count(pg_terminate_backend(pid)) from pg_stat_activity
                    where datname = current_database() and pid <> pg_backend_pid()";
         let pids: Vec<i32> = client.query_one(sql, &[]).await.expect("end the other connections").get(0);
-        let deadline = Instant::now() + DEADLINE;
-        while self.id_of("select count(*) from pg_stat_activity where pid = any ($1)", &[&pids]).await > 0 {
-            assert!(Instant::now() < deadline, "they go on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let sql = "select count(*) from pg_stat_activity where pid = any ($1)";
+        until_true("the other connections end", async || self.id_of(sql, &[&pids]).await == 0).await;
     }
 
     /// Waits until nothing is under way on other connections: what a host that was killed had sent is still carried out.
     pub async fn wait_until_others_rest(&self) {
         let sql = "select count(*) from pg_stat_activity
                    where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'";
-        let deadline = Instant::now() + DEADLINE;
-        while self.id_of(sql, &[]).await > 0 {
-            assert!(Instant::now() < deadline, "they go on");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_true("nothing is under way on other connections", async || self.id_of(sql, &[]).await == 0).await;
     }
 }

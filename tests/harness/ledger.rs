@@ -1,17 +1,16 @@
 //! A file in which each run of the `echo` task leaves a line: what ran, how often, and on which build.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
-use super::program::DEADLINE;
+use super::wait::until;
 
 /// What the lines have for the time.
 pub fn now_us() -> u64 {
@@ -64,6 +63,11 @@ impl Ledger {
         &self.file
     }
 
+    /// A file that is not there yet: a job with it as its `until` runs until the test writes it.
+    pub fn gate(&self) -> PathBuf {
+        self.file.with_file_name("gate")
+    }
+
     /// All runs so far.
     pub fn entries(&self) -> Vec<Entry> {
         let text = fs::read_to_string(&self.file).unwrap_or_default();
@@ -72,17 +76,21 @@ impl Ledger {
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
+    /// How often each job was run to its end.
+    pub fn runs(&self) -> HashMap<i64, usize> {
+        let mut runs = HashMap::new();
+        for entry in self.entries().iter().filter(|entry| entry.event == "ended") {
+            *runs.entry(entry.job).or_default() += 1;
+        }
+        runs
+    }
+
     /// Waits until there are so many runs.
     pub async fn wait_for(&self, runs: usize) -> Vec<Entry> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        until(format_args!("{runs} runs"), async || {
             let entries = self.entries();
-            if entries.len() >= runs {
-                return entries;
-            }
-            assert!(Instant::now() < deadline, "{} of {runs} runs within {DEADLINE:?}", entries.len());
-            // A file tells nobody that it grew.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if entries.len() >= runs { Ok(entries) } else { Err(entries.len()) }
+        })
+        .await
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests stand on: one Postgres for all of them, a database for each, the example plugins, and the program.
 
+pub mod budget;
 pub mod clock;
 pub mod cluster;
 pub mod jobs;
@@ -10,3 +11,5 @@ pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod wait;
+pub mod workplace;

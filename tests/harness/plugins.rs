@@ -1,7 +1,7 @@
 //! The example plugins, built once for all tests, and any number of builds of one of them.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -114,10 +114,22 @@ pub fn tasks_folder() -> tempfile::TempDir {
     folder
 }
 
+/// Builds the plugins, and gives the environment in which another process of these tests takes them as they are: Cargo would wait
+/// there for every other build in this workspace.
+pub fn plugins_are_built() -> [(&'static str, &'static str); 1] {
+    plugin(PLUGINS[0]);
+    [(BUILT, "yes")]
+}
+
+const BUILT: &str = "TASKBAY_TEST_PLUGINS_BUILT";
+
 /// `cargo test` builds no cdylib, so the tests ask cargo for them, with the settings that they were built with themselves.
 fn build_all() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_taskbay"));
     let profile_folder = program.parent().expect("the program is in a target folder");
+    if env::var_os(BUILT).is_some() {
+        return profile_folder.to_path_buf();
+    }
     let target = profile_folder.parent().expect("the profile's folder is in a target folder");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet"]);

@@ -36,10 +36,5 @@ pub fn resident_kib(pid: u32) -> u64 {
 
 /// Waits for the end of a process that is not this one's child.
 pub async fn wait_until_gone(pid: u32) {
-    let deadline = tokio::time::Instant::now() + super::program::DEADLINE;
-    while is_alive(pid) {
-        assert!(tokio::time::Instant::now() < deadline, "process {pid} is still there");
-        // The kernel tells only parents.
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    super::wait::until_true(format_args!("process {pid} is gone"), async || !is_alive(pid)).await;
 }

@@ -129,6 +129,17 @@ impl Taskbay {
         self.command.output().expect("run taskbay")
     }
 
+    /// Runs it to its end with its results going somewhere else.
+    #[track_caller]
+    pub fn output_to(mut self, results: impl Into<Stdio>) -> Output {
+        self.command
+            .stdout(results)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(Child::wait_with_output)
+            .expect("run taskbay")
+    }
+
     /// Starts it with its log going somewhere else. The folder is the one that it runs in.
     #[track_caller]
     pub fn spawn_with_log(mut self, log: impl Into<Stdio>) -> (Child, TempDir) {
@@ -144,6 +155,25 @@ impl Taskbay {
         log.follow(child.stdout.take().expect("stdout is piped"));
         Running { child, log, _home: self.home }
     }
+
+    /// Starts it and waits until it works jobs.
+    pub async fn ready(self) -> Running {
+        let host = self.spawn();
+        host.event("worker_ready", |_| true).await;
+        host
+    }
+
+    /// Starts it and waits until it works jobs and hears of new ones.
+    pub async fn listening(self) -> Running {
+        let host = self.ready().await;
+        host.event("listening", |_| true).await;
+        host
+    }
+}
+
+/// Picks the log lines of a job.
+pub fn of_job(id: i64) -> impl Fn(&Value) -> bool {
+    move |line| line["job"] == id
 }
 
 /// The program while it runs. Dropping it kills it; if the test failed, its log is printed.
@@ -290,7 +320,7 @@ impl Log {
     /// there is an end to that.
     async fn read_to_the_end(&self) {
         let mut more = self.count.subscribe();
-        let patience = Instant::now() + Duration::from_secs(2);
+        let patience = Instant::now() + Duration::from_secs(10);
         while self.open.load(Ordering::Acquire) > 0 && tokio::time::timeout_at(patience, more.changed()).await.is_ok() {
         }
     }

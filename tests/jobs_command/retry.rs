@@ -58,7 +58,7 @@ async fn rescheduling_a_job_without_attempts_says_so_and_names_retry() {
         let change = change.iter().map(|part| part.trim_start_matches("in "));
         let args: Vec<&str> = ["reschedule", &id].into_iter().chain(change).collect();
         let text = said(&jobs(&database, &args), 1);
-        assert!(!text.contains("rescheduled") && text.contains("has no attempts left (25 of 25)"), "{text}");
+        assert!(!text.contains("rescheduled") && text.contains("has failed for good"), "{text}");
         assert!(text.contains(&format!("`taskbay jobs retry {failed}`")), "{text}");
     }
     let job = database.job(failed).await;

@@ -1,5 +1,7 @@
 //! Row-level security keeps rows from a role without refusing its statements: it is told so, and how to change that.
 
+use std::io::Write as _;
+
 use serde_json::json;
 use taskbay::{
     queue::{Database, QueueError},
@@ -56,7 +58,8 @@ impl Roles {
     /// Runs what a message recommends after these words.
     async fn follow(&self, advice: &str, words: &str) {
         let (_, statements) = advice.split_once(words).unwrap_or_else(|| panic!("{words:?} is not in {advice}"));
-        self.database.execute(statements.trim()).await;
+        let of_owner = statements.lines().filter(|line| line.ends_with(';')).collect::<Vec<_>>().join("\n");
+        self.database.execute(&format!("set role {}; {of_owner}", self.owner)).await;
     }
 
     /// Adds, lists and works jobs as this role.
@@ -95,8 +98,16 @@ impl Drop for Roles {
 }
 
 fn call(database: &TestDatabase, role: &str, args: &[&str]) -> std::process::Output {
+    call_with(database, role, args, "")
+}
+
+/// With lines on standard input.
+fn call_with(database: &TestDatabase, role: &str, args: &[&str], lines: &str) -> std::process::Output {
     let url = database.url().replacen("postgres://postgres@", &format!("postgres://{role}@"), 1);
-    Taskbay::command(args[0]).args(&args[1..]).env("DATABASE_URL", url).output()
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(lines.as_bytes()).expect("fill the pipe");
+    drop(writer);
+    Taskbay::command(args[0]).args(&args[1..]).env("DATABASE_URL", url).stdin(reader).output()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +135,7 @@ async fn a_role_that_sees_no_rows_is_told_why_and_what_to_do() {
         for part in [
             &format!("role {} does not own the tables of schema graphile_worker", roles.guest),
             "have row-level security, and no policy allows it to select",
-            &format!("Connect as {0}, or let {0} allow it: create policy", roles.owner),
+            &format!("Connect as {0}, or let {0} allow it:\n  create policy", roles.owner),
         ] {
             assert!(advice.contains(part), "{args:?}: {part:?} is not in {advice}");
         }
@@ -138,8 +149,78 @@ async fn a_role_that_sees_no_rows_is_told_why_and_what_to_do() {
     let refused = utils.complete_jobs(&[roles.job]).await.unwrap_err();
     assert!(matches!(refused, QueueError::RowSecurity(_)), "{refused}");
 
-    roles.follow(&advice, "allow it: ").await;
+    roles.follow(&advice, "allow it:").await;
     roles.works(&roles.guest).await;
+}
+
+/// Nothing of the schema is granted to the role, as to one that was just made.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_statements_that_are_proposed_to_a_new_role_are_all_that_a_command_needs() {
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let folder = folder.path().display().to_string();
+    for (number, args) in [
+        &["add", "nothing"][..],
+        &["add", "nothing", "--queue", "q", "--key", "k", "--key-mode", "unsafe-dedupe"],
+        &["add", "--file", "-"],
+        &["jobs", "list"],
+        &["jobs", "workers"],
+        &["jobs", "complete", "JOB"],
+        &["jobs", "fail", "JOB"],
+        &["jobs", "remove", "--key", "k"],
+        &["jobs", "unlock", "pool-1"],
+        &["migrate"],
+        &["run", "--once", &folder],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let roles = Roles::new(&format!("new{number}")).await;
+        let guest = &roles.guest;
+        roles
+            .database
+            .execute(&format!(
+                "revoke all on all tables in schema graphile_worker from {guest};
+                 revoke all on schema graphile_worker from {guest};
+                 update graphile_worker._private_jobs set key = 'k', locked_at = now() - interval '5 hours', locked_by = 'pool-1'"
+            ))
+            .await;
+        let id = roles.job.to_string();
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "JOB" { &id } else { *arg }).collect();
+        let call = || call_with(&roles.database, guest, &args, "{\"identifier\": \"nothing\"}\n");
+        let advice = said(&call(), 1);
+        assert!(!advice.contains("warning: no worker"), "{args:?}: {advice}");
+        for statement in advice.lines().filter(|line| line.contains("grant ") || line.contains("create policy ")) {
+            assert!(statement.matches(';').count() == 1 && statement.ends_with(';'), "one on each line: {advice}");
+        }
+        let needs_crontabs = matches!(args[0], "migrate" | "run");
+        assert_eq!(advice.contains("_private_known_crontabs"), needs_crontabs, "{args:?}: {advice}");
+        roles.follow(&advice, "allow it:").await;
+        said(&call(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_lacks_a_privilege_alone_is_told_which() {
+    let roles = Roles::new("lacking").await;
+    roles.for_each_table("create policy all_rows on @ using (true)").await;
+    roles.database.execute(&format!("revoke delete on graphile_worker._private_jobs from {}", roles.guest)).await;
+    let job = roles.job.to_string();
+    let advice = said(&roles.call(&roles.guest, &["jobs", "complete", &job]), 1);
+    assert!(advice.contains("lacks privileges in schema graphile_worker"), "{advice}");
+    assert!(advice.contains("it may not delete _private_jobs"), "{advice}");
+    said(&roles.call(&roles.guest, &["jobs", "fail", &job]), 0);
+    roles.follow(&advice, "allow it:").await;
+    said(&roles.call(&roles.guest, &["jobs", "complete", &job]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_sees_no_names_of_tasks_is_not_warned_of_an_unknown_one() {
+    let roles = Roles::new("unwarned").await;
+    roles.for_each_table(&format!("create policy add on @ for insert to {} with check (true)", roles.guest)).await;
+    roles.database.execute("create policy jobs on graphile_worker._private_jobs using (true)").await;
+    let refused = said(&roles.call(&roles.guest, &["add", "nothing"]), 1);
+    assert!(!refused.contains("warning"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +255,7 @@ async fn an_owner_that_forced_row_security_on_itself_is_told_so() {
     assert!(advice.contains("row-level security is forced on them, and no policy allows it to select"), "{advice}");
     assert!(said(&roles.call(&roles.owner, &["jobs", "list"]), 1).contains("is forced on them"));
     let advice = said(&roles.call(&roles.owner, &["migrate"]), 1);
-    roles.follow(&advice, "lift it: ").await;
+    roles.follow(&advice, "lift it:").await;
     roles.works(&roles.owner).await;
 }
 
@@ -184,7 +265,9 @@ async fn a_role_that_may_only_read_lists_jobs_and_is_refused_to_change_them() {
     roles.for_each_table(&format!("create policy p on @ for select to {} using (true)", roles.guest)).await;
     assert!(said(&roles.call(&roles.guest, &["jobs", "list"]), 0).contains("nothing"));
     let refused = said(&roles.call(&roles.guest, &["jobs", "complete", &roles.job.to_string()]), 1);
-    assert!(refused.contains("no policy allows it to update and delete all rows of _private_jobs"), "{refused}");
+    assert!(refused.contains("no policy allows it to delete all rows of _private_jobs"), "{refused}");
+    let refused = said(&roles.call(&roles.guest, &["jobs", "unlock", "pool-1"]), 1);
+    assert!(refused.contains("to update all rows of _private_job_queues and _private_jobs"), "{refused}");
     let refused = said(&roles.call(&roles.guest, &["migrate"]), 1);
     assert!(
         refused.contains("to insert, update and delete all rows of _private_job_queues, _private_jobs"),

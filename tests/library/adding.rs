@@ -189,14 +189,7 @@ async fn keyed_jobs_that_a_worker_takes_in_the_same_moment_are_added_again() {
             }
         });
         // The statement has looked at the job under the key, and waits for the worker to be done with it.
-        let waits =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        within(async {
-            while database.id_of(waits, &[]).await == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        database.wait_until_blocked().await;
         worker.batch_execute("commit").await.unwrap();
         let (count, added) = within(added).await.unwrap().unwrap();
         assert_eq!(count, 3);

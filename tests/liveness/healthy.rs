@@ -17,6 +17,7 @@ async fn settled(client: &tokio_postgres::Client) {
     let deadline = Instant::now() + DEADLINE * 2;
     while client.query_one(SETTLED, &[]).await.expect("ask for the start").get::<_, i64>(0) == 0 {
         assert!(Instant::now() < deadline, "the server starts again and again");
+        // The age is what counts; no event comes with it.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -28,6 +29,7 @@ async fn nobody_takes_over(hosts: &[&Running], during: Duration) {
         for host in hosts {
             assert_eq!(host.events("taken_over"), Vec::<Value>::new());
         }
+        // What is not to happen tells nobody that it will not.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -46,9 +48,10 @@ async fn a_lost_connection_is_not_counted_together_with_the_end_of_another_host(
         let id = place.begin(after + LONGER).await;
         let (watching, ending) = (place.host().await, place.host().await);
         let of_victim = owner_of(&victim).await;
-        // Each has seen each other.
+        // Each has seen each other: they look every second, and say nothing.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         ending.stop().await;
+        // When the cut comes, by this much after the end, is the case under test.
         tokio::time::sleep(Duration::from_millis(after)).await;
         let sql = "select count(pg_terminate_backend(pid)) from pg_locks
                    where locktype = 'advisory' and classid = 1952543595
@@ -59,10 +62,7 @@ async fn a_lost_connection_is_not_counted_together_with_the_end_of_another_host(
         // For as long as the other one can be found dead, and for half as long as this one needs to be away for that.
         tokio::time::sleep(Duration::from_secs(1)).await;
         victim.signal(Signal::CONT);
-        while place.living().await < 2 {
-            assert!(cut.elapsed() < DEADLINE, "it does not come back");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_true("it shows life again", async || place.living().await >= 2).await;
         println!("it was back after {:?}", cut.elapsed());
         nobody_takes_over(&[&watching], Duration::from_secs(3)).await;
         place.database.wait_until_no_jobs().await;
@@ -101,11 +101,8 @@ impl Own {
         let client = self.cluster.client().await;
         let lives = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1952543595
                        and objid = (hashtext($1)::int8 & 4294967295)::oid";
-        let deadline = Instant::now() + DEADLINE;
-        while client.query_one(lives, &[&owner]).await.expect("look at the locks").get::<_, i64>(0) == 0 {
-            assert!(Instant::now() < deadline, "it does not show that it lives");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let locks = async || client.query_one(lives, &[&owner]).await.expect("look at the locks").get::<_, i64>(0);
+        until_true("it shows that it lives", async || locks().await > 0).await;
         host
     }
 
@@ -133,9 +130,11 @@ async fn what_was_planned_before_the_server_was_restarted_is_forgotten() {
     let victim = own.host().await;
     own.begin(25_000).await;
     let (watching, mut killed) = (own.host().await, own.host().await);
+    // Each has seen each other: they look every second, and say nothing.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     killed.signal(Signal::KILL);
     killed.ended().await;
+    // The release of its jobs is planned, and not due.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let listened = watching.events("listening").len();
     victim.signal(Signal::STOP);
@@ -160,11 +159,8 @@ async fn a_host_that_starts_after_a_crash_of_the_server_leaves_the_others_time_t
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.expect("ask for the process").get(0);
     let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
     rustix::process::kill_process(pid, Signal::KILL).expect("kill a process of the server");
-    let deadline = Instant::now() + DEADLINE;
-    while own.cluster.try_client("jobs").await.is_err() || !client.is_closed() {
-        assert!(Instant::now() < deadline, "the server does not come back");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let back = async || own.cluster.try_client("jobs").await.is_ok() && client.is_closed();
+    until_true("the server is back", back).await;
     let starting = own.host().await;
     nobody_takes_over(&[&starting], OUT_OF_SIGHT).await;
     victim.signal(Signal::CONT);

@@ -1,16 +1,14 @@
 //! Jobs that are claimed before a slot is free: how many, and how they go back.
 
-use std::time::Duration;
-
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
-use tokio::time::Instant;
+use serde_json::json;
 
 use crate::harness::{
     plugins::{install_plugin, remove_plugin, tasks_folder},
     postgres::TestDatabase,
     processes::children_of,
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay, of_job},
+    wait::until,
 };
 
 const HOUR: &str = "1h";
@@ -22,16 +20,6 @@ async fn workplace() -> (TestDatabase, tempfile::TempDir) {
     (TestDatabase::installed().await, folder)
 }
 
-async fn ready(command: Taskbay) -> Running {
-    let host = command.spawn();
-    host.event("worker_ready", |_| true).await;
-    host
-}
-
-fn of_job(id: i64) -> impl Fn(&Value) -> bool {
-    move |line| line["job"] == id
-}
-
 impl TestDatabase {
     /// How many jobs are locked, and how many attempts all jobs have used.
     async fn locked_and_attempts(&self) -> (usize, i16) {
@@ -41,15 +29,11 @@ impl TestDatabase {
     }
 
     async fn wait_until_locked_and_attempts(&self, expected: (usize, i16)) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let seen = self.locked_and_attempts().await;
-            if seen == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{seen:?} instead of {expected:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(format_args!("{expected:?} locked and attempts"), async || match self.locked_and_attempts().await {
+            seen if seen == expected => Ok(()),
+            seen => Err(seen),
+        })
+        .await;
     }
 }
 
@@ -60,7 +44,7 @@ async fn slow_jobs_are_claimed_as_slots_become_free() {
     for _ in 0..9 {
         ids.push(database.add("sleep", json!({"ms": 700})).await);
     }
-    let host = ready(Taskbay::run(&database.url(), folder.path()).args(["-j", "2"])).await;
+    let host = Taskbay::run(&database.url(), folder.path()).args(["-j", "2"]).ready().await;
     for id in ids {
         host.event("job_started", of_job(id)).await;
         let (locked, _) = database.locked_and_attempts().await;
@@ -75,7 +59,7 @@ async fn what_waits_too_long_behind_slow_jobs_is_left_to_others_with_its_attempt
         let (database, folder) = workplace().await;
         let command =
             Taskbay::run(&database.url(), folder.path()).args(["-j", &slots.to_string(), "--claim", "marked"]);
-        let host = ready(command).await;
+        let host = command.ready().await;
         database.add_many("nothing", 30).await;
         database.wait_until_no_jobs().await;
         // Who has seen short jobs only takes these for short ones.
@@ -95,7 +79,7 @@ async fn assert_leaves_to_others(host: &Running, database: &TestDatabase, slots:
     host.event("job_returned", |_| true).await;
     let folder = tasks_folder();
     install_plugin(folder.path(), "misbehaving");
-    let other = ready(Taskbay::run(&database.url(), folder.path())).await;
+    let other = Taskbay::run(&database.url(), folder.path()).ready().await;
     database.wait_until_jobs(slots.into()).await;
     for done in other.events("job_done") {
         assert_eq!(done["attempt"], 1, "{done}");
@@ -117,7 +101,7 @@ async fn a_local_queue_holds_as_many_as_it_was_told_and_gives_them_back_at_the_e
         database.add("wait_for_cancellation", json!({})).await;
     }
     let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1"]);
-    let host = ready(command.settings("[worker]\nlocal_queue_size = 6")).await;
+    let host = command.settings("[worker]\nlocal_queue_size = 6").ready().await;
     host.event("job_started", |_| true).await;
     // One runs and five wait; the next six are claimed when none waits.
     database.wait_until_locked_and_attempts((6, 6)).await;
@@ -134,7 +118,7 @@ async fn held_jobs_go_back_when_their_task_vanishes() {
         database.add("greet", json!({"to": "Ada", "times": 1})).await;
     }
     let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1", "--poll-interval", HOUR]);
-    let host = ready(command.settings("[worker]\nlocal_queue_size = 6")).await;
+    let host = command.settings("[worker]\nlocal_queue_size = 6").ready().await;
     database.wait_until_locked_and_attempts((6, 6)).await;
     remove_plugin(folder.path(), "typed-plugin");
     host.nth_event(&["job_returned"], 5).await;
@@ -147,7 +131,7 @@ async fn a_local_queue_whose_time_is_up_claims_nothing_until_a_slot_is_free() {
     let slow = database.add("wait_for_cancellation", json!({})).await;
     database.add_many("nothing", 5).await;
     let command = Taskbay::run(&database.url(), folder.path()).args(["-j", "1"]);
-    let host = ready(command.settings("[worker]\nlocal_queue_size = 6\nlocal_queue_ttl = \"300ms\"")).await;
+    let host = command.settings("[worker]\nlocal_queue_size = 6\nlocal_queue_ttl = \"300ms\"").ready().await;
     host.event("job_started", of_job(slow)).await;
     assert_leaves_to_others(&host, &database, 1).await;
     let next = database.add("nothing", json!({})).await;
@@ -182,14 +166,14 @@ async fn results_wait_for_others_as_long_as_they_were_told_but_not_at_the_end() 
     let failing = database.add("fail", json!({"message": "no luck"})).await;
     let command = Taskbay::run(&database.url(), folder.path());
     let settings = "[worker]\nclaim = \"marked\"\ncomplete_job_batch_delay = \"1h\"\nfail_job_batch_delay = \"1h\"";
-    let mut host = ready(command.settings(settings)).await;
+    let mut host = command.settings(settings).ready().await;
     for id in [done, failing] {
         host.event("job_started", of_job(id)).await;
     }
     // Meanwhile another host stores its result at once.
     let others = tasks_folder();
     install_plugin(others.path(), "typed-plugin");
-    let other = ready(Taskbay::run(&database.url(), others.path())).await;
+    let other = Taskbay::run(&database.url(), others.path()).ready().await;
     let prompt = database.add("greet", json!({"to": "Ada", "times": 1})).await;
     other.event("job_done", of_job(prompt)).await;
     assert_eq!(database.locked_and_attempts().await, (2, 2));

@@ -1,5 +1,6 @@
 //! Locks that nobody lifted in hours are taken away; those of jobs that run long are renewed before that.
 
+use crate::harness::wait::until_true;
 use taskbay::queue::Unlocked;
 
 use super::*;
@@ -80,12 +81,8 @@ async fn who_shows_that_it_lives_keeps_its_locks_however_old_they_look() {
     let owners: Vec<_> = database.jobs().await.into_iter().map(|job| job.locked_by).collect();
     assert_eq!(owners, [Some(living.to_owned()), None, None]);
     drop(life);
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while session.reset_locked().await.unwrap() != (Unlocked { jobs: 1, queues: 1 }) {
-        assert!(std::time::Instant::now() < deadline, "it has ended");
-        // Postgres tells nobody that a connection has ended.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let last = Unlocked { jobs: 1, queues: 1 };
+    until_true("its connection has ended", async || session.reset_locked().await.unwrap() == last).await;
     assert_eq!(database.job(jobs[0]).await.locked_by, None);
 }
 

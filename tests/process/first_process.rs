@@ -1,17 +1,17 @@
 //! As the first process of a container, in a namespace of processes of its own.
 
-use std::{ffi::OsStr, process::Command, time::Duration};
+use std::{ffi::OsStr, process::Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::harness::{
     plugins::{install, install_plugin, tasks_folder},
     postgres::TestDatabase,
     processes::{children_of, is_alive},
-    program::{DEADLINE, Running, Taskbay},
+    program::{Running, Taskbay},
+    wait::until,
 };
 
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -92,15 +92,12 @@ async fn what_scripts_leave_behind_is_reaped_and_their_own_ends_are_heard_of() {
     for failed in container.host.events("job_failed") {
         assert!(failed["message"].as_str().is_some_and(|text| text.contains("exited with code 7")), "{failed}");
     }
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let zombies = children_of(container.first()).into_iter().filter(|(pid, _)| !is_alive(*pid)).count();
-        if zombies == 0 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{zombies} processes have ended and were never reaped");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let zombies = || children_of(container.first()).into_iter().filter(|(pid, _)| !is_alive(*pid)).count();
+    until("all that have ended are reaped", async || match zombies() {
+        0 => Ok(()),
+        left => Err(left),
+    })
+    .await;
     container.database.add("sleep", json!({ "ms": 0 })).await;
     container.host.event("job_done", |line| line["task"] == "sleep").await;
 }

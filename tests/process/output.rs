@@ -10,12 +10,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use crate::harness::{
-    plugins::{install_plugin, tasks_folder},
+    plugins::{install, install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::Taskbay,
+    wait::until,
 };
 
 /// A host whose log goes where the test wants.
@@ -29,6 +29,7 @@ impl Host {
     fn start(database: &TestDatabase, log: impl Into<std::process::Stdio>) -> Self {
         let tasks = tasks_folder();
         install_plugin(tasks.path(), "misbehaving");
+        install(tasks.path(), "lines", b"#!/bin/sh\nexec seq 10000\n");
         let (child, home) = Taskbay::run(&database.url(), tasks.path()).spawn_with_log(log);
         Self { child, _home: home, _tasks: tasks }
     }
@@ -36,14 +37,7 @@ impl Host {
     async fn stop(&mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");
         kill_process(pid, Signal::TERM).expect("send a signal");
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("wait for taskbay") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the host does not stop");
-            sleep(std::time::Duration::from_millis(10)).await;
-        }
+        until("the host stops", async || self.child.try_wait().expect("wait for taskbay").ok_or("it runs")).await
     }
 }
 
@@ -100,7 +94,19 @@ async fn a_log_on_a_full_disk_stops_no_job() {
     assert_eq!(host.stop().await.signal(), Some(Signal::TERM.as_raw()));
 }
 
-/// Some programs leave a pipe behind that does not block, and full it has no room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_reader_has_stalled_stops_no_job() {
+    let database = TestDatabase::installed().await;
+    let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("let it not block");
+    while writer.write(b"full\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("let it block");
+    let mut host = Host::start(&database, writer);
+    works_jobs(&database).await;
+    assert_eq!(host.stop().await.signal(), Some(Signal::TERM.as_raw()));
+}
+
+/// Some programs leave a pipe behind that does not block.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_log_has_room_again_one_line_says_how_many_were_lost() {
     let database = TestDatabase::installed().await;
@@ -109,6 +115,9 @@ async fn when_the_log_has_room_again_one_line_says_how_many_were_lost() {
     while writer.write(b"full\n").is_ok() {}
     let mut host = Host::start(&database, writer);
     works_jobs(&database).await;
+    // More lines than wait for their reader.
+    database.add("lines", json!({})).await;
+    database.wait_until_no_jobs().await;
     let reading = tokio::task::spawn_blocking(move || read_until(&mut reader, "log_lines_lost"));
     // Each of them logs something.
     while !reading.is_finished() {

@@ -12,12 +12,13 @@ use crate::harness::{
 };
 
 /// All that a host has, but for those that come and go with a plugin or a job.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "claimer",
     "second claimer",
     "liveness lock",
     "renewal of locks",
     "search for orphaned claims",
+    "retries of refused jobs",
     "listener",
     "revision watch",
     "schedules",
@@ -78,4 +79,38 @@ async fn a_panic_in_the_claimer_ends_the_host_of_a_program() {
     let error = ended.expect_err("it says why");
     assert!(matches!(error, RunError::Host(_)), "{error:?}");
     assert!(error.to_string().contains("no flags today"), "{error}");
+}
+
+/// The last step of such a host is one statement for all of its jobs, which one of them must not make fail.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_lost_a_part_gives_back_all_jobs_but_the_one_that_the_database_refuses() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let faults = folder.path().with_extension("faults");
+    let mut host = Taskbay::run(&database.url(), folder.path())
+        .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
+        .env("RUST_BACKTRACE", "0")
+        .spawn();
+    host.event("worker_ready", |_| true).await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let job = database.add("sleep", json!({ "ms": 1_000_000 })).await;
+        host.event("job_started", |line| line["job"] == job).await;
+        jobs.push(job);
+    }
+    database
+        .execute(&format!(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not this one'; end $$;
+             create trigger refuse before update on graphile_worker._private_jobs
+             for each row when (new.id = {} and new.locked_at is null) execute function refuse()",
+            jobs[1]
+        ))
+        .await;
+    fs::write(&faults, "panic claimer").expect("ask for a fault");
+    assert_eq!(host.ended().await.code(), Some(70));
+    fs::remove_file(&faults).expect("remove the file");
+    for (job, given_back) in jobs.into_iter().zip([true, false, true]) {
+        assert_eq!(database.job(job).await.locked_by.is_none(), given_back, "{job}");
+    }
 }

@@ -13,7 +13,7 @@ async fn refuse_claims(database: &TestDatabase, when: &str) {
 async fn a_job_that_cannot_be_claimed_is_passed_and_named_and_runs_when_it_can_be() {
     let place = Workplace::new().await;
     refuse_claims(&place.database, "(new.payload->>'n')::int in (3, 150)").await;
-    let jobs = place.add_many(300).await;
+    let jobs = place.add_many(300, "{}").await;
     let mut host = place.host("marked").await;
     for bad in [jobs[2], jobs[149]] {
         let refused = host.event("claim_refused", of_job(bad)).await;
@@ -24,13 +24,13 @@ async fn a_job_that_cannot_be_claimed_is_passed_and_named_and_runs_when_it_can_b
     let shown = text(&place.jobs(&["show", &jobs[2].to_string()]));
     assert!(shown.contains("says the audit"), "{shown}");
     // Later jobs are worked as well.
-    place.add_many(2).await;
+    place.add_many(2, "{}").await;
     place.wait_until_left(&[jobs[2], jobs[149]]).await;
     allow(&place.database, "update").await;
     place.database.wait_until_no_jobs().await;
     host.signal(Signal::TERM);
     host.ended_by(Signal::TERM).await;
-    assert!(place.runs().values().all(|runs| *runs == 1));
+    assert!(place.ledger.runs().values().all(|runs| *runs == 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,24 +47,20 @@ async fn in_a_queue_and_in_the_express_lane_as_well() {
         .database
         .id_of("select (graphile_worker.add_job('echo', '{\"n\": 4, \"bad\": \"yes\"}', job_key := 'k')).id", &[])
         .await;
-    place.add_many(100).await;
+    place.add_many(100, "{}").await;
     host.event("claim_refused", of_job(bad)).await;
     host.event("claim_refused", of_job(keyed)).await;
     // The job behind it in its queue goes on, and so does the next one.
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    let left = until("the others are done", async || {
         let left = place.left().await;
-        if left.iter().all(|id| [bad, slow, keyed].contains(id)) {
-            assert!(left.contains(&bad) && left.contains(&keyed));
-            break;
-        }
-        assert!(Instant::now() < deadline, "{left:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(place.runs()[&behind], 1);
+        if left.iter().all(|id| [bad, slow, keyed].contains(id)) { Ok(left) } else { Err(left) }
+    })
+    .await;
+    assert!(left.contains(&bad) && left.contains(&keyed));
+    assert_eq!(place.ledger.runs()[&behind], 1);
     // What cannot be marked is not run again and again by the lane that does not mark.
     host.event("claim_refused", |line| line["job"] == slow && line["level"] == "DEBUG").await;
-    assert!(place.runs().get(&slow).is_none_or(|runs| *runs == 1), "{:?}", place.runs()[&slow]);
+    assert!(place.ledger.runs().get(&slow).is_none_or(|runs| *runs == 1), "{:?}", place.ledger.runs()[&slow]);
     host.signal(Signal::TERM);
     host.ended_by(Signal::TERM).await;
 }
@@ -72,16 +68,16 @@ async fn in_a_queue_and_in_the_express_lane_as_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn once_ends_and_a_refusal_of_everything_does_not_loop_hot() {
     let place = Workplace::new().await;
-    let jobs = place.add_many(100).await;
+    let jobs = place.add_many(100, "{}").await;
     refuse_claims(&place.database, "(new.payload->>'n')::int = 50").await;
-    let mut host = place.command("marked").arg("--once").spawn();
+    let mut host = place.command().args(["--claim", "marked"]).arg("--once").spawn();
     assert!(host.ended().await.success());
     assert_eq!(place.database.only_job().await.id, jobs[49]);
     allow(&place.database, "update").await;
 
     // Nothing can be claimed at all: many tries would be many lines of the server's log.
     refuse_claims(&place.database, "true").await;
-    place.add_many(30).await;
+    place.add_many(30, "{}").await;
     let host = place.host("marked").await;
     host.event("claim_refused", of_job(jobs[49])).await;
     allow(&place.database, "update").await;

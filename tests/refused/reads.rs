@@ -59,11 +59,11 @@ async fn a_job_that_cannot_be_read_fails_with_the_reason_and_all_others_run() {
         assert!(text(&place.jobs(&["stats"])).contains(r"f\xe9"));
 
         place.database.execute("update graphile_worker._private_jobs set run_at = now() where run_at > now()").await;
-        place.add_many(30).await;
+        place.add_many(30, "{}").await;
         let failed = host.event("job_failed", of_job(payload)).await;
         assert!(failed.to_string().contains("UTF-8"), "{failed}");
         place.wait_until_left(&[payload, foreign]).await;
-        let runs = place.runs();
+        let runs = place.ledger.runs();
         assert_eq!((runs.get(&payload), runs[&key], runs[&error], runs[&queued]), (None, 1, 1, 1), "{lane}");
         host.stop().await;
         let row = json_of(&place.jobs(&["list", "--json", "--failed"]));

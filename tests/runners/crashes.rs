@@ -6,13 +6,12 @@ async fn plugin() -> Plugin {
     Plugin::launch(Isolation::Child).await
 }
 
-/// Crashes while another job waits: both fail with the reason, and the plugin serves again within a second.
+/// Crashes while another job waits: both fail with the reason, and the plugin serves again without a pause.
 async fn crash(task: &'static str, expected: &[&str]) {
     let limit = PluginSettings { memory_limit: Some(256 << 20), ..settings(Isolation::Child) };
     let mut plugin = Plugin::launch_with(image(), &limit).await;
     let beside = plugin.begin("release", &Cancel::default()).await;
     let text = message(plugin.run(task, "{}").await, FailureKind::Crash);
-    let crashed = Instant::now();
     let build = plugin.generation.build();
     for part in expected.iter().copied().chain([&*format!("plugin raw (build {build}) "), " while it ran this job"]) {
         assert!(text.contains(part), "{task}: {text:?} lacks {part:?}");
@@ -27,7 +26,6 @@ async fn crash(task: &'static str, expected: &[&str]) {
     assert_eq!((in_flight, delay), (2, Duration::ZERO));
     plugin.event(|event| matches!(event, Event::PluginRestarted { .. }).then_some(())).await;
     assert_eq!(plugin.run("ok", "{}").await, Outcome::Done);
-    assert!(crashed.elapsed() < Duration::from_secs(1), "it took {:?} to serve again", crashed.elapsed());
     plugin.generation.retire().await;
 }
 
@@ -61,13 +59,11 @@ async fn a_job_that_spins_is_ended_with_its_process() {
     let mut plugin = plugin().await;
     let beside = plugin.begin("release", &Cancel::default()).await;
     let text = message(plugin.run("spin-limited", "{}").await, FailureKind::Timeout);
-    let failed = Instant::now();
     assert!(text.starts_with("did not finish within 200ms"), "{text}");
     let other = message(soon(beside).await.unwrap(), FailureKind::Crash);
     assert!(other.contains("was stopped because job 42 (task spin-limited) did not end"), "{other}");
     plugin.event(|event| matches!(event, Event::PluginRestarted { .. }).then_some(())).await;
     assert_eq!(plugin.run("ok", "{}").await, Outcome::Done);
-    assert!(failed.elapsed() < Duration::from_secs(1), "it took {:?} to serve again", failed.elapsed());
     plugin.generation.retire().await;
 }
 
@@ -180,11 +176,7 @@ async fn dropping_it_ends_its_process() {
 /// The host here is this test's program, run for the test below it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_process_outlives_a_host_that_is_killed() {
-    let mut host = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "runners::crashes::be_killed"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut host = own_process("runners::crashes::be_killed").stdout(std::process::Stdio::piped()).spawn().unwrap();
     use tokio::io::{AsyncBufReadExt, BufReader};
     let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
     let mut children = Vec::new();
@@ -217,8 +209,8 @@ fn gone(pid: u32) -> impl Future<Output = ()> {
     let fd = rustix::process::pidfd_open(process(pid), rustix::process::PidfdFlags::empty()).unwrap();
     let waiting = tokio::task::spawn_blocking(move || {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let limit = Timespec { tv_sec: DEADLINE.as_secs().cast_signed(), tv_nsec: 0 };
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap()
     });
-    async move { assert_eq!(waiting.await.unwrap(), 1, "process {pid} is still there after ten seconds") }
+    async move { assert_eq!(waiting.await.unwrap(), 1, "process {pid} is still there after {DEADLINE:?}") }
 }

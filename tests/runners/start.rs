@@ -3,7 +3,11 @@
 use super::*;
 
 async fn refusal(image: Arc<Image>, isolation: Isolation) -> String {
-    let settings = PluginSettings { start_timeout: Duration::from_millis(1500), ..settings(isolation) };
+    refusal_within(DEADLINE, image, isolation).await
+}
+
+async fn refusal_within(start_timeout: Duration, image: Arc<Image>, isolation: Isolation) -> String {
+    let settings = PluginSettings { start_timeout, ..settings(isolation) };
     soon(Generation::launch(image, &settings, &services().0)).await.unwrap_err().to_string()
 }
 
@@ -11,14 +15,14 @@ async fn refusal(image: Arc<Image>, isolation: Isolation) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn constructors_that_go_wrong_are_told_by_their_end() {
     for isolation in [Isolation::Child, Isolation::InProcess] {
-        for (constructor, expected) in [
-            ("segv", "its constructor crashed (signal 11 (SIGSEGV"),
-            ("exit", "it called exit(3) while loading"),
-            ("hang", "it did not finish loading within 1s 500ms"),
-        ] {
+        for (constructor, expected) in
+            [("segv", "its constructor crashed (signal 11 (SIGSEGV"), ("exit", "it called exit(3) while loading")]
+        {
             let text = refusal(image_with(constructor, "succeed"), isolation).await;
             assert!(text.starts_with(expected), "{constructor}: {text}");
         }
+        let text = refusal_within(Duration::from_millis(1500), image_with("hang", "succeed"), isolation).await;
+        assert!(text.starts_with("it did not finish loading within 1s 500ms"), "{text}");
     }
 }
 
@@ -150,12 +154,7 @@ async fn look_at_the_environment() {
 
 /// Runs a test that may not share its process with others.
 async fn in_own_process(test: &str, variables: &[(&str, &str)]) {
-    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", test])
-        .envs(variables.iter().copied())
-        .output()
-        .await
-        .unwrap();
+    let output = own_process(test).envs(variables.iter().copied()).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }

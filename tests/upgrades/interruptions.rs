@@ -9,19 +9,13 @@ use tokio::task::JoinSet;
 use super::{SCHEMA, contents, database_of, done, revision};
 use crate::{
     database::catalog::assert_like_the_package,
-    harness::{node, postgres::TestDatabase, program::DEADLINE},
+    harness::{node, postgres::TestDatabase, wait::until_true},
 };
 
 /// Waits until a query gives true.
 async fn until(database: &TestDatabase, what: &str, sql: &str) {
     let client = database.client().await;
-    let look = async {
-        while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-            // Postgres tells nobody of these.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, look).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"));
+    until_true(what, async || client.query_one(sql, &[]).await.unwrap().get(0)).await;
 }
 
 #[tokio::test]

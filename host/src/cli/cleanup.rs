@@ -80,25 +80,27 @@ pub(super) async fn clean_up(
     }
     let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
     let done = WorkerUtils::new(database.clone()).cleanup(tasks, &keep).await.map_err(explain(database))?;
-    if as_json {
-        let list: Vec<_> =
-            done.iter().map(|done| json!({ "cleanup": done.task.as_str(), "deleted": done.deleted })).collect();
-        done.iter().for_each(tell_refused);
-        print_json(&list)?;
-    } else {
-        for done in done {
-            tell_refused(&done);
-            let plural = if done.deleted == 1 { "" } else { "s" };
-            print(&match done.task {
-                CleanupTask::DeletePermafailedJobs => {
-                    format!("deleted {} job{plural} that failed for good\n", done.deleted)
-                }
-                CleanupTask::GcTaskIdentifiers => format!("forgot {} task name{plural} without jobs\n", done.deleted),
-                CleanupTask::GcJobQueues => format!("forgot {} queue{plural} without jobs\n", done.deleted),
-            })?;
+    let all: Vec<String> = done.iter().map(sentence).collect();
+    done.iter().for_each(tell_refused);
+    let printed = match as_json {
+        true => {
+            let object = |done: &CleanedUp| json!({ "cleanup": done.task.as_str(), "deleted": done.deleted });
+            print_json(&done.iter().map(object).collect::<Vec<_>>())
         }
-    }
+        false => all.iter().try_for_each(|done| print(&format!("{done}\n"))),
+    };
+    printed.map_err(CliError::after_change(all.join(", ")))?;
     Ok(Ending::Success)
+}
+
+/// `deleted 1 job that failed for good`
+fn sentence(done: &CleanedUp) -> String {
+    let plural = if done.deleted == 1 { "" } else { "s" };
+    match done.task {
+        CleanupTask::DeletePermafailedJobs => format!("deleted {} job{plural} that failed for good", done.deleted),
+        CleanupTask::GcTaskIdentifiers => format!("forgot {} task name{plural} without jobs", done.deleted),
+        CleanupTask::GcJobQueues => format!("forgot {} queue{plural} without jobs", done.deleted),
+    }
 }
 
 fn tell_refused(done: &CleanedUp) {
@@ -130,7 +132,7 @@ async fn tasks_in_folder(settings: Layer, needed: bool) -> Result<Vec<String>, C
             Verdict::Skipped(_) => {}
             Verdict::Refused(reason) => {
                 return Err(CliError::Usage(format!(
-                    "{} cannot be loaded, so it is not known which names of tasks it uses: {reason}; mend or remove it",
+                    "{} cannot be loaded, so it is not known which names of tasks it uses: {reason}",
                     report.file
                 )));
             }

@@ -40,6 +40,7 @@ impl Connected {
             if !limits.is_partial() {
                 return Err(QueueError::from(limits).into());
             }
+            let limits = limits.to_string().replace('\n', " ");
             tracing::warn!(event = "row_security", "some jobs may be missing here: {limits}");
         }
         Ok((database, session))
@@ -59,11 +60,11 @@ pub(super) fn explain(database: &Database) -> impl Fn(QueueError) -> CliError {
     }
 }
 
-/// As [`explain`], for a statement that row-level security refuses in words that do not name it.
+/// As [`explain`], for adding jobs, which row-level security refuses in words that do not name it.
 pub(super) async fn explain_refusal(database: &Database, error: QueueError) -> CliError {
     if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
         && let Ok(session) = database.session().await
-        && let Ok(Some(limits)) = session.check_row_security(RowAccess::Work).await
+        && let Ok(Some(limits)) = session.check_row_security(RowAccess::Add).await
     {
         return QueueError::from(limits).into();
     }

@@ -24,6 +24,18 @@ struct Key {
     flags: &'static [Flag],
 }
 
+/// A tip for a flag that is an argument without a name of the command whose usage this is.
+pub(super) fn of_argument(argument: &str, usage: &str) -> Option<String> {
+    let name = argument.split('=').next().unwrap_or(argument);
+    match name {
+        "--payload" | "--task" if usage.contains("taskbay add") => Some(
+            "the task and its payload have no flags: taskbay add send_email '{\"to\": \"ada@example.com\"}'".to_owned(),
+        ),
+        "--id" if usage.contains("taskbay jobs") => Some("ids have no flag: taskbay jobs show 42".to_owned()),
+        _ => None,
+    }
+}
+
 /// Tips for an unknown flag, as it was typed. `suggested` is the flag of the same command that is spelled most like it.
 pub(super) fn of(argument: &str, suggested: Option<&str>) -> Tips {
     let Some(name) = argument.strip_prefix("--").map(|name| name.split('=').next().unwrap_or(name)) else {

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
-    io::{IsTerminal, stderr},
+    io::{IsTerminal, Stderr, stderr},
 };
 
 use jiff::{Timestamp, Zoned};
@@ -20,7 +20,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::log_output::LogOutput;
+use super::{log_output::LogOutput, output::errors_have_room};
 use crate::{
     config::{LogFormat, LogSettings},
     escape,
@@ -36,8 +36,8 @@ pub struct WrongFilter {
     reason: String,
 }
 
-/// Starts logging. `usual` is how much is logged unless the settings say otherwise.
-pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilter> {
+/// Starts logging. `usual` is how much is logged unless the settings say otherwise. What is returned is to be finished when the program ends.
+pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<LogOutput<Stderr>, WrongFilter> {
     let mut filter = filter(settings.filter.as_deref().unwrap_or(usual))?;
     if !settings.success {
         let directive = format!("{SUCCESS}=off")
@@ -45,8 +45,9 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
             .map_err(|error: ParseError| WrongFilter { filter: SUCCESS.to_owned(), reason: error.to_string() })?;
         filter = filter.add_directive(directive);
     }
-    let output = LogOutput::new(stderr(), settings.format);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output).log_internal_errors(false);
+    let output = LogOutput::new(stderr(), errors_have_room, settings.format);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(output.clone()).log_internal_errors(false);
     // Logging can be started once per process; a program that uses this as a library may have its own already.
     let _ = match settings.format {
         LogFormat::Text => {
@@ -62,7 +63,7 @@ pub(super) fn start(settings: &LogSettings, usual: &str) -> Result<(), WrongFilt
             .with_target(false)
             .try_init(),
     };
-    Ok(())
+    Ok(output)
 }
 
 /// The target of the line about a job that is done, which can be had less of.

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::{CliError, Ending, database::Connected, options::DatabaseOptions, output::Text, print};
+use super::{
+    CliError, Ending, database::Connected, options::DatabaseOptions, output::Text, print, whole_number::whole_number,
+};
 use crate::{
     config::Layer,
     migrate::{self, NEWEST, OLDEST, Plan, Upgrade},
@@ -27,7 +29,7 @@ Examples:
 pub(super) struct Migrate {
     /// Stop at this revision, from 18 to 20; a database that is further stays as it is
     #[arg(long, value_name = "REVISION", default_value_t = NEWEST,
-        value_parser = clap::value_parser!(i32).range(i64::from(OLDEST)..=i64::from(NEWEST)))]
+        value_parser = whole_number::<i32>(i64::from(OLDEST)..=i64::from(NEWEST)))]
     to: i32,
     /// Say what would be done, and change nothing
     #[arg(long)]
@@ -62,10 +64,11 @@ impl Migrate {
         let (schema, name) = (database.schema(), database.name());
         match from {
             Some(from) if from < revision.number => {
-                print(&format!("upgraded schema {schema} in {name}, from revision {from} to {}\n", revision.number))?;
+                let to = revision.number;
+                say_done(format!("upgraded schema {schema} in {name}, from revision {from} to {to}"))?;
             }
             Some(_) => say_nothing_to_do(&database, revision.number)?,
-            None => print(&format!("installed schema {schema} in {name}, at revision {}\n", revision.number))?,
+            None => say_done(format!("installed schema {schema} in {name}, at revision {}", revision.number))?,
         }
         if let Some(warning) = revision.warning() {
             tracing::warn!(event = "newer_revision", "{warning}");
@@ -79,7 +82,7 @@ pub(super) async fn prepare(database: &Database) -> Result<Ending, CliError> {
     let revision = migrate::prepare(database).await?;
     if revision.installed {
         let (schema, name) = (database.schema(), database.name());
-        print(&format!("installed schema {schema} in {name}, at revision {}\n", revision.number))?;
+        say_done(format!("installed schema {schema} in {name}, at revision {}", revision.number))?;
     } else {
         say_nothing_to_do(database, revision.number)?;
     }
@@ -87,6 +90,10 @@ pub(super) async fn prepare(database: &Database) -> Result<Ending, CliError> {
         tracing::warn!(event = "newer_revision", "{warning}");
     }
     Ok(Ending::Success)
+}
+
+fn say_done(done: String) -> Result<(), CliError> {
+    print(&format!("{done}\n")).map_err(CliError::after_change(done))
 }
 
 fn say_nothing_to_do(database: &Database, number: i32) -> Result<(), CliError> {

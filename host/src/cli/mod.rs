@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod plugins;
 mod reload;
+mod reload_report;
 mod run;
 mod run_at;
 mod running_hosts;
@@ -25,14 +26,15 @@ mod service_manager;
 mod setting_flags;
 mod signals;
 mod usage_error;
+mod whole_number;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 pub use self::first_process::{is_first, run_below_first};
-use self::output::{Text, note, print, print_json};
+use self::output::{Text, errors_have_room, note, print, print_json};
 pub use self::usage_error::report as report_usage_error;
 use crate::{
     config::{ConnectionError, Contradiction, FileError, Layer, WrongVariable},
@@ -139,9 +141,15 @@ pub enum CliError {
     /// What was typed does not go together in a way that only shows later.
     #[error("{0}")]
     Usage(String),
+    /// The command did its work, and could not say so.
+    #[error("{done}. That is stored in the database, but printing it failed: {error}")]
+    Unprinted { done: String, error: Box<CliError> },
     #[error("could not {what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
+
+/// How long the error at the end waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As `EX_SOFTWARE` of sysexits.h: an internal error.
 const PART_FAILED: u8 = 70;
@@ -166,9 +174,32 @@ impl CliError {
             Self::Host(HostError::Cron(_)) | Self::EmbeddedPostgres(_) | Self::Dev(dev::DevError::Manifest { .. }) => {
                 text.paragraph(&sentence);
             }
+            _ if self.has_statements() => text.paragraph(&sentence),
             _ => text.line(sentence),
         }
-        note(text);
+        // A log that nobody reads is no reason to stay.
+        if errors_have_room(Some(PATIENCE)) {
+            note(text);
+        }
+    }
+
+    /// With SQL for the owner of the tables.
+    fn has_statements(&self) -> bool {
+        match self {
+            Self::Queue(error)
+            | Self::Migrate(MigrateError::Queue(error))
+            | Self::Host(HostError::Migrate(MigrateError::Queue(error))) => matches!(error, QueueError::RowSecurity(_)),
+            Self::Lines(add::FileError::Database { error, .. }) => error.has_statements(),
+            _ => false,
+        }
+    }
+
+    /// For an answer that could not be printed after something was changed; `done` says what.
+    fn after_change(done: String) -> impl FnOnce(Self) -> Self {
+        move |error| match done.is_empty() {
+            true => error,
+            false => Self::Unprinted { done, error: Box::new(error) },
+        }
     }
 
     fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
@@ -198,7 +229,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
     let given = global.complete(flags)?;
     let settings = given.settings.clone();
     parts::note_where_panics_happen();
-    logging::start(&settings.log(), command.usual_log())?;
+    let log = logging::start(&settings.log(), command.usual_log())?;
     options::warn_of_unknown_variables();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -220,6 +251,7 @@ pub fn execute(cli: Cli) -> Result<Ending, CliError> {
     });
     // A reader of standard input or a lookup of a name may hang; nothing that matters is left.
     runtime.shutdown_background();
+    log.finish();
     ending
 }
 

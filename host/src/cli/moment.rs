@@ -6,13 +6,27 @@ use jiff::{Timestamp, ToSpan as _, Zoned, civil::DateTime, tz::TimeZone};
 
 use crate::config;
 
+/// What is said of a past time that cannot be read.
+const PAST: &str = "write a time such as 2026-01-31T12:00:00Z, a day such as 2026-01-31 or yesterday, or how long ago it was, such as 2h";
+
+/// What is said of a future time that cannot be read.
+pub(super) const FUTURE: &str = "write a time such as 2030-01-31T12:00:00Z, a day such as 2030-01-31 or tomorrow, or a distance from now, such as 10m";
+
 /// Reads a time, or how long ago it was.
 pub(super) fn parse_past(text: &str) -> Result<SystemTime, String> {
-    match parse(text.trim().trim_end_matches(" ago"), &Zoned::now())? {
+    if is_negative(text) {
+        return Err(format!("a distance counts into the past here, so it has no minus sign; {PAST}"));
+    }
+    match parse(text.trim().trim_end_matches(" ago"), &Zoned::now()).ok_or_else(|| PAST.to_owned())? {
         Moment::Now => Ok(SystemTime::now()),
         Moment::At(time) => Ok(time),
         Moment::Distance(age) => SystemTime::now().checked_sub(age).ok_or_else(|| "that is too long ago".to_owned()),
     }
+}
+
+/// Whether it is a distance with a minus sign.
+pub(super) fn is_negative(text: &str) -> bool {
+    text.trim().strip_prefix('-').is_some_and(|rest| config::parse_duration(rest).is_ok())
 }
 
 /// What people write for a time.
@@ -25,22 +39,19 @@ pub(super) enum Moment {
 }
 
 /// What names no zone is in that of `now`, and a day begins at midnight there.
-pub(super) fn parse(text: &str, now: &Zoned) -> Result<Moment, String> {
+pub(super) fn parse(text: &str, now: &Zoned) -> Option<Moment> {
     let text = text.trim();
-    let at = |time: Zoned| Ok(Moment::At(time.timestamp().into()));
-    let midnight = |days: i64| {
-        let day = now.checked_add(days.days()).and_then(|day| day.start_of_day());
-        day.map_err(|error| error.to_string())
-    };
+    let at = |time: Zoned| Some(Moment::At(time.timestamp().into()));
+    let midnight = |days: i64| now.checked_add(days.days()).and_then(|day| day.start_of_day()).ok();
     match text {
-        "now" => return Ok(Moment::Now),
+        "now" => return Some(Moment::Now),
         "today" => return at(midnight(0)?),
         "yesterday" => return at(midnight(-1)?),
         "tomorrow" => return at(midnight(1)?),
         _ => {}
     }
     if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(Moment::At(time.into()));
+        return Some(Moment::At(time.into()));
     }
     if let Ok(time) = text.parse::<Zoned>() {
         return at(time);
@@ -48,14 +59,11 @@ pub(super) fn parse(text: &str, now: &Zoned) -> Result<Moment, String> {
     if let Ok(time) = text.parse::<DateTime>() {
         return at(in_zone(time, now.time_zone())?);
     }
-    config::parse_duration(text).map(Moment::Distance).map_err(|_| {
-        "write a time such as 2030-01-31T12:00:00Z, a day such as 2030-01-31 or yesterday, or a distance from now, such as 10m"
-            .to_owned()
-    })
+    config::parse_duration(text).map(Moment::Distance).ok()
 }
 
-fn in_zone(time: DateTime, zone: &TimeZone) -> Result<Zoned, String> {
-    time.to_zoned(zone.clone()).map_err(|error| error.to_string())
+fn in_zone(time: DateTime, zone: &TimeZone) -> Option<Zoned> {
+    time.to_zoned(zone.clone()).ok()
 }
 
 /// As RFC 3339 has it, in UTC. Postgres has infinite times, and some that no calendar has.
@@ -104,7 +112,7 @@ mod tests {
         assert!(parse_past("10m ago").unwrap() < SystemTime::now() - Duration::from_secs(590));
         for nonsense in ["soon", "", "2026-13-01", "2026-02-30", "ago", "-10m"] {
             let refused = parse_past(nonsense).unwrap_err();
-            assert!(refused.contains("such as 10m") && refused.contains("2030-01-31"), "{nonsense}: {refused}");
+            assert!(refused.contains("such as 2h") && refused.contains("yesterday"), "{nonsense}: {refused}");
         }
     }
 

@@ -4,7 +4,10 @@
 use std::{
     fmt,
     io::{self, BufWriter, Stdout, Write as _},
+    time::Duration,
 };
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::CliError;
 use crate::escape;
@@ -100,6 +103,18 @@ fn write(bytes: &[u8]) -> Result<(), CliError> {
 /// Writes to standard error, beside the results. Nobody can be told if that fails.
 pub(super) fn note(text: impl Into<Text>) {
     let _ = io::stderr().lock().write_all(text.into().0.as_bytes());
+}
+
+/// Whether standard error takes some kilobytes without blocking, perhaps after a wait; without a limit, that may be long.
+pub(super) fn errors_have_room(limit: Option<Duration>) -> bool {
+    let errors = io::stderr();
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(&mut [PollFd::new(&errors, PollFlags::OUT)], limit.as_ref()) {
+        Ok(ready) => ready > 0,
+        Err(rustix::io::Errno::INTR) => false,
+        // A write will tell.
+        Err(_) => true,
+    }
 }
 
 /// Asks on standard error, and leaves the cursor behind the question.

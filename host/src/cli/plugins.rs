@@ -15,7 +15,7 @@ use crate::{
     config::{Layer, Purpose},
     escape,
     plugin::{ManifestInfo, TaskSpec},
-    tasks::{FileReport, FolderReport, Kind, Verdict, inspect_folder, unknown_sections},
+    tasks::{FileReport, FolderError, FolderReport, Kind, Verdict, inspect_folder, unknown_sections},
 };
 
 /// How much is shown of what a plugin says of itself, in characters.
@@ -29,9 +29,11 @@ const LONGEST_VERSION: usize = 60;
 ///
 /// Then asks the hosts on this machine that have the folder open and run as this user or as root (root asks all): which build of
 /// a file serves, why what the file holds now does not, and when that is tried again. A start-up is run by hosts alone, so only
-/// they can tell that it failed.
+/// they can tell that it failed. Where two files have the same task, what they have decided counts; without a host, it is told
+/// what one that starts would decide. A folder that is missing or unsafe is an error; what hosts serve of it is listed even so.
 ///
-/// The exit status is 1 if any of the files would be refused or is refused by a host, or if the allow-list cannot be used.
+/// The exit status is 1 if any of the files would be refused or is refused by a host, or if the folder or the allow-list cannot be
+/// used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,7 +59,16 @@ impl Plugins {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let plugins = settings.plugins();
         let folder = settings.folder(Purpose::Production);
-        let FolderReport { files, lax, unusable_list } = inspect_folder(&folder, &plugins, program()).await?;
+        let inspected = inspect_folder(&folder, &plugins, program()).await;
+        let hosts = RunningHosts::of(&folder.path).await;
+        let FolderReport { mut files, lax, unusable_list } = match inspected {
+            Ok(report) => report,
+            Err(error) => {
+                show_without_folder(&hosts, &error, self.json)?;
+                return Err(error.into());
+            }
+        };
+        files.iter_mut().for_each(|report| hosts.decide_conflict(report));
         // Both beside the results, which may be read by a machine.
         if let Some(reason) = lax {
             note(format_args!("warning: the tasks folder {} is not safe: {reason}", folder.path.display()));
@@ -73,10 +84,20 @@ impl Plugins {
         for section in unknown_sections(&plugins, &names) {
             note(format_args!("warning: {section}"));
         }
-        let hosts = RunningHosts::of(&folder.path).await;
         let ending = show(&files, self.json, Some(&hosts))?;
         Ok(if unusable_list.is_some() || hosts.refuse_any() { Ending::Refusals } else { ending })
     }
+}
+
+/// Prints what hosts have of a folder that cannot be looked at.
+fn show_without_folder(hosts: &RunningHosts, error: &FolderError, as_json: bool) -> Result<(), CliError> {
+    let reason = error.to_string();
+    if as_json {
+        return print_json(&hosts.json_without_folder(&reason));
+    }
+    let mut text = Text::default();
+    hosts.lines_without_folder(&reason).into_iter().for_each(|line| text.line(line));
+    print(text)
 }
 
 /// The program that looks at a plugin: this one.

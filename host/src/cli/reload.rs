@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     CliError, database,
     options::{Given, SettingsFile},
+    reload_report,
     signals::Received,
 };
 use crate::{
@@ -45,7 +46,7 @@ impl<'a> Reload<'a> {
             let interval = self.last.clone().folder(self.purpose).rescan;
             tokio::select! {
                 () = received.reload() => {
-                    self.reload();
+                    self.reload().await;
                     Arc::clone(&self.control.rescan).notify_one();
                 }
                 () = tokio::time::sleep(interval) => self.look(),
@@ -66,20 +67,17 @@ impl<'a> Reload<'a> {
         }
     }
 
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         // Before it is read, so that a change meanwhile shows.
         self.seen = self.file.state();
         let file = self.file.path().display().to_string();
         match self.settings() {
             Ok((now, live)) => {
-                let changed = Changes {
-                    live: changes(&self.last, &now).live,
-                    at_restart: changes(&self.at_start, &now).at_restart,
-                };
-                tell(&file, &changed);
-                if !changed.live.is_empty() {
-                    self.control.folder.apply(live);
-                }
+                let changes =
+                    Changes { at_restart: changes(&self.at_start, &now).at_restart, ..changes(&self.last, &now) };
+                let nothing_live = changes.folder.is_empty() && changes.plugins.is_empty();
+                let applied = if nothing_live { None } else { self.control.folder.apply(live).await };
+                reload_report::tell(&file, &changes, &applied.unwrap_or_default());
                 self.last = now;
             }
             Err(error) => error!(
@@ -99,22 +97,5 @@ impl<'a> Reload<'a> {
         let told = database::known_to_plugins(Layer { connection, file_connection, ..now.clone() }, self.server);
         let live = LiveSettings { plugins: told.plugins(), folder: told.folder(self.purpose) };
         Ok((now, live))
-    }
-}
-
-fn tell(file: &str, Changes { live, at_restart }: &Changes) {
-    if live.is_empty() && at_restart.is_empty() {
-        info!(event = "settings_reloaded", file, "reloaded {file}: nothing has changed");
-        return;
-    }
-    let (live, at_restart) = (live.join(", "), at_restart.join(", "));
-    let said = [("applied: ", &live), ("restart to apply: ", &at_restart)];
-    let said: Vec<String> =
-        said.iter().filter(|(_, list)| !list.is_empty()).map(|(what, list)| format!("{what}{list}")).collect();
-    let said = said.join("; ");
-    if at_restart.is_empty() {
-        info!(event = "settings_reloaded", file, live, "reloaded {file}; {said}");
-    } else {
-        warn!(event = "settings_reloaded", file, live, at_restart, "reloaded {file}; {said}");
     }
 }

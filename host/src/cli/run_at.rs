@@ -2,17 +2,35 @@
 
 use std::time::{Duration, SystemTime};
 
+use clap::Args;
 use jiff::Zoned;
 
 use super::{
     CliError,
     database::explain,
-    moment::{self, Moment},
+    moment::{self, FUTURE, Moment},
 };
 use crate::{
     config::{Clock, Layer},
     queue::{Database, QueueError, Session},
 };
+
+/// The options that say when a job is due. They are one setting with two names, each of which errors name as it was typed.
+#[derive(Debug, Args)]
+pub(super) struct RunAtOptions {
+    /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m, or now
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = RunAt::parse, overrides_with = "in_time")]
+    run_at: Option<RunAt>,
+    /// The same as --run-at
+    #[arg(long = "in", value_name = "TIME", allow_hyphen_values = true, value_parser = RunAt::parse)]
+    in_time: Option<RunAt>,
+}
+
+impl RunAtOptions {
+    pub(super) fn time(&self) -> Option<RunAt> {
+        self.run_at.or(self.in_time)
+    }
+}
 
 /// A time as it was typed. Whose clock a distance counts from is known once there are settings and a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +41,10 @@ pub(super) enum RunAt {
 
 impl RunAt {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        match moment::parse(text, &Zoned::now())? {
+        if moment::is_negative(text) {
+            return Err(format!("a distance counts into the future here, so it has no minus sign; {FUTURE}"));
+        }
+        match moment::parse(text, &Zoned::now()).ok_or_else(|| FUTURE.to_owned())? {
             Moment::Now => Ok(Self::In(Duration::ZERO)),
             Moment::At(time) => Ok(Self::At(time)),
             Moment::Distance(wait) => match SystemTime::now().checked_add(wait) {

@@ -1,13 +1,17 @@
 //! What the running hosts of a tasks folder have of its files, for `taskbay plugins`.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::{
     status_socket::{self, HostStatus},
-    tasks::{FileReport, FileSnapshot, RefusalSnapshot, ServingSnapshot, ServingState},
+    tasks::{Conflict, FileReport, FileSnapshot, RefusalSnapshot, ServingSnapshot, ServingState, Verdict},
 };
+
+const NO_HOST: &str = "No running host was found that has this folder open.";
+/// Said of a conflict that no host has decided.
+const UNDECIDED: &str = "(no running host has decided; one that starts goes by the files' names)";
 
 /// The hosts that have a folder open.
 #[derive(Debug)]
@@ -35,10 +39,37 @@ impl RunningHosts {
         self.0.iter().filter_map(one_of)
     }
 
+    /// Turns a conflict with another file into a verdict or a warning: as the hosts that have the file have decided, or else as one
+    /// would that starts now.
+    pub(super) fn decide_conflict(&self, report: &mut FileReport) {
+        let Some(conflict) = report.conflict.take() else { return };
+        let refusal = |(_, file): (u32, &FileSnapshot)| {
+            file.refused.as_ref().filter(|_| file.serving.is_none()).map(|refused| refused.reason.clone())
+        };
+        let decisions: Vec<Option<String>> = self.of_file(&report.file).map(refusal).collect();
+        match (decisions.as_slice(), conflict) {
+            // What a host has made of it stands in that host's line.
+            ([_, ..], _) => {
+                if let [Some(reason), ..] = decisions.as_slice()
+                    && decisions.iter().all(Option::is_some)
+                {
+                    report.verdict = Verdict::Refused(reason.clone());
+                }
+            }
+            ([], Conflict::Won) => {}
+            ([], Conflict::Refused(reason)) => report.verdict = Verdict::Refused(format!("{reason} {UNDECIDED}")),
+            ([], Conflict::Shadowed(reason)) => report.warnings.push(reason),
+        }
+    }
+
     /// A line for each host that has the file.
     pub(super) fn lines_of(&self, report: &FileReport) -> Vec<String> {
         let build = report.build.map(|build| build.to_string());
-        let line = |(process, file)| format!("host {process}: {}", sentence(file, build.as_deref()));
+        let told = match &report.verdict {
+            Verdict::Refused(reason) => Some(reason.as_str()),
+            Verdict::Loads(_) | Verdict::Skipped(_) => None,
+        };
+        let line = |(process, file)| format!("host {process}: {}", sentence(file, build.as_deref(), told));
         self.of_file(&report.file).map(line).collect()
     }
 
@@ -47,10 +78,39 @@ impl RunningHosts {
         self.of_file(file).map(|(process, file)| to_json(process, file)).collect()
     }
 
+    /// What hosts have of a folder that cannot be looked at, for this reason.
+    pub(super) fn lines_without_folder(&self, reason: &str) -> Vec<String> {
+        if self.0.is_empty() {
+            return vec![NO_HOST.to_owned()];
+        }
+        let mut lines = Vec::new();
+        for HostStatus { process, folder } in &self.0 {
+            let trouble = folder.trouble.iter().filter(|trouble| *trouble != reason);
+            lines.extend(trouble.map(|trouble| format!("host {process}: {trouble}")));
+            if folder.files.is_empty() {
+                lines.push(format!("host {process}: serves nothing"));
+            }
+            lines.extend(folder.files.iter().map(|file| {
+                let tasks = file.serving.as_ref().map(|serving| format!("; tasks: {}", serving.tasks.join(", ")));
+                let FileSnapshot { file: name, .. } = file;
+                format!("host {process}: {name}: {}{}", sentence(file, None, None), tasks.unwrap_or_default())
+            }));
+        }
+        lines
+    }
+
+    /// The same for machines: an object for each file, as for files that can be looked at.
+    pub(super) fn json_without_folder(&self, reason: &str) -> Vec<Value> {
+        let files = self.0.iter().flat_map(|host| &host.folder.files);
+        let files: BTreeMap<&str, &str> = files.map(|file| (file.file.as_str(), file.plugin.as_str())).collect();
+        let object = |(file, plugin)| json!({ "file": file, "plugin": plugin, "ok": false, "reason": reason, "hosts": self.json_of(file) });
+        files.into_iter().map(object).collect()
+    }
+
     /// What is to be said of the folder as a whole, and of files that it does not have any more.
     pub(super) fn remarks(&self, reports: &[FileReport]) -> Vec<String> {
         if self.0.is_empty() {
-            return vec!["No running host was found that has this folder open.".to_owned()];
+            return vec![NO_HOST.to_owned()];
         }
         let mut remarks = Vec::new();
         for HostStatus { process, folder } in &self.0 {
@@ -59,15 +119,15 @@ impl RunningHosts {
             let gone = folder.files.iter().filter(gone).filter(|file| file.serving.is_some());
             remarks.extend(gone.map(|file| {
                 let FileSnapshot { file: name, .. } = file;
-                format!("host {process}: {name}, which is not there any more: {}", sentence(file, None))
+                format!("host {process}: {name}, which is not there any more: {}", sentence(file, None, None))
             }));
         }
         remarks
     }
 }
 
-/// `serves this build, 2 jobs running; refused: …; next try in 4s`
-fn sentence(file: &FileSnapshot, build: Option<&str>) -> String {
+/// `serves this build, 2 jobs running; refused: …; next try in 4s`. `told` is the reason of a refusal that stands above it.
+fn sentence(file: &FileSnapshot, build: Option<&str>, told: Option<&str>) -> String {
     let mut parts = Vec::new();
     match &file.serving {
         Some(ServingSnapshot { build: serving, state, running_jobs, .. }) => {
@@ -76,6 +136,7 @@ fn sentence(file: &FileSnapshot, build: Option<&str>) -> String {
             parts.push(match state {
                 ServingState::Serving => format!("serves {which}, {jobs} running"),
                 ServingState::Restarting => format!("is starting {which} again after a crash"),
+                ServingState::WaitingForFile => format!("waits for its file to serve {which} again"),
                 ServingState::Quarantined { reason } => format!("has {which} in quarantine ({reason})"),
             });
         }
@@ -84,7 +145,14 @@ fn sentence(file: &FileSnapshot, build: Option<&str>) -> String {
     }
     if let Some(RefusalSnapshot { reason, retry_in }) = &file.refused {
         let retry = retry_in.map_or_else(String::new, |wait| format!("; next try in {} s", wait.as_secs() + 1));
-        parts.push(format!("rejected the current file: {reason}{retry}"));
+        parts.push(if told == Some(reason) {
+            format!("rejected the current file for this reason{retry}")
+        } else {
+            format!("rejected the current file: {reason}{retry}")
+        });
+    }
+    if let Some((task, by)) = &file.shadowed {
+        parts.push(format!("gives it no jobs of {task}, because {by} goes first: rename one of them"));
     }
     if file.starting {
         parts.push("is starting a build".to_owned());
@@ -98,6 +166,7 @@ fn to_json(process: u32, file: &FileSnapshot) -> Value {
         let (state, reason) = match state {
             ServingState::Serving => ("serving", None),
             ServingState::Restarting => ("restarting", None),
+            ServingState::WaitingForFile => ("waiting_for_file", None),
             ServingState::Quarantined { reason } => ("quarantined", Some(reason)),
         };
         object["serving"] = json!({
@@ -106,6 +175,9 @@ fn to_json(process: u32, file: &FileSnapshot) -> Value {
     }
     if let Some(RefusalSnapshot { reason, retry_in }) = &file.refused {
         object["refused"] = json!({ "reason": reason, "retry_in_seconds": retry_in.map(|wait| wait.as_secs_f64()) });
+    }
+    if let Some((task, by)) = &file.shadowed {
+        object["shadowed"] = json!({ "task": task, "by": by });
     }
     object
 }

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use clap::{
-    Error,
+    Command, CommandFactory, Error,
     builder::StyledStr,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use super::{
-    flag_tips,
+    Cli, flag_tips,
     output::{self, Text},
 };
 use crate::escape;
@@ -18,6 +18,7 @@ use crate::escape;
 pub fn report(mut error: Error) -> u8 {
     let status = if error.use_stderr() { 2 } else { 0 };
     point_to_settings(&mut error);
+    show_whole_usage(&mut error);
     let context: Vec<(ContextKind, ContextValue)> =
         error.context().map(|(kind, value)| (kind, escaped(value))).collect();
     for (kind, value) in context {
@@ -44,7 +45,14 @@ fn point_to_settings(error: &mut Error) {
     let Some(argument) = text(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument) else {
         return;
     };
-    let flag_tips::Tips { tips, certain } = flag_tips::of(&argument, text(ContextKind::SuggestedArg).as_deref());
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    let flag_tips::Tips { tips, certain } = match flag_tips::of_argument(&argument, &usage) {
+        Some(tip) => flag_tips::Tips { tips: vec![tip], certain: true },
+        None => flag_tips::of(&argument, text(ContextKind::SuggestedArg).as_deref()),
+    };
     if tips.is_empty() {
         return;
     }
@@ -58,6 +66,33 @@ fn point_to_settings(error: &mut Error) {
     };
     all.splice(0..0, tips.into_iter().map(StyledStr::from));
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(all));
+}
+
+/// The usage line that comes with these errors shows the arguments that were typed, or one that is spelled like them, as if the command
+/// needed them.
+fn show_whole_usage(error: &mut Error) {
+    if !matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::ArgumentConflict) {
+        return;
+    }
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        let usage = usage_of_command_in(&usage.to_string());
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    }
+}
+
+/// The usage line of the command that another usage line is for.
+fn usage_of_command_in(line: &str) -> StyledStr {
+    let mut program = Cli::command();
+    // With it, each command knows the names of those above it.
+    program.build();
+    let mut command: &mut Command = &mut program;
+    for word in line.split_whitespace().skip_while(|word| *word != "taskbay").skip(1) {
+        if command.find_subcommand(word).is_none() {
+            break;
+        }
+        command = command.find_subcommand_mut(word).expect("it was found");
+    }
+    command.render_usage()
 }
 
 fn escaped(value: &ContextValue) -> ContextValue {
@@ -75,5 +110,26 @@ fn escaped(value: &ContextValue) -> ContextValue {
         ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(line).collect()),
         ContextValue::StyledStrs(tips) => ContextValue::StyledStrs(tips.iter().map(tip).collect()),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_usage_line_does_not_ask_for_flags_that_are_not_needed() {
+        for (arguments, usage) in [
+            (&["run", "--concurrency", "5"][..], "Usage: taskbay run [OPTIONS] [TASKS_DIR]"),
+            (&["run", "--once", "--schema-only"], "Usage: taskbay run [OPTIONS] [TASKS_DIR]"),
+            (&["jobs", "complete", "--jsn", "5"], "Usage: taskbay jobs complete [OPTIONS] [ID]..."),
+        ] {
+            let mut error = Cli::try_parse_from([&["taskbay"], arguments].concat()).expect_err("it is wrong");
+            show_whole_usage(&mut error);
+            let said = error.render().to_string();
+            assert!(said.contains(usage), "{said}");
+        }
     }
 }

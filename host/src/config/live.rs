@@ -14,10 +14,33 @@ pub struct LiveSettings {
 /// Which settings of two layers differ, by their paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// Those of [`LiveSettings`].
-    pub live: Vec<String>,
+    /// Those of [`LiveSettings`] that are the folder's.
+    pub folder: Vec<String>,
+    /// Those of plugins.
+    pub plugins: Vec<PluginChange>,
     /// The others.
     pub at_restart: Vec<String>,
+}
+
+/// A setting in a section for plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginChange {
+    /// Whose section it is; `None` for that of all.
+    pub plugin: Option<String>,
+    pub key: &'static str,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.folder.is_empty() && self.plugins.is_empty() && self.at_restart.is_empty()
+    }
+}
+
+impl PluginChange {
+    /// As settings are named.
+    pub fn path(&self) -> String {
+        path_of(&path_of("plugins", self.plugin.as_deref().unwrap_or("default")), self.key)
+    }
 }
 
 /// Compares what two layers say.
@@ -25,7 +48,7 @@ pub fn changes(before: &Layer, now: &Layer) -> Changes {
     let mut changes = Changes::default();
     for setting in SETTINGS.iter().filter(|setting| (setting.field.get)(before) != (setting.field.get)(now)) {
         let live = setting.section == "tasks" && setting.key != "directory";
-        if live { &mut changes.live } else { &mut changes.at_restart }.push(setting.path());
+        if live { &mut changes.folder } else { &mut changes.at_restart }.push(setting.path());
     }
     if before.file_connection != now.file_connection && !changes.at_restart.iter().any(|path| path == URL) {
         changes.at_restart.push(URL.to_owned());
@@ -33,12 +56,12 @@ pub fn changes(before: &Layer, now: &Layer) -> Changes {
     let nothing = PluginLayer::default();
     let of_plugin = |layer: &'_ Layer, name: &str| layer.plugins.get(name).unwrap_or(&nothing).clone();
     let names = before.plugins.keys().chain(now.plugins.keys().filter(|name| !before.plugins.contains_key(*name)));
-    let own = names.map(|name| (path_of("plugins", name), of_plugin(before, name), of_plugin(now, name)));
-    let all = ("plugins.default".to_owned(), before.plugin_defaults.clone(), now.plugin_defaults.clone());
-    for (section, before, now) in std::iter::once(all).chain(own) {
+    let own = names.map(|name| (Some(name.clone()), of_plugin(before, name), of_plugin(now, name)));
+    let all = (None, before.plugin_defaults.clone(), now.plugin_defaults.clone());
+    for (plugin, before, now) in std::iter::once(all).chain(own) {
         let changed =
             PLUGIN_SETTINGS.iter().filter(|setting| (setting.field.get)(&before) != (setting.field.get)(&now));
-        changes.live.extend(changed.map(|setting| path_of(&section, setting.key)));
+        changes.plugins.extend(changed.map(|setting| PluginChange { plugin: plugin.clone(), key: setting.key }));
     }
     changes
 }
@@ -57,10 +80,9 @@ mod tests {
         now.plugins.insert("new".into(), PluginLayer { roll_back: Some(true), ..PluginLayer::default() });
         now.plugin_defaults.timeout = Some(Duration::from_secs(1));
         let found = changes(&before, &now);
-        assert_eq!(
-            found.live,
-            ["tasks.rescan", "plugins.default.timeout", "plugins.gone.memory_limit", "plugins.new.roll_back"]
-        );
+        assert_eq!(found.folder, ["tasks.rescan"]);
+        let of_plugins: Vec<String> = found.plugins.iter().map(PluginChange::path).collect();
+        assert_eq!(of_plugins, ["plugins.default.timeout", "plugins.gone.memory_limit", "plugins.new.roll_back"]);
         assert_eq!(found.at_restart, ["worker.concurrency", "database.url"]);
         assert_eq!(changes(&now, &now), Changes::default());
     }

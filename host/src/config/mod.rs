@@ -32,7 +32,7 @@ pub(crate) use example::default_value;
 pub use example::{example_file, markdown_table};
 pub use file::{FileError, read_file};
 pub use layer::{Layer, PluginLayer};
-pub use live::{Changes, LiveSettings, changes};
+pub use live::{Changes, LiveSettings, PluginChange, changes};
 pub use plugin_lookup::PluginLookup;
 pub use plugin_table::PLUGIN_SETTINGS;
 pub use section::{WrongSetting, nearest};

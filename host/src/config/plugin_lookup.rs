@@ -44,6 +44,11 @@ impl PluginLookup {
         }
     }
 
+    /// Whether the plugin's own section has this key.
+    pub fn is_own(&self, plugin: &str, key: &str) -> bool {
+        self.origins.contains_key(&path_of(&path_of("plugins", plugin), key))
+    }
+
     /// A flag or variable, then the plugin's own section, then that of all.
     fn origin(&self, plugin: &str, key: &str) -> Option<(String, &Origin)> {
         let own = path_of("plugins", plugin);

@@ -91,6 +91,11 @@ impl fmt::Display for Origin {
 }
 
 impl<L, S> Setting<L, S> {
+    /// Whether the two mean something else for it.
+    pub(crate) fn differs(&self, one: &S, other: &S) -> bool {
+        (self.effective)(one) != (self.effective)(other)
+    }
+
     /// `section.key`.
     pub fn path(&self) -> String {
         path_of(self.section, self.key)

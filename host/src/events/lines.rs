@@ -5,7 +5,7 @@ mod wording;
 use tracing::{debug, error, info, trace, warn};
 
 use self::wording::{began, in_seconds, listed, milliseconds, rounded, serves_on};
-use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild, RefusedTick};
+use super::{Event, FailedRetry, FileRejection, FolderTrouble, PluginBuild, RefusedTick, refusals::in_brackets};
 use crate::queue::{Released, Unlocked};
 
 /// One line per event. `event` is the name that log pipelines and the tests go by.
@@ -51,6 +51,7 @@ pub(super) fn log(event: &Event) {
         Event::UnknownPluginSection(section) => {
             warn!(event = "unknown_plugin_section", plugin = section.plugin, place = section.place, "{section}");
         }
+        Event::SettingWithoutEffect(sentence) => warn!(event = "setting_without_effect", "{sentence}"),
         Event::FileSkipped { file, reason, unexpected: true } => {
             info!(event = "file_skipped", file, "{file} is not loaded: {reason}");
         }
@@ -231,12 +232,15 @@ pub(super) fn log(event: &Event) {
                 in_seconds(*lasted)
             );
         }
-        Event::VerdictOverruled { id } => {
+        Event::VerdictOverruled { id, task } => {
+            let task = task.as_deref();
             warn!(
                 event = "verdict_overruled",
                 job = id,
-                "job {id} was taken away while it ran, by an administrator or because this host was taken for dead; what \
-                 became of it here is not stored"
+                task,
+                "the result of job {id}{} is not stored, because this host does not hold the job any more: it was deleted, or \
+                 its lock was released by an administrator or because this host was taken for dead",
+                in_brackets(task)
             );
         }
         Event::Refused(refusal) => refusal.log(),

@@ -12,22 +12,20 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+use crate::{
+    build_id::BuildId,
+    parts::PartFailure,
+    queue::{CronJob, Released, Unlocked},
+};
 pub use announce::Events;
 pub use refusals::{LeftResult, Refusal};
 pub use subjects::{
     BackfilledItem, FailedRetry, FileRejection, FolderTrouble, JobRun, PluginBuild, RefusedTick, UnknownSection,
 };
 
-use crate::{
-    build_id::BuildId,
-    parts::PartFailure,
-    queue::{CronJob, Released, Unlocked},
-};
-
 /// Something that happened. [`Event::name`] says how this goes together with graphile-worker's events.
 #[derive(Debug, Clone)]
 pub enum Event {
-    // The tasks folder.
     /// The folder is watched, its first listing done.
     FolderReady {
         folder: PathBuf,
@@ -65,6 +63,8 @@ pub enum Event {
     FileRestored(String, BuildId),
     /// The settings have a section for a plugin that no file is.
     UnknownPluginSection(UnknownSection),
+    /// A plugin or executable has a setting that does nothing for its kind, in a sentence.
+    SettingWithoutEffect(String),
     /// A file or folder is no plugin and no executable that can be a task; `unexpected` if it may have been meant to.
     FileSkipped {
         file: String,
@@ -262,10 +262,10 @@ pub enum Event {
         what: &'static str,
         lasted: Duration,
     },
-
-    /// A job that has ended was not this pool's any more: its lock had been lifted, and what became of it here is not stored.
+    /// A job that has ended was not this pool's any more: it was deleted, or its lock released. Its result is not stored.
     VerdictOverruled {
         id: i64,
+        task: Option<Arc<str>>,
     },
     Refused(Refusal),
     /// Nobody can see whether this host lives, because its connection does not keep locks.

@@ -66,6 +66,7 @@ impl Event {
             Self::FileStillRejected(_) => "folder:fileStillRejected",
             Self::FileRestored(..) => "folder:fileRestored",
             Self::UnknownPluginSection(_) => "folder:unknownPluginSection",
+            Self::SettingWithoutEffect(_) => "folder:settingWithoutEffect",
             Self::FileSkipped { .. } => "folder:fileSkipped",
             Self::TaskShadowed { .. } => "folder:taskShadowed",
             Self::PluginLoaded { .. } => "plugin:load",

@@ -13,6 +13,8 @@ pub enum Refusal {
     ResultStored { id: i64, task: Option<Arc<str>> },
     /// To store its result, and it is not tried again.
     ResultLeft { id: i64, task: Option<Arc<str>>, error: String, left: LeftResult },
+    /// To store the results of so many jobs that no more are claimed.
+    TooManyResults { count: usize, error: String },
     /// To let it be claimed. That is tried again; `repeated` if it was before.
     Claim { id: i64, task: Option<Arc<str>>, error: String, retry_in: Duration, repeated: bool },
     /// To change its lock: `what` completes "could not … the lock".
@@ -36,6 +38,7 @@ impl Refusal {
             Self::Result { .. } => "job:resultRefused",
             Self::ResultStored { .. } => "job:resultStored",
             Self::ResultLeft { .. } => "job:resultLeft",
+            Self::TooManyResults { .. } => "worker:claimsPaused",
             Self::Claim { .. } => "job:claimRefused",
             Self::Lock { .. } => "job:lockRefused",
         }
@@ -85,6 +88,12 @@ impl Refusal {
                     in_brackets(task.as_deref())
                 );
             }
+            Self::TooManyResults { count, error } => warn!(
+                event = "claims_paused",
+                count,
+                "no more jobs are claimed, because the database refuses to store the results of {count} jobs, of the last one with: \
+                 {error}; claims go on when it stores some of them"
+            ),
             Self::Claim { id, task, error, retry_in, repeated: false } => warn!(
                 event = "claim_refused",
                 job = id,
@@ -109,6 +118,6 @@ impl Refusal {
     }
 }
 
-fn in_brackets(task: Option<&str>) -> String {
+pub(super) fn in_brackets(task: Option<&str>) -> String {
     task.map(|task| format!(" ({task})")).unwrap_or_default()
 }

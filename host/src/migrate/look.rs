@@ -92,6 +92,11 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
             None => Ok(found),
         };
     }
+    // First, because a role without privileges is refused in words that do not say which it needs.
+    found.row_security = session.check_row_security(RowAccess::Work).await?;
+    if let Some(limits) = found.row_security.as_ref().filter(|limits| limits.hides_migrations()) {
+        return Err(QueueError::from(limits.clone()).into());
+    }
     let breaking = if found.has_breaking { "max(id) filter (where breaking)" } else { "null::int4" };
     let migrations = format!("{}.migrations", quote_identifier(&found.schema));
     let row = session
@@ -99,7 +104,6 @@ pub(super) async fn look(session: &Session) -> Result<Found, MigrateError> {
         .query_typed_one(&format!("select max(id), {breaking} from {migrations}"), &[])
         .await
         .map_err(read)?;
-    found.row_security = session.check_row_security(RowAccess::Work).await?;
     found.revision = row.get::<_, Option<i32>>(0).map(|number| (number, row.get::<_, Option<i32>>(1).unwrap_or(0)));
     Ok(found)
 }

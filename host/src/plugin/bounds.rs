@@ -3,7 +3,7 @@
 
 use std::{fs, io};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -15,6 +15,8 @@ pub(super) struct Bounds {
     open_files: Option<u64>,
     processes: Option<u64>,
     account: Option<Account>,
+    /// Bytes. Empty for a plugin's process, which has to load the plugin before it limits its memory.
+    memory: Option<u64>,
 }
 
 /// A user of this machine, as the system's files have it.
@@ -32,14 +34,29 @@ impl Bounds {
     /// Those that the settings ask for, if this host can set them.
     pub(super) fn of(settings: &PluginSettings) -> Result<Self, LaunchError> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (open_files, processes) = (settings.open_files.map(count), settings.processes.map(count));
+        check_against_own("open_files", open_files, Resource::Nofile)?;
+        check_against_own("processes", processes, Resource::Nproc)?;
         Ok(Self {
-            open_files: settings.open_files.map(count),
-            processes: settings.processes.map(count),
+            open_files,
+            processes,
             account: match &settings.user {
                 Some(name) => Account::to_change_to(name)?,
                 None => None,
             },
+            memory: None,
         })
+    }
+
+    /// Those of an executable's process, which loads nothing of ours first.
+    pub(super) fn of_executable(settings: &PluginSettings) -> Result<Self, LaunchError> {
+        check_against_own("memory_limit", settings.memory_limit, Resource::Data)?;
+        Ok(Self { memory: settings.memory_limit, ..Self::of(settings)? })
+    }
+
+    /// The most memory, in bytes, if that is among them.
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.memory
     }
 
     /// Tells a process whose it is.
@@ -62,8 +79,30 @@ impl Bounds {
         if let Some(limit) = self.processes {
             setrlimit(Resource::Nproc, Rlimit { current: Some(limit), maximum: Some(limit) })?;
         }
-        Ok(())
+        limit_memory(self.memory)
     }
+}
+
+/// Refuses a limit above this process's own, which only root can raise.
+fn check_against_own(key: &str, limit: Option<u64>, resource: Resource) -> Result<(), LaunchError> {
+    let own = getrlimit(resource).maximum;
+    match (limit, own) {
+        (Some(limit), Some(own)) if limit > own && !rustix::process::geteuid().is_root() => Err(LaunchError::Setting {
+            key: key.to_owned(),
+            reason: format!(
+                "its setting {key} is {limit}, and this host is itself limited to {own}: lower it, or raise the host's limit"
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Limits how much memory, in bytes, this process and those that it starts may each allocate. Makes a system call and nothing else.
+pub(super) fn limit_memory(limit: Option<u64>) -> io::Result<()> {
+    if limit.is_some() {
+        setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?;
+    }
+    Ok(())
 }
 
 impl Account {

@@ -26,7 +26,7 @@ use taskbay_abi::{INIT_CALL, LEVEL_DEBUG, STATUS_ERROR, STATUS_OK};
 
 use super::{
     LaunchError,
-    bounds::is_used_up,
+    bounds::{is_used_up, limit_memory},
     child_outbox::{Outbox, PATIENCE},
     frames::{self, Frame, FrameReader, Hello, MAX_FRAME, PROTOCOL, kind, put_text},
     host_table::{AddJobReply, End, LogLine, PluginHost},
@@ -71,7 +71,7 @@ fn serve() -> io::Result<Never> {
     // Each step is written before the next begins, so that the host knows in which one a crash has happened. From here on
     // the memory may not suffice.
     send_at_once(&mut socket, kind::LOADING, |_| ())?;
-    let outbox = match limit_memory(&hello).and_then(|()| start_writer(&socket)) {
+    let outbox = match limit_memory(hello.memory_limit).and_then(|()| start_writer(&socket)) {
         Ok(outbox) => outbox,
         Err(error) => {
             let error = LaunchError::Process(error.to_string());
@@ -182,13 +182,6 @@ fn keep_in_bounds(hello: &Hello) -> Result<(), LaunchError> {
             .without_time()
             .with_ansi(false)
             .try_init();
-    }
-    Ok(())
-}
-
-fn limit_memory(hello: &Hello) -> io::Result<()> {
-    if let Some(limit) = hello.memory_limit {
-        rustix::process::setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     Ok(())
 }

@@ -100,7 +100,7 @@ impl Executable {
                 outcome.await
             }
         };
-        self.blame_writer(outcome, &before)
+        self.blame_memory_limit(self.blame_writer(outcome, &before))
     }
 
     /// The file was looked at again and holds the same as before, in this state.
@@ -171,6 +171,22 @@ impl Executable {
         }
         outcome
     }
+
+    /// Names the memory limit where a failure looks like a lack of memory.
+    fn blame_memory_limit(&self, mut outcome: Outcome) -> Outcome {
+        if let (Some(limit), Outcome::Failed { message, .. }) = (self.bounds.memory(), &mut outcome)
+            && looks_like_lack_of_memory(message)
+        {
+            message.push_str(&format!("\n(its memory_limit is {limit} bytes)"));
+        }
+        outcome
+    }
+}
+
+/// What interpreters and C libraries write, and how a process ends that handles no failed allocation.
+fn looks_like_lack_of_memory(message: &str) -> bool {
+    let said = message.to_lowercase();
+    said.starts_with("was killed by") || ["memory", "out of space"].iter().any(|words| said.contains(words))
 }
 
 /// What can be said of an executable: that it is one task.
@@ -267,6 +283,16 @@ mod tests {
         assert_eq!(iso_8601(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(iso_8601(1_700_000_000_123_999), "2023-11-14T22:13:20.123Z");
         assert_eq!(iso_8601(-1), "1969-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_told_from_other_failures() {
+        for said in
+            ["exited with code 1:\nMemoryError", "exited with code 2:\nsh: 1: Out of space", "was killed by SIGABRT"]
+        {
+            assert!(looks_like_lack_of_memory(said), "{said}");
+        }
+        assert!(!looks_like_lack_of_memory("exited with code 1:\nno such customer"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Generation {
         let build = PluginBuild { plugin: file.identifier.clone(), build: file.build };
         let availability = watch::Sender::new(Availability::Serving);
         let manifest = executable::executable_manifest(&file.identifier);
-        let runner = Executable::new(file, Bounds::of(settings)?, events, availability.clone());
+        let runner = Executable::new(file, Bounds::of_executable(settings)?, events, availability.clone());
         let runner = (Runner::Executable(Box::new(runner)), None);
         Ok(Self::serving(build, manifest, runner, settings, events.clone(), (availability, Arc::default())))
     }

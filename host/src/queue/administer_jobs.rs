@@ -218,17 +218,18 @@ impl Session {
             let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
             let mut parts = Bisection::new(ids.len(), usize::MAX);
             while let Some(part) = parts.next() {
-                let some = &ids[part.clone()];
-                let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-                    [(&worker.worker, Type::TEXT), (&some, Type::INT8_ARRAY)];
-                match self.query(what, UNLOCK_JOBS, &parameters).await {
-                    Ok(rows) => worker.jobs += i64::try_from(rows.len()).unwrap_or(i64::MAX),
-                    Err(error) if error.is_refusal() => {
-                        worker.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
-                    }
-                    Err(error) => return Err(error),
-                }
+                let ran = async {
+                    let some = &ids[part.clone()];
+                    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+                        [(&worker.worker, Type::TEXT), (&some, Type::INT8_ARRAY)];
+                    let rows = self.query(what, UNLOCK_JOBS, &parameters).await?;
+                    worker.jobs += i64::try_from(rows.len()).unwrap_or(i64::MAX);
+                    Ok(())
+                };
+                parts.ran(part.clone(), ran.await)?;
             }
+            let apart = parts.end();
+            worker.refused.extend(apart.refused_of(&ids).map(|(id, error)| (id, error.reason())));
         }
         Ok(unlocked.into_values().collect())
     }

@@ -2,18 +2,35 @@
 
 use std::ops::Range;
 
+use super::QueueError;
+
 /// What is left to run of so many rows.
 #[derive(Debug)]
 pub(crate) struct Bisection {
     left: Vec<Range<usize>>,
+    refused: Vec<(usize, QueueError)>,
     /// How many more statements may be sent.
     tries: usize,
+}
+
+/// What has become of rows that were run part by part, by their places. The others went through.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    pub(crate) refused: Vec<(usize, QueueError)>,
+    pub(crate) untried: Vec<usize>,
+}
+
+impl Apart {
+    /// What was refused, by ids instead of places.
+    pub(crate) fn refused_of<Id: Copy>(self, ids: &[Id]) -> impl Iterator<Item = (Id, QueueError)> {
+        self.refused.into_iter().map(|(place, error)| (ids[place], error))
+    }
 }
 
 impl Bisection {
     /// Of rows that were refused as a whole. `tries` bounds the statements: one bad row among a thousand takes about twenty.
     pub(crate) fn new(rows: usize, tries: usize) -> Self {
-        let mut parts = Self { left: Vec::new(), tries };
+        let mut parts = Self { left: Vec::new(), refused: Vec::new(), tries };
         match rows {
             0 => {}
             1 => parts.left.push(0..1),
@@ -28,18 +45,30 @@ impl Bisection {
         self.left.pop()
     }
 
-    /// This part was refused. Gives the row if it is a single one; otherwise its halves are next.
-    pub(crate) fn refused(&mut self, part: Range<usize>) -> Option<usize> {
+    /// The part was run. Any other error than a refusal ends it all.
+    pub(crate) fn ran(&mut self, part: Range<usize>, result: Result<(), QueueError>) -> Result<(), QueueError> {
+        match result {
+            Err(error) if error.is_refusal() => {
+                let row = self.refused_row(part);
+                self.refused.extend(row.map(|row| (row, error)));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// What has become of all, once [`Bisection::next`] has given nothing.
+    pub(crate) fn end(self) -> Apart {
+        Apart { refused: self.refused, untried: self.left.into_iter().flatten().collect() }
+    }
+
+    /// The row, if the part is a single one; otherwise its halves are next.
+    fn refused_row(&mut self, part: Range<usize>) -> Option<usize> {
         if part.len() == 1 {
             return Some(part.start);
         }
         self.split(part);
         None
-    }
-
-    /// The rows that were not reached, once [`Bisection::next`] has given nothing.
-    pub(crate) fn untried(self) -> impl Iterator<Item = usize> {
-        self.left.into_iter().flatten()
     }
 
     fn split(&mut self, part: Range<usize>) {
@@ -51,21 +80,26 @@ impl Bisection {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::error::SqlState;
+
     use super::*;
+
+    fn refusal() -> QueueError {
+        QueueError::Refused { what: "x", reason: String::new(), code: SqlState::CHECK_VIOLATION }
+    }
 
     /// Which rows are found to be refused, which are not reached, and by how many statements.
     fn run(rows: usize, tries: usize, bad: &[usize]) -> (Vec<usize>, Vec<usize>, usize) {
         let mut parts = Bisection::new(rows, tries);
-        let (mut found, mut passed, mut statements) = (Vec::new(), 0, 0);
+        let (mut passed, mut statements) = (0, 0);
         while let Some(part) = parts.next() {
             statements += 1;
-            if bad.iter().any(|row| part.contains(row)) {
-                found.extend(parts.refused(part));
-            } else {
-                passed += part.len();
-            }
+            let refused = bad.iter().any(|row| part.contains(row));
+            passed += if refused { 0 } else { part.len() };
+            parts.ran(part, if refused { Err(refusal()) } else { Ok(()) }).unwrap();
         }
-        let untried: Vec<usize> = parts.untried().collect();
+        let Apart { refused, untried } = parts.end();
+        let found: Vec<usize> = refused.into_iter().map(|(row, _)| row).collect();
         assert_eq!(passed + found.len() + untried.len(), rows, "each row is run, refused or left");
         (found, untried, statements)
     }

@@ -129,14 +129,14 @@ impl Session {
         let mut deleted = 0;
         let mut parts = Bisection::new(ids.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match delete(Some(&ids[part.clone()])).await {
-                Ok(more) => deleted += more,
-                Err(error) if error.is_refusal() => {
-                    refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                deleted += delete(Some(&ids[part.clone()])).await?;
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        refused.extend(apart.refused_of(&ids).map(|(id, error)| (id, error.reason())));
         Ok(deleted)
     }
 

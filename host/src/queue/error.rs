@@ -81,6 +81,16 @@ impl QueueError {
         matches!(self, Self::Connect { .. } | Self::Statement { lost: true, .. })
     }
 
+    /// The server has ended the statement before its end: a time limit, or somebody's command.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.code() == Some(&SqlState::QUERY_CANCELED)
+    }
+
+    /// The statement may have taken too long for somebody: it was cancelled, or a pooler has ended the connection.
+    pub(crate) fn cuts_off(&self) -> bool {
+        self.is_cancelled() || matches!(self, Self::Statement { lost: true, .. })
+    }
+
     /// The server answers nobody, as far as can be seen.
     pub(crate) fn silence(what: &'static str) -> Self {
         let reason = "the server does not answer".to_owned();
@@ -138,6 +148,8 @@ fn ends_connection(error: &DbError) -> bool {
     *code == SqlState::ADMIN_SHUTDOWN
         || *code == SqlState::CRASH_SHUTDOWN
         || *code == SqlState::CANNOT_CONNECT_NOW
+        // A pooler ends it, after a query that took too long for example, and calls that a mere error.
+        || *code == SqlState::PROTOCOL_VIOLATION
         || matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 

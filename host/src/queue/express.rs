@@ -20,7 +20,7 @@ use tokio_postgres::{
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session, TaskIds,
-    claim::{ABOUT_FREE, Answer, FORMS as ALL_FORMS, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
+    claim::{ABOUT_FREE, ABOUT_STEPS, Answer, FORMS as ALL_FORMS, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
     crash_record::WITH_RECORD,
     fail_jobs::Failures,
 };
@@ -41,6 +41,7 @@ from (
   ) as first
   limit $2
 ) as job
+@about_steps@
 @about_free@";
 
 /// The same without steps: $1 ids of tasks, $2 how many, $3 names of the tasks, then what the [`Conditions`] need. It answers with
@@ -67,6 +68,7 @@ fn select(conditions: Conditions<'_>) -> &'static str {
             .replace("@free_part@", FREE)
             .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
             .replace("@columns@", COLUMNS.trim_start())
+            .replace("@about_steps@", ABOUT_STEPS.trim_start())
             .replace("@about_free@", ABOUT_FREE.trim_start())
             .replace("@took@", "clock_timestamp() - statement_timestamp()");
         forms(&text, 1, 7)
@@ -188,7 +190,8 @@ impl Session {
         if lock(&frontiers).calm.is() {
             parameters.push(names);
             parameters.extend(conditions.parameters());
-            let answer = self.begin_with(select_in_one_go(conditions), &parameters).await?;
+            let answer = self.begin_with(select_in_one_go(conditions), &parameters).await;
+            let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
             lock(&frontiers).calm.looked(answer.jobs.len() < limit, sent.elapsed());
             return Ok(answer.jobs);
         }
@@ -196,7 +199,8 @@ impl Session {
         parameters.extend(steps.free_parameters());
         parameters.push(names);
         parameters.extend(conditions.parameters());
-        let answer = self.begin_with(select(conditions), &parameters).await?;
+        let answer = self.begin_with(select(conditions), &parameters).await;
+        let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
         self.learn(&answer, tasks).await;
         if tasks.are_outdated() {
             return Ok(answer.jobs);

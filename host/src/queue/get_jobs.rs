@@ -96,13 +96,22 @@ impl Session {
         }
         let frontiers = self.database().memory().of(tasks, conditions);
         loop {
+            if lock(&frontiers).is_turn_of_pages(Instant::now()) {
+                let jobs = self.get_jobs_by_pages(owner, tasks, limit, &frontiers, conditions).await?;
+                if !jobs.is_empty() || tasks.are_outdated() {
+                    return Ok(jobs);
+                }
+            }
             let begin = lock(&frontiers).begin(limit, Instant::now());
-            let answer = self.claim(false, owner, tasks, limit, &begin, conditions).await?;
+            let answer = self.claim(false, owner, tasks, limit, &begin, conditions).await;
+            let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
             self.learn(&answer, tasks).await;
             if tasks.are_outdated() {
                 return Ok(answer.jobs);
             }
-            let goes_on = lock(&frontiers).ended(&begin, &answer, limit, Instant::now());
+            let mut frontiers = lock(&frontiers);
+            let goes_on =
+                frontiers.ended(&begin, &answer, limit, Instant::now()) || frontiers.has_pages(Instant::now());
             if !goes_on || !answer.jobs.is_empty() {
                 return Ok(answer.jobs);
             }
@@ -144,11 +153,22 @@ impl Session {
         parameters.extend(begin.offer.parameters());
         parameters.push(names);
         parameters.extend(conditions.parameters());
+        let sql = if in_parts { careful_claim_statement(conditions) } else { claim_statement(conditions) };
+        self.ask_for_jobs(in_parts, sql, &parameters).await
+    }
+
+    /// Runs a statement that answers with jobs, `in_parts` in a transaction that is open.
+    pub(super) async fn ask_for_jobs(
+        &self,
+        in_parts: bool,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Answer, QueueError> {
         let sent = Instant::now();
         let rows = if in_parts {
-            self.query_as_part(WHAT, careful_claim_statement(conditions), &parameters).await?
+            self.query_as_part(WHAT, sql, parameters).await?
         } else {
-            self.query(WHAT, claim_statement(conditions), &parameters).await?
+            self.query(WHAT, sql, parameters).await?
         };
         let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
         answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);

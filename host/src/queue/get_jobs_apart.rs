@@ -48,25 +48,26 @@ impl Session {
         let limit = limit.min(MOST_CAREFULLY);
         // What this claim passes is not to be remembered: the jobs that are refused stay where they are.
         let frontiers = self.database().memory().of(tasks, conditions);
+        let picked = lock(&frontiers).pick_carefully(limit);
         let begin = lock(&frontiers).begin(limit, Instant::now());
         self.command(WHAT, self.begin_read_committed()).await?;
         self.command(WHAT, AT_ONCE).await?;
-        let found = self.claim(true, owner, tasks, limit, &begin, conditions).await?;
+        let found = match picked {
+            Some(picked) => self.claim_picked(true, owner, tasks, &picked, conditions).await?,
+            None => self.claim(true, owner, tasks, limit, &begin, conditions).await?,
+        };
         let mut found: Vec<Option<Job>> = found.jobs.into_iter().map(Some).collect();
-        let mut refused = Vec::new();
         let mut parts = Bisection::new(found.len(), TRIES);
         while let Some(part) = parts.next() {
-            match self.mark(owner, &found[part.clone()]).await {
-                Ok(()) => {}
-                Err(error) if error.is_refusal() => {
-                    if let Some(place) = parts.refused(part) {
-                        refused.extend(found[place].take().map(|job| (job, error)));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async { self.mark(owner, &found[part.clone()]).await };
+            parts.ran(part.clone(), ran.await)?;
         }
-        for place in parts.untried() {
+        let apart = parts.end();
+        let mut refused = Vec::new();
+        for (place, error) in apart.refused {
+            refused.extend(found[place].take().map(|job| (job, error)));
+        }
+        for place in apart.untried {
             found[place] = None;
         }
         self.command(WHAT, END).await?;

@@ -57,6 +57,18 @@ const READ_COMMITTED_WITHOUT_LIMITS: &str = concat!("begin isolation level read 
 /// transactions fail.
 const READ_COMMITTED: &str = "begin isolation level read committed";
 
+/// A transaction that only reads, and along an index: it is to end where it has enough, not to begin with sorting all there is.
+/// Statistics may be of an empty table.
+macro_rules! in_order {
+    () => {
+        "begin isolation level read committed read only;
+         set local enable_sort = off; set local enable_seqscan = off; set local enable_bitmapscan = off;
+         set local plan_cache_mode = force_custom_plan"
+    };
+}
+const IN_ORDER: &str = in_order!();
+const IN_ORDER_WITHOUT_LIMITS: &str = concat!(in_order!(), "; ", lift!("true"));
+
 /// A connection of the pool.
 #[derive(Debug)]
 pub(super) struct Pooled {
@@ -128,6 +140,11 @@ impl Session {
         if self.prepares_statements() { READ_COMMITTED } else { READ_COMMITTED_WITHOUT_LIMITS }
     }
 
+    /// The command that begins a transaction that reads along an index.
+    pub(super) fn begin_in_order(&self) -> &'static str {
+        if self.prepares_statements() { IN_ORDER } else { IN_ORDER_WITHOUT_LIMITS }
+    }
+
     /// Asks one statement, which is sent at the first poll, as a transaction of its own.
     pub(super) async fn ask_alone<T>(
         &self,
@@ -142,5 +159,20 @@ impl Session {
         begun?;
         let answer = answer?;
         ended.map(|()| answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_lifted_where_the_server_knows_it() {
+        for statement in [LIFT, START_OVER, LIFT_HERE, BEGIN, READ_COMMITTED_WITHOUT_LIMITS, IN_ORDER_WITHOUT_LIMITS] {
+            for limit in ["statement", "lock", "idle_in_transaction_session", "idle_session", "transaction"] {
+                assert!(statement.contains(&format!("('{limit}_timeout')")), "{limit}: {statement}");
+            }
+            assert!(statement.ends_with("where pg_catalog.current_setting(name, true) is not null"), "{statement}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::HashSet, pin::pin, sync::LazyLock, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
-    Client,
+    Client, Row,
     types::{ToSql, Type},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -74,25 +74,33 @@ select exists (
     and held.pid = pg_catalog.pg_backend_pid()
 )";
 
-/// The second keys of owners that have something locked and whose locks nobody holds. And since when the server has been up, or has
-/// recovered from a crash: then it forgets its statistics.
-const UNSEEN: &str = "
-select distinct
-  pg_catalog.hashtext(owner.name)::int8 & 4294967295,
-  extract(epoch from clock_timestamp() - greatest(
-    pg_catalog.pg_postmaster_start_time(),
-    pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
-  ))::float8
-from (
-  select locked_by as name
-  from @schema@._private_jobs
-  where locked_at is not null and locked_by like 'taskbay-live-%'
-  union
-  select locked_by
-  from @schema@._private_job_queues
-  where locked_at is not null and locked_by like 'taskbay-live-%'
-) as owner
-where not exists (
+/// The second keys of owners that show their life, as `living`.
+macro_rules! living {
+    () => {
+        "living as materialized (
+    select held.objid as key
+    from pg_catalog.pg_locks as held
+    where held.locktype = 'advisory'
+      and held.classid = 1952543595
+      and held.objsubid = 2
+      and held.granted
+      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  )"
+    };
+}
+pub(super) use living;
+
+/// Who has something locked and shows its life otherwise.
+const OWNERS: &str = "select locked_by as name
+from @schema@._private_jobs
+where locked_at is not null and locked_by like 'taskbay-live-%'
+union
+select locked_by
+from @schema@._private_job_queues
+where locked_at is not null and locked_by like 'taskbay-live-%'";
+
+/// Of such an owner: nobody holds, or waits for, the lock by which it shows its life.
+const IS_UNSEEN: &str = "not exists (
   select
   from pg_catalog.pg_locks as held
   where held.locktype = 'advisory'
@@ -102,21 +110,36 @@ where not exists (
     and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
 )";
 
+fn of_owners(text: &str) -> String {
+    text.replace("@owners@", OWNERS).replace("@unseen@", IS_UNSEEN)
+}
+
+/// The second keys of owners that have something locked and whose locks nobody holds. And since when the server has been up, or has
+/// recovered from a crash: then it forgets its statistics.
+static UNSEEN: LazyLock<String> = LazyLock::new(|| of_owners(UNSEEN_TEXT));
+
+const UNSEEN_TEXT: &str = "
+select distinct
+  pg_catalog.hashtext(owner.name)::int8 & 4294967295,
+  extract(epoch from clock_timestamp() - greatest(
+    pg_catalog.pg_postmaster_start_time(),
+    pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
+  ))::float8
+from (
+  @owners@
+) as owner
+where @unseen@";
+
 /// $1 the owner who does this, and must live on this server, $2 second keys of those that are dead.
 ///
 /// The jobs keep their place, and the attempt counts: a job that ends its host must come to an end itself. Everybody is told of them.
-static RELEASE: LazyLock<String> = LazyLock::new(|| RELEASE_TEXT.replace("@flags@", WITH_HOST_ENDED));
+/// Rows that somebody else has locked are left for later, for that may take long.
+static RELEASE: LazyLock<String> = LazyLock::new(|| of_owners(RELEASE_TEXT).replace("@flags@", WITH_HOST_ENDED));
 
 const RELEASE_TEXT: &str = "
 with
   owner as materialized (
-    select locked_by as name
-    from @schema@._private_jobs
-    where locked_at is not null and locked_by like 'taskbay-live-%'
-    union
-    select locked_by
-    from @schema@._private_job_queues
-    where locked_at is not null and locked_by like 'taskbay-live-%'
+    @owners@
   ),
   silent as materialized (
     select name
@@ -132,38 +155,48 @@ with
           and held.granted
           and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
       )
-      and not exists (
-        select
-        from pg_catalog.pg_locks as held
-        where held.locktype = 'advisory'
-          and held.classid = 1952543595
-          and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
-          and held.objsubid = 2
-          and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-      )
+      and @unseen@
   ),
   dead as materialized (
     select name
     from silent
     where pg_catalog.pg_try_advisory_xact_lock(1952543595, pg_catalog.hashtext(name))
   ),
+  job_held as materialized (
+    select job.id, dead.name
+    from dead join @schema@._private_jobs as job on job.locked_by = dead.name
+    where $3::int8[] is null or job.id = any ($3)
+  ),
+  job_free as materialized (
+    select job.id, held.name
+    from job_held as held join @schema@._private_jobs as job on job.id = held.id and job.locked_by = held.name
+    for update of job skip locked
+  ),
+  queue_held as materialized (
+    select queue.id, dead.name
+    from dead join @schema@._private_job_queues as queue on queue.locked_by = dead.name
+  ),
+  queue_free as materialized (
+    select queue.id, held.name
+    from queue_held as held join @schema@._private_job_queues as queue on queue.id = held.id and queue.locked_by = held.name
+    for update of queue skip locked
+  ),
   released as (
     update @schema@._private_jobs as job
     set
-      last_error = pg_catalog.format('the host %s ended without a word while it had this job', dead.name),
+      last_error = pg_catalog.format('the host %s ended without a word while it had this job', job_free.name),
       flags = @flags@,
       locked_by = null,
       locked_at = null
-    from dead
-    where job.locked_by = dead.name
-      and ($3::int8[] is null or job.id = any ($3))
+    from job_free
+    where job.id = job_free.id
     returning job.id
   ),
   freed as (
     update @schema@._private_job_queues as queue
     set locked_by = null, locked_at = null
-    from dead
-    where queue.locked_by = dead.name
+    from queue_free
+    where queue.id = queue_free.id
     returning queue.id
   ),
   told as (
@@ -172,9 +205,14 @@ with
     where counted.jobs > 0
   )
 select
-  (select coalesce(array_agg(name), '{}') from dead),
+  (
+    select coalesce(array_agg(distinct name), '{}')
+    from (select name from job_free union all select name from queue_free) as free
+  ),
   (select count(*) from released),
   (select count(*) from freed),
+  (select count(*) from job_held) + (select count(*) from queue_held)
+    > (select count(*) from job_free) + (select count(*) from queue_free),
   (select count(*) from told)";
 
 /// What was released, and of whom.
@@ -183,6 +221,8 @@ pub struct Released {
     pub owners: Vec<String>,
     pub jobs: i64,
     pub queues: i64,
+    /// Something was left because somebody else had its row locked.
+    pub has_skipped: bool,
     /// Jobs that stay locked because the database refuses to release them, and what it says.
     pub refused: Vec<(i64, String)>,
 }
@@ -265,14 +305,9 @@ select
 impl LifeSign {
     /// Sees who lives. An error means that nobody knows whether this owner does.
     pub async fn look(&self) -> Result<Living, QueueError> {
-        let asked = while_this_runs(self.client.query_typed(LOOK, &[])).await;
-        let rows = asked.ok_or_else(|| {
-            self.database.found_silent();
-            no_answer()
-        })?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut living = Living { owners: HashSet::new(), with_ours: false, outage: false };
-        for row in rows.map_err(failed)? {
+        for row in self.ask(LOOK).await? {
             if row.try_get(2).map_err(failed)? {
                 living.outage = true;
                 continue;
@@ -285,12 +320,15 @@ impl LifeSign {
 
     /// Tells those who look that connections were lost, or no more.
     pub async fn tell_of_outage(&self, lately: bool) -> Result<(), QueueError> {
-        let asked = while_this_runs(self.client.query_typed(if lately { TELL } else { TELL_NO_MORE }, &[])).await;
-        let asked = asked.ok_or_else(|| {
+        self.ask(if lately { TELL } else { TELL_NO_MORE }).await.map(drop)
+    }
+
+    async fn ask(&self, sql: &str) -> Result<Vec<Row>, QueueError> {
+        let Some(answer) = while_this_runs(self.client.query_typed(sql, &[])).await else {
             self.database.found_silent();
-            no_answer()
-        })?;
-        asked.map(drop).map_err(|error| QueueError::statement(WHAT, &error))
+            return Err(no_answer());
+        };
+        answer.map_err(|error| QueueError::statement(WHAT, &error))
     }
 
     /// Returns when the connection has ended.
@@ -336,7 +374,7 @@ impl Session {
     /// Looks for owners that have something locked, and no lock of their own.
     pub async fn unseen_owners(&self) -> Result<Unseen, QueueError> {
         const WHAT: &str = "look for hosts that have died";
-        let rows = self.query(WHAT, UNSEEN, &[]).await?;
+        let rows = self.query(WHAT, &UNSEEN, &[]).await?;
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut unseen = Unseen::default();
         for row in rows {
@@ -367,6 +405,7 @@ impl Session {
             owners: row.try_get(0).map_err(failed)?,
             jobs: row.try_get(1).map_err(failed)?,
             queues: row.try_get(2).map_err(failed)?,
+            has_skipped: row.try_get(3).map_err(failed)?,
             refused: Vec::new(),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::{Bisection, QueueError, Session};
+use super::{Bisection, QueueError, Session, liveness::living};
 
 /// A lock of this age is taken for one whose owner is gone, unless that shows that it lives. It is graphile-worker's number, and
 /// must be: two programs that disagree would take jobs from each other.
@@ -21,17 +21,12 @@ pub struct Unlocked {
 
 /// $1 ids of jobs, null for all. Owners that show that they live keep theirs: if one of those looks so old, then the clock was set. The attempt stays counted. A
 /// job that had no other left would end without a word of why, so it gets one.
-const RESET: &str = "
+const RESET: &str = concat!(
+    "
 with
-  living as materialized (
-    select held.objid as key
-    from pg_catalog.pg_locks as held
-    where held.locktype = 'advisory'
-      and held.classid = 1952543595
-      and held.objsubid = 2
-      and held.granted
-      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-  ),
+  ",
+    living!(),
+    ",
   jobs as (
     update @schema@._private_jobs
     set
@@ -60,7 +55,8 @@ with
       ) is not true
     returning id
   )
-select (select count(*) from jobs), (select count(*) from queues)";
+select (select count(*) from jobs), (select count(*) from queues)"
+);
 
 /// The jobs that may be among them.
 const OLD: &str = "select id from @schema@._private_jobs where locked_at < now() - interval '4 hours'";
@@ -98,19 +94,18 @@ impl Session {
         let rows = self.query(RESETTING, OLD, &[]).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(RESETTING, &error);
         let ids: Vec<i64> = rows.iter().map(|row| row.try_get(0).map_err(read)).collect::<Result<_, _>>()?;
-        let (mut unlocked, mut refused) = (Unlocked::default(), Vec::new());
+        let mut unlocked = Unlocked::default();
         let mut parts = Bisection::new(ids.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match self.reset(Some(&ids[part.clone()])).await {
-                Ok(more) => {
-                    unlocked = Unlocked { jobs: unlocked.jobs + more.jobs, queues: unlocked.queues + more.queues };
-                }
-                Err(error) if error.is_refusal() => {
-                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                let more = self.reset(Some(&ids[part.clone()])).await?;
+                unlocked = Unlocked { jobs: unlocked.jobs + more.jobs, queues: unlocked.queues + more.queues };
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        let refused = apart.refused_of(&ids).collect();
         Ok((unlocked, refused))
     }
 
@@ -137,17 +132,17 @@ impl Session {
             whole => return Ok((whole?, Vec::new())),
         }
         let ids: Vec<i64> = self.locked_by(owner).await?.iter().map(|job| job.id).collect();
-        let (mut renewed, mut refused) = (0, Vec::new());
+        let mut renewed = 0;
         let mut parts = Bisection::new(ids.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match self.refresh(owner, age, Some(&ids[part.clone()])).await {
-                Ok(more) => renewed += more,
-                Err(error) if error.is_refusal() => {
-                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                renewed += self.refresh(owner, age, Some(&ids[part.clone()])).await?;
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        let refused = apart.refused_of(&ids).collect();
         Ok((renewed, refused))
     }
 

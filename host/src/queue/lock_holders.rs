@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{
     QueueError, Session,
     count_jobs::{per_cent, scaled},
+    liveness::living,
     text::text,
 };
 
@@ -38,15 +39,9 @@ macro_rules! lock_holders_sql {
         concat!(
             "
 with
-  living as materialized (
-    select held.objid as key
-    from pg_catalog.pg_locks as held
-    where held.locktype = 'advisory'
-      and held.classid = 1952543595
-      and held.objsubid = 2
-      and held.granted
-      and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
-  ),
+  ",
+            living!(),
+            ",
   holder as (
     select
       locked_by as name,
@@ -76,6 +71,18 @@ order by since"
     };
 }
 
+/// $1 owners. Those of them that show that they live; see `liveness`.
+const LIVING: &str = "
+select distinct owner.name
+from unnest($1) as owner (name)
+join pg_catalog.pg_locks as held on held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
+where owner.name like 'taskbay-live-%'
+  and held.locktype = 'advisory'
+  and held.classid = 1952543595
+  and held.objsubid = 2
+  and held.granted
+  and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
+
 const LOCK_HOLDERS: &str = lock_holders_sql!("");
 
 /// $1 how many per cent of the pages.
@@ -96,6 +103,16 @@ impl Session {
             holders.iter_mut().for_each(|holder| holder.jobs = scaled(holder.jobs, part));
         }
         Ok(LockHolders { holders, sampled })
+    }
+
+    /// Those of the owners that show that they live. The others may live too, unless they are hosts with a liveness lock.
+    pub async fn living_owners(&self, owners: &[&str]) -> Result<Vec<String>, QueueError> {
+        const WHAT: &str = "look which workers are alive";
+        let rows = self.query(WHAT, LIVING, &[(&owners, Type::TEXT_ARRAY)]).await?;
+        rows.iter()
+            .map(|row| text(row, 0))
+            .collect::<Result<_, _>>()
+            .map_err(|error| QueueError::statement(WHAT, &error))
     }
 
     async fn find_lock_holders(&self, part: Option<f64>) -> Result<Vec<LockHolder>, QueueError> {

@@ -37,6 +37,7 @@ mod fail_jobs;
 mod force_unlock;
 mod get_jobs;
 mod get_jobs_apart;
+mod get_jobs_by_pages;
 mod health;
 mod known_crontabs;
 mod limits;

@@ -181,8 +181,14 @@ impl NewJob {
 
     /// Reads the JSON object that a plugin sends (`taskbay_abi::ADD_JOB_SPEC`). The payload is taken over byte for byte.
     pub fn from_spec(json: &str) -> Result<Self, QueueError> {
-        let spec: Spec = serde_json::from_str(json)
-            .map_err(|error| QueueError::BadJob { reason: format!("the request is not as it should be: {error}") })?;
+        let wrong = |error: &dyn std::fmt::Display| QueueError::BadJob {
+            reason: format!("the request is not as it should be: {error}"),
+        };
+        // A list would be read as the values of the fields, in their order.
+        if json.trim_start().starts_with('[') {
+            return Err(wrong(&"expected an object with the fields of a job, and not a list"));
+        }
+        let spec: Spec = serde_json::from_str(json).map_err(|error| wrong(&error))?;
         Ok(Self {
             identifier: spec.identifier,
             payload: spec.payload.map(|payload| payload.get().to_owned()),
@@ -309,6 +315,7 @@ mod tests {
             (r#"{"identifier":"t","run_at":1.5}"#, "neither microseconds since 1970 nor a time such as"),
             (r#"{"identifier":"t","run_at":-9223372036854775808}"#, "not a time"),
             ("[1", "not as it should be"),
+            (r#"["t", {}]"#, "expected an object with the fields of a job, and not a list"),
         ] {
             let error = NewJob::from_spec(spec).unwrap_err().to_string();
             assert!(error.contains(part), "{spec}: {error}");

@@ -18,18 +18,18 @@ impl Session {
         let mut released = Released::default();
         let mut parts = Bisection::new(ids.len(), TRIES);
         while let Some(part) = parts.next() {
-            match self.release(ours, keys, Some(&ids[part.clone()])).await {
-                Ok(more) => {
-                    released.jobs += more.jobs;
-                    released.queues += more.queues;
-                    released.owners.extend(more.owners);
-                }
-                Err(error) if error.is_refusal() => {
-                    released.refused.extend(parts.refused(part).map(|place| (ids[place], error.reason())));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                let more = self.release(ours, keys, Some(&ids[part.clone()])).await?;
+                released.jobs += more.jobs;
+                released.queues += more.queues;
+                released.has_skipped |= more.has_skipped;
+                released.owners.extend(more.owners);
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        released.refused.extend(apart.refused_of(&ids).map(|(id, error)| (id, error.reason())));
         released.owners.sort_unstable();
         released.owners.dedup();
         if released.jobs + released.queues == 0 {

@@ -1,5 +1,5 @@
 //! Row-level security hides rows instead of refusing a statement: a role without a policy is told that there are no jobs.
-//! So the catalog is asked first which rows a role may see and change.
+//! So the catalog is asked first which rows a role may see and change, and which privileges it lacks for that.
 //!
 //! Every private table of the schema has row-level security, and no policy. The owner, superusers and roles with BYPASSRLS are
 //! exempt, unless the owner has forced it upon itself.
@@ -11,18 +11,35 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{QueueError, Session, connection::quote_identifier};
 
+const JOBS: &str = "_private_jobs";
+const QUEUES: &str = "_private_job_queues";
+const TASKS: &str = "_private_tasks";
+const CRONTABS: &str = "_private_known_crontabs";
+const MIGRATIONS: &str = "migrations";
+
 /// What is to be done with the rows of the private tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowAccess {
     /// Look at jobs.
     Read,
+    /// Look at the names of tasks.
+    ReadTasks,
+    /// Delete jobs.
+    Delete,
+    /// Change jobs.
+    Update,
     /// Change and delete jobs.
     Change,
+    /// Release the locks of jobs and queues.
+    Unlock,
+    /// Add jobs, or change those under the same keys.
+    Add,
     /// Everything that a worker does.
     Work,
 }
 
-/// What row-level security keeps a role from.
+/// What a role may not do with the private tables: row-level security keeps rows from it, or it lacks privileges. After the first
+/// line, the message has the statements that change this, one on each line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", sentence(self))]
 pub struct RowSecurityError {
@@ -32,35 +49,48 @@ pub struct RowSecurityError {
     owned: bool,
     database: String,
     schema: String,
+    /// The role may use the schema.
+    usage: bool,
     limits: Vec<Limit>,
 }
 
-/// A command on a table that row-level security limits.
+/// A command on a table that the role may not use, or not for all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Limit {
     table: String,
     command: String,
+    /// Row-level security does not certainly allow it for all rows.
+    secured: bool,
     /// A policy allows it for some rows, and perhaps for all: this program cannot tell.
     some: bool,
+    /// The role has the privilege, at least for some columns.
+    granted: bool,
 }
 
-/// $1 schema, $2 tables, $3 letters of commands as `pg_policy` has them. A command is unlimited if a permissive policy allows it
-/// for all rows and no restrictive one takes any away; then the conditions read `true`. A policy without a condition for new rows
-/// applies the one for old rows to them.
+/// $1 schema, $2 and $3 tables and commands, as pairs. A command is unlimited if a permissive policy allows it for all rows and no
+/// restrictive one takes any away; then the conditions read `true`. A policy without a condition for new rows applies the one for
+/// old rows to them.
 const LIMITS: &str = "
 with
+  needed as (
+    select
+      name, command, place,
+      case command when 'select' then 'r' when 'insert' then 'a' when 'update' then 'w' else 'd' end as letter
+    from unnest($2, $3) with ordinality as pair (name, command, place)
+  ),
   relation as (
     select
       class.oid,
-      class.relname,
+      class.relname::text as name,
       pg_catalog.pg_get_userbyid(class.relowner)::text as owner,
-      pg_catalog.pg_has_role(current_user, class.relowner, 'USAGE') as owned
+      pg_catalog.pg_has_role(current_user, class.relowner, 'USAGE') as owned,
+      pg_catalog.row_security_active(class.oid) as secured,
+      pg_catalog.has_schema_privilege(namespace.oid, 'USAGE') as usage
     from pg_catalog.pg_class as class
     join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
     where namespace.nspname = $1
       and class.relname = any ($2)
       and class.relkind in ('r', 'p')
-      and pg_catalog.row_security_active(class.oid)
   ),
   policy as (
     select
@@ -74,7 +104,7 @@ with
       end is true as for_all
     from pg_catalog.pg_policy as policy
     join relation on relation.oid = policy.polrelid
-    cross join unnest($3) as letter
+    cross join (select distinct letter from needed) as command
     cross join lateral (
       select
         pg_catalog.pg_get_expr(policy.polqual, policy.polrelid) = 'true' as for_old,
@@ -91,59 +121,86 @@ select
   current_user::text,
   relation.owner,
   relation.owned,
-  relation.relname::text,
-  case command.letter when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' else 'delete' end,
-  coalesce(bool_or(policy.permissive), false)
+  relation.usage,
+  relation.name,
+  needed.command,
+  relation.secured and (
+    not coalesce(bool_or(policy.for_all) filter (where policy.permissive), false)
+    or not coalesce(bool_and(policy.for_all) filter (where not policy.permissive), true)
+  ),
+  coalesce(bool_or(policy.permissive), false),
+  case
+    when needed.letter = 'd' then pg_catalog.has_table_privilege(relation.oid, needed.command)
+    else pg_catalog.has_any_column_privilege(relation.oid, needed.command)
+  end
 from relation
-cross join unnest($3) with ordinality as command (letter, place)
-left join policy on policy.polrelid = relation.oid and policy.letter = command.letter
-group by relation.relname, relation.owner, relation.owned, command.letter, command.place
-having not coalesce(bool_or(policy.for_all) filter (where policy.permissive), false)
-  or not coalesce(bool_and(policy.for_all) filter (where not policy.permissive), true)
-order by relation.relname, command.place";
+join needed on needed.name = relation.name
+left join policy on policy.polrelid = relation.oid and policy.letter = needed.letter
+group by
+  relation.oid, relation.name, relation.owner, relation.owned, relation.usage, relation.secured, needed.command, needed.letter,
+  needed.place
+order by relation.name, needed.place";
 
 impl RowAccess {
-    fn tables(self) -> &'static [&'static str] {
-        match self {
-            Self::Read | Self::Change => &["_private_jobs", "_private_job_queues", "_private_tasks"],
-            Self::Work => &["_private_jobs", "_private_job_queues", "_private_tasks", "_private_known_crontabs"],
-        }
-    }
-
-    fn commands(self) -> &'static [&'static str] {
-        match self {
-            Self::Read => &["r"],
-            Self::Change => &["r", "w", "d"],
-            Self::Work => &["r", "a", "w", "d"],
-        }
+    /// The commands that are used, by table. Those who look at jobs and change them leave the other tables as they are, but read
+    /// the names there.
+    fn needs(self) -> Vec<(&'static str, &'static str)> {
+        const ALL: &[&str] = &["select", "insert", "update", "delete"];
+        let tables: &[(&str, &[&str])] = match self {
+            Self::ReadTasks => &[(TASKS, &["select"])],
+            Self::Read => &[(JOBS, &["select"]), (QUEUES, &["select"]), (TASKS, &["select"])],
+            Self::Delete => &[(JOBS, &["select", "delete"]), (QUEUES, &["select"]), (TASKS, &["select"])],
+            Self::Update => &[(JOBS, &["select", "update"]), (QUEUES, &["select"]), (TASKS, &["select"])],
+            Self::Change => &[(JOBS, &["select", "update", "delete"]), (QUEUES, &["select"]), (TASKS, &["select"])],
+            Self::Unlock => &[(JOBS, &["select", "update"]), (QUEUES, &["select", "update"])],
+            Self::Add => &[
+                (JOBS, &["select", "insert", "update"]),
+                (QUEUES, &["select", "insert"]),
+                (TASKS, &["select", "insert"]),
+            ],
+            Self::Work => &[(JOBS, ALL), (QUEUES, ALL), (TASKS, ALL), (CRONTABS, ALL), (MIGRATIONS, &["select"])],
+        };
+        tables.iter().flat_map(|(table, commands)| commands.iter().map(|command| (*table, *command))).collect()
     }
 }
 
 impl RowSecurityError {
     /// There are rows that the role sees or may change: each command is allowed for some.
     pub fn is_partial(&self) -> bool {
-        self.limits.iter().all(|limit| limit.some)
+        self.usage && self.limits.iter().all(|limit| limit.granted && limit.some)
+    }
+
+    /// The role cannot even read the revision of the schema.
+    pub(crate) fn hides_migrations(&self) -> bool {
+        !self.usage || self.limits.iter().any(|limit| limit.table == MIGRATIONS)
     }
 }
 
 impl Session {
-    /// What row-level security keeps this session's role from, if anything. A database without the schema limits nothing.
+    /// What keeps this session's role from the rows, if anything. A database without the schema limits nothing.
     pub async fn check_row_security(&self, access: RowAccess) -> Result<Option<RowSecurityError>, QueueError> {
         const WHAT: &str = "look at row-level security";
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let (schema, tables, commands) = (self.database().schema(), access.tables(), access.commands());
+        let schema = self.database().schema();
+        let (tables, commands): (Vec<&str>, Vec<&str>) = access.needs().into_iter().unzip();
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&schema, Type::TEXT), (&tables, Type::TEXT_ARRAY), (&commands, Type::TEXT_ARRAY)];
         let asked = self.client().query_typed(LIMITS, &parameters);
         let rows = self.database().health().answer(WHAT, asked).await?;
-        let Some(first) = rows.first() else { return Ok(None) };
         let limit = |row: &tokio_postgres::Row| {
-            Ok(Limit { table: row.try_get(3)?, command: row.try_get(4)?, some: row.try_get(5)? })
+            Ok(Limit {
+                table: row.try_get(4)?,
+                command: row.try_get(5)?,
+                secured: row.try_get(6)?,
+                some: row.try_get(7)?,
+                granted: row.try_get(8)?,
+            })
         };
         let limits: Vec<Limit> = rows.iter().map(limit).collect::<Result<_, _>>().map_err(read)?;
-        // The tables of locks and names are of no use to those who change jobs by functions that do not touch them.
-        let limits: Vec<Limit> = limits.into_iter().filter(|limit| access.needs(limit)).collect();
-        if limits.is_empty() {
+        let limits: Vec<Limit> = limits.into_iter().filter(|limit| limit.secured || !limit.granted).collect();
+        let Some(first) = rows.first() else { return Ok(None) };
+        let usage = first.try_get(3).map_err(read)?;
+        if usage && limits.is_empty() {
             return Ok(None);
         }
         Ok(Some(RowSecurityError {
@@ -152,75 +209,98 @@ impl Session {
             owned: first.try_get(2).map_err(read)?,
             database: self.database().name().to_owned(),
             schema: schema.to_owned(),
+            usage,
             limits,
         }))
     }
 }
 
-impl RowAccess {
-    /// Those who only look at jobs and change them leave the other tables as they are.
-    fn needs(self, limit: &Limit) -> bool {
-        self == Self::Work || limit.table == "_private_jobs" || limit.command == "select"
-    }
-}
-
 fn sentence(error: &RowSecurityError) -> String {
-    let RowSecurityError { role, owner, owned, database, schema, limits } = error;
-    let mut text = match owned {
-        true => format!(
-            "role {role} owns the tables of schema {schema} in {database}, but row-level security is forced on them"
-        ),
-        false => format!(
-            "role {role} does not own the tables of schema {schema} in {database}, which have row-level security"
-        ),
-    };
-    if error.is_partial() {
-        text.push_str(", and no policy is certain to allow it ");
+    let RowSecurityError { role, owner, owned, database, schema, usage, limits } = error;
+    let secured: Vec<&Limit> = limits.iter().filter(|limit| limit.secured).collect();
+    let lacking: Vec<&Limit> = limits.iter().filter(|limit| !limit.granted).collect();
+    let mut text = format!("role {role} ");
+    match (secured.is_empty(), owned) {
+        (true, _) => {
+            let _ = write!(text, "lacks privileges in schema {schema} of {database}");
+        }
+        (false, true) => {
+            let _ = write!(
+                text,
+                "owns the tables of schema {schema} in {database}, but row-level security is forced on them"
+            );
+        }
+        (false, false) => {
+            let _ =
+                write!(text, "does not own the tables of schema {schema} in {database}, which have row-level security");
+        }
+    }
+    if !secured.is_empty() {
+        let certain = if error.is_partial() { "no policy is certain to allow it" } else { "no policy allows it" };
+        let _ = write!(text, ", and {certain} to {}", commands_by_table(&secured, "all rows of "));
+        if !error.is_partial() {
+            text.push_str(", so that it would find no jobs, or could not change them");
+        }
+    } else if !usage {
+        text.push_str(": it may not use the schema");
     } else {
-        text.push_str(", and no policy allows it ");
+        let _ = write!(text, ": it may not {}", commands_by_table(&lacking, ""));
     }
-    let _ = write!(text, "to {}", commands_by_table(limits));
-    if !error.is_partial() {
-        text.push_str(", so that it would find no jobs, or could not change them");
-    }
-    let quoted = quote_identifier(schema);
-    let tables: Vec<&str> = {
-        let mut tables: Vec<&str> = limits.iter().map(|limit| limit.table.as_str()).collect();
-        tables.dedup();
-        tables
-    };
-    let each = |statement: &str| {
-        let all: Vec<String> =
-            tables.iter().map(|table| statement.replace("@table@", &format!("{quoted}.{table}"))).collect();
-        all.join(" ")
-    };
     match owned {
         true => {
-            let _ = write!(text, ". As {role}, lift it: {}", each("alter table @table@ no force row level security;"));
+            let _ = write!(text, ". As {role}, lift it:");
         }
         false => {
-            // A policy of its own for each role, because a table has one of a name.
-            let (policy, role) = (quote_identifier(&format!("taskbay_{role}")), quote_identifier(role));
-            let policy = format!("create policy {policy} on @table@ to {role} using (true) with check (true);");
-            let _ = write!(text, ". Connect as {owner}, or let {owner} allow it: {}", each(&policy));
+            let _ = write!(text, ". Connect as {owner}, or let {owner} allow it:");
         }
+    }
+    for statement in statements(error, &secured, &lacking) {
+        let _ = write!(text, "\n{statement}");
     }
     text
 }
 
+/// What the owner can do about it.
+fn statements(error: &RowSecurityError, secured: &[&Limit], lacking: &[&Limit]) -> Vec<String> {
+    let RowSecurityError { role, owned, schema, usage, .. } = error;
+    let (quoted, schema) = (quote_identifier(role), quote_identifier(schema));
+    let mut statements = Vec::new();
+    if !usage {
+        statements.push(format!("grant usage on schema {schema} to {quoted};"));
+    }
+    for (commands, tables) in by_commands(lacking) {
+        let tables: Vec<String> = tables.iter().map(|table| format!("{schema}.{table}")).collect();
+        statements.push(format!("grant {} on {} to {quoted};", commands.join(", "), tables.join(", ")));
+    }
+    let mut tables: Vec<&str> = secured.iter().map(|limit| limit.table.as_str()).collect();
+    tables.dedup();
+    // A policy of its own for each role, because a table has one of a name.
+    let policy = quote_identifier(&format!("taskbay_{role}"));
+    statements.extend(tables.iter().map(|table| match owned {
+        true => format!("alter table {schema}.{table} no force row level security;"),
+        false => format!("create policy {policy} on {schema}.{table} to {quoted} using (true) with check (true);"),
+    }));
+    statements
+}
+
 /// `select, update and delete all rows of _private_jobs, and to select all rows of _private_tasks`
-fn commands_by_table(limits: &[Limit]) -> String {
-    let mut parts: Vec<(String, Vec<&str>)> = Vec::new();
+fn commands_by_table(limits: &[&Limit], rows: &str) -> String {
+    let part = |(commands, tables): (Vec<&str>, Vec<&str>)| format!("{} {rows}{}", listed(&commands), listed(&tables));
+    let parts: Vec<String> = by_commands(limits).into_iter().map(part).collect();
+    parts.join(if rows.is_empty() { ", and not " } else { ", and to " })
+}
+
+/// The tables on which the same commands are limited.
+fn by_commands<'a>(limits: &[&'a Limit]) -> Vec<(Vec<&'a str>, Vec<&'a str>)> {
+    let mut parts: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
     for chunk in limits.chunk_by(|one, other| one.table == other.table) {
-        let commands = listed(&chunk.iter().map(|limit| limit.command.as_str()).collect::<Vec<_>>());
+        let commands: Vec<&str> = chunk.iter().map(|limit| limit.command.as_str()).collect();
         match parts.iter_mut().find(|(known, _)| *known == commands) {
             Some((_, tables)) => tables.push(&chunk[0].table),
             None => parts.push((commands, vec![&chunk[0].table])),
         }
     }
-    let parts: Vec<String> =
-        parts.iter().map(|(commands, tables)| format!("{commands} all rows of {}", listed(tables))).collect();
-    parts.join(", and to ")
+    parts
 }
 
 /// `a, b and c`

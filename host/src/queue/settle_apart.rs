@@ -36,44 +36,41 @@ impl Session {
         let Settlement { done, failed, .. } = settlement;
         let mut parts = Bisection::new(done.len(), TRIES);
         while let Some(part) = parts.next() {
-            let ids = &done[part.clone()];
-            match self.try_as_part(SETTLE, DELETE, &[(&ids, Type::INT8_ARRAY)]).await {
-                Ok(_) => {}
-                Err(error) => {
-                    settled.refused.extend(one_of(&mut parts, part, error)?.map(|(at, error)| (done[at], error)))
-                }
-            }
+            let ran = async {
+                let ids = &done[part.clone()];
+                self.try_as_part(SETTLE, DELETE, &[(&ids, Type::INT8_ARRAY)]).await.map(drop)
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
-        to_mark.extend(parts.untried().map(|place| done[place]));
+        let apart = parts.end();
+        to_mark.extend(apart.untried.iter().map(|place| done[*place]));
+        settled.refused.extend(apart.refused_of(done));
 
         let mut parts = Bisection::new(failed.len(), TRIES);
         while let Some(part) = parts.next() {
-            match self.fail_as_part(&failed[part.clone()], settlement.in_ascii).await {
-                Ok(()) => {}
-                Err(error) => {
-                    let found = one_of(&mut parts, part, error)?;
-                    settled.refused.extend(found.map(|(at, error)| (failed[at].claim.id, error)));
-                }
-            }
+            let ran = async { self.fail_as_part(&failed[part.clone()], settlement.in_ascii).await };
+            parts.ran(part.clone(), ran.await)?;
         }
-        to_mark.extend(parts.untried().map(|place| failed[place].claim.id));
+        let apart = parts.end();
+        to_mark.extend(apart.untried.iter().map(|place| failed[*place].claim.id));
+        settled.refused.extend(apart.refused.into_iter().map(|(place, error)| (failed[place].claim.id, error)));
 
         to_mark.extend(settled.refused.iter().map(|(id, _)| *id));
         let mut parts = Bisection::new(to_mark.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            let ids = &to_mark[part.clone()];
-            match self.try_as_part(SETTLE, MARK, &[(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY)]).await {
-                Ok(rows) => {
-                    for row in rows {
-                        let read = |error: tokio_postgres::Error| QueueError::statement(SETTLE, &error);
-                        settled.marked.insert(row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
-                    }
+            let ran = async {
+                let ids = &to_mark[part.clone()];
+                let rows = self.try_as_part(SETTLE, MARK, &[(&owner, Type::TEXT), (&ids, Type::INT8_ARRAY)]).await?;
+                for row in rows {
+                    let read = |error: tokio_postgres::Error| QueueError::statement(SETTLE, &error);
+                    settled.marked.insert(row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
                 }
-                Err(error) => {
-                    settled.unmarked.extend(one_of(&mut parts, part, error)?.map(|(at, error)| (to_mark[at], error)));
-                }
-            }
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        settled.unmarked.extend(apart.refused_of(&to_mark));
         self.command(SETTLE, "commit").await?;
         Ok(settled)
     }
@@ -85,13 +82,4 @@ impl Session {
             [failures.ids(), messages, permanent, max_attempts, payloads, crashes];
         self.try_as_part(SETTLE, &FAIL, &parameters).await.map(drop)
     }
-}
-
-/// The place of the row that is refused, if the part is that one alone. Any other error ends it all.
-fn one_of(
-    parts: &mut Bisection,
-    part: std::ops::Range<usize>,
-    error: QueueError,
-) -> Result<Option<(usize, QueueError)>, QueueError> {
-    if error.is_refusal() { Ok(parts.refused(part).map(|place| (place, error))) } else { Err(error) }
 }

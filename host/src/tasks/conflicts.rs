@@ -11,9 +11,17 @@ pub(super) fn of_name(files: &BTreeMap<String, KnownFile>, file: &str, plugin: &
         let in_force = known.serving.is_some() || (known.build.is_some() && known.refused.is_none());
         *other != file && known.kind == Kind::Plugin && Image::plugin_name(other) == plugin && in_force
     })?;
-    Some(format!(
-        "would be plugin {plugin}, which {other} is already: remove one of them, or rename it to another plugin"
-    ))
+    Some(name_is_taken(plugin, other))
+}
+
+pub(super) fn name_is_taken(plugin: &str, other: &str) -> String {
+    format!("would be plugin {plugin}, which {other} is already: remove one of them, or rename it to another plugin")
+}
+
+pub(super) fn task_is_taken(task: &str, other: &str) -> String {
+    format!(
+        "has the task {task}, which {other} has already: rename the task in one of them, or remove one of the files"
+    )
 }
 
 /// Which task of a build another file has, in a sentence.
@@ -24,9 +32,6 @@ pub(super) fn of_tasks(files: &BTreeMap<String, KnownFile>, file: &str, tasks: &
             known.kind == Kind::Plugin && known.tasks().iter().any(|theirs| theirs.name == task.name)
         };
         let (other, _) = files.iter().find(|(other, known)| *other != file && has_it(known))?;
-        Some(format!(
-            "has the task {}, which {other} has already: rename the task in one of them, or remove one of the files",
-            task.name
-        ))
+        Some(task_is_taken(&task.name, other))
     })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{
     TasksFolder,
     folder::Folder,
-    listing::{Candidate, Skipped, identifier},
+    listing::{Candidate, Kind, Skipped, identifier},
     scanning::contained,
     sections,
 };
@@ -22,6 +22,7 @@ impl TasksFolder {
             Ok(None) => {}
             Ok(Some((file, warning))) => {
                 self.warn(name, warning);
+                self.tell_settings_without_effect(name, Kind::Executable);
                 let settings = self.plugins.get(&file.identifier);
                 match Generation::of_executable(file, settings, &self.services.events) {
                     Ok(generation) => self.serve(name, generation, began.elapsed()),

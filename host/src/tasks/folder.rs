@@ -31,6 +31,13 @@ pub enum FolderError {
     Unsafe { folder: PathBuf, reason: String },
 }
 
+impl FolderError {
+    /// Whether there are no files any more, so that none can run from where it was.
+    pub(super) fn takes_files_away(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::NotAFolder(_))
+    }
+}
+
 /// What to do where the permissions cannot be changed, as on a volume that somebody else has made.
 const HOW_TO_ALLOW: &str = ". Where that cannot be done, mount it read-only, or set strict_permissions = false under [tasks] (TASKBAY_STRICT_PERMISSIONS=false)";
 

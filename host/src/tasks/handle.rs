@@ -1,12 +1,12 @@
 //! What others ask of a folder while it is watched: to tell what it has come to, or to go by other settings.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FolderSnapshot, TasksFolder, trust::Trust};
+use super::{FolderSnapshot, TasksFolder, listing::Kind, sections, trust::Trust};
 use crate::{
-    config::{LiveSettings, PluginLookup},
+    config::{LiveSettings, PLUGIN_SETTINGS, PluginLookup},
     events::Event,
     plugin::Generation,
     sync::{Mutex, PoisonError},
@@ -16,7 +16,30 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Request {
     Snapshot(oneshot::Sender<FolderSnapshot>),
-    Settings(Box<LiveSettings>),
+    Settings(Box<LiveSettings>, oneshot::Sender<AppliedSettings>),
+}
+
+/// What other settings mean for the plugins and executables of the folder, by their names.
+#[derive(Debug, Default)]
+pub struct AppliedSettings(pub BTreeMap<String, AppliedTo>);
+
+/// What other settings mean for one of them.
+#[derive(Debug)]
+pub struct AppliedTo {
+    /// Those of its settings that are others now.
+    pub keys: Vec<&'static str>,
+    pub from: AppliesFrom,
+}
+
+/// From when on a plugin or executable goes by its settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AppliesFrom {
+    /// It is started anew now. If that fails, what served keeps serving under the settings of before.
+    Restart,
+    /// Each job of an executable is a process of its own.
+    NextJob,
+    /// It does not serve; it is tried again now.
+    NextStart,
 }
 
 /// A way to ask, of which clones may be anywhere. What is asked before the folder is watched is answered when it is.
@@ -43,9 +66,11 @@ impl FolderHandle {
     }
 
     /// Has the folder go by other settings. Its path stays; plugins whose settings have changed are started anew.
-    pub fn apply(&self, settings: LiveSettings) {
-        // A folder that is not watched any more needs none.
-        let _ = self.requests.send(Request::Settings(Box::new(settings)));
+    /// Returns what they mean for these; `None` if the folder is not watched any more.
+    pub async fn apply(&self, settings: LiveSettings) -> Option<AppliedSettings> {
+        let (reply, applied) = oneshot::channel();
+        self.requests.send(Request::Settings(Box::new(settings), reply)).ok()?;
+        applied.await.ok()
     }
 }
 
@@ -66,22 +91,40 @@ impl TasksFolder {
                 let _ = reply.send(self.snapshot());
                 false
             }
-            Request::Settings(settings) => {
-                self.apply(*settings);
+            Request::Settings(settings, reply) => {
+                let _ = reply.send(self.apply(*settings));
                 true
             }
         }
     }
 
-    fn apply(&mut self, LiveSettings { mut folder, plugins }: LiveSettings) {
+    fn apply(&mut self, LiveSettings { mut folder, plugins }: LiveSettings) -> AppliedSettings {
         folder.path.clone_from(&self.settings.path);
         if folder != self.settings {
             self.trust = Trust::of(&folder);
             self.settings = folder;
         }
         let before = std::mem::replace(&mut self.plugins, plugins);
+        let applied = self.applied_since(&before);
         self.restart_where_changed(&before);
         self.tell_unknown_sections();
+        applied
+    }
+
+    /// How the settings differ from those of before, for each file.
+    fn applied_since(&self, before: &PluginLookup) -> AppliedSettings {
+        let applied = self.files.iter().map(|(file, known)| {
+            let plugin = sections::plugin_of(file, known.kind);
+            let (before, now) = (before.get(&plugin), self.plugins.get(&plugin));
+            let differs = PLUGIN_SETTINGS.iter().filter(|setting| setting.differs(before, now));
+            let from = match known.kind {
+                _ if known.serving.is_none() && !self.is_launching(file) => AppliesFrom::NextStart,
+                Kind::Plugin => AppliesFrom::Restart,
+                Kind::Executable => AppliesFrom::NextJob,
+            };
+            (plugin, AppliedTo { keys: differs.map(|setting| setting.key).collect(), from })
+        });
+        AppliedSettings(applied.collect())
     }
 
     /// Starts the builds anew whose settings have changed. Those that serve finish their jobs under the old ones. Launches that
@@ -108,12 +151,21 @@ impl TasksFolder {
         }
     }
 
-    /// Says of each section of the settings that no file is its plugin.
+    /// Says of each section of the settings that no file is its plugin, and of each plugin which of its settings do nothing.
     pub(super) fn tell_unknown_sections(&self) {
-        let names: Vec<String> =
-            self.files.iter().map(|(file, known)| super::sections::plugin_of(file, known.kind)).collect();
+        let names: Vec<String> = self.files.iter().map(|(file, known)| sections::plugin_of(file, known.kind)).collect();
         for section in super::unknown_sections(&self.plugins, &names) {
             self.services.events.emit(Event::UnknownPluginSection(section));
+        }
+        // Of an executable that is said when it comes into service.
+        let plugins = self.files.iter().filter(|(_, known)| known.kind == Kind::Plugin);
+        plugins.for_each(|(file, _)| self.tell_settings_without_effect(file, Kind::Plugin));
+    }
+
+    pub(super) fn tell_settings_without_effect(&self, file: &str, kind: Kind) {
+        let plugin = sections::plugin_of(file, kind);
+        for sentence in sections::settings_without_effect(&self.plugins, &plugin, kind) {
+            self.services.events.emit(Event::SettingWithoutEffect(sentence));
         }
     }
 }

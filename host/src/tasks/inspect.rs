@@ -1,13 +1,18 @@
 //! What a file would do if it lay in the tasks folder, without serving it.
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
-    artifact,
+    artifact, conflicts,
     folder::{Folder, FolderError, unsafe_file_at},
     listing::{Kind, is_executable, is_plugin_path},
     program::{self, Unrunnable},
-    sections::{explain, plugin_of},
+    sections::{explain, plugin_of, settings_without_effect},
     trust::Trust,
 };
 use crate::{
@@ -25,8 +30,21 @@ pub struct FileReport {
     /// Unless it could not be read.
     pub build: Option<BuildId>,
     pub verdict: Verdict,
-    /// What is lax about its permissions, and which of its tasks another file has.
+    /// What is lax about its permissions, and which of its settings do nothing.
     pub warnings: Vec<String>,
+    /// What it and another file both want. A running host has decided by which came first.
+    pub conflict: Option<Conflict>,
+}
+
+/// A conflict with another file, as a host would decide it that finds both when it starts: by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// This file goes first.
+    Won,
+    /// This file is refused, for this reason.
+    Refused(String),
+    /// This executable gets no jobs, for this reason.
+    Shadowed(String),
 }
 
 /// What would become of a file.
@@ -94,6 +112,7 @@ pub async fn inspect_folder(
         build: None,
         verdict: Verdict::Skipped(skipped.reason),
         warnings: Vec::new(),
+        conflict: None,
         file,
     }));
     Ok(FolderReport { files: reports, lax, unusable_list: with.unusable_list() })
@@ -176,30 +195,40 @@ impl<'a> Inspection<'a> {
         }
         .await;
         let verdict = verdict.map_or_else(|verdict| verdict, Verdict::Loads);
-        FileReport { file: name.to_owned(), plugin, kind, build, verdict, warnings: Vec::new() }
+        let warnings = settings_without_effect(self.plugins, &plugin, kind);
+        FileReport { file: name.to_owned(), plugin, kind, build, verdict, warnings, conflict: None }
     }
 }
 
-/// Says of what one file has before another, in the order of the reports: a plugin is refused, an executable gets no jobs.
+/// Notes what one file has before another, in the order of the reports: a plugin is refused, an executable gets no jobs.
 fn find_conflicts(reports: &mut [FileReport]) {
-    let (mut plugins, mut tasks) = (BTreeMap::new(), BTreeMap::<String, String>::new());
-    for report in reports {
+    let (mut plugins, mut tasks) = (BTreeMap::<String, String>::new(), BTreeMap::<String, String>::new());
+    let mut winners = BTreeSet::new();
+    for report in reports.iter_mut() {
         let (file, is_plugin) = (report.file.clone(), report.kind == Kind::Plugin);
         let owned = report.tasks().find_map(|task| Some((task.to_owned(), tasks.get(task)?.clone())));
-        if is_plugin && let Some(other) = plugins.get(&report.plugin) {
-            report.refuse(format!("would be plugin {}, which {other} is already", report.plugin));
-        } else if let Some((task, other)) = owned {
-            if is_plugin {
-                report
-                    .refuse(format!("has the task {task}, which {other} has already: rename the task in one of them"));
-            } else {
-                report.warnings.push(format!("gets no jobs of {task}, because {other} goes first: rename one of them"));
+        let same_name = plugins.get(&report.plugin).filter(|_| is_plugin && report.tasks().next().is_some());
+        let (conflict, winner) = match (same_name, owned) {
+            (Some(other), _) => (Conflict::Refused(conflicts::name_is_taken(&report.plugin, other)), other.clone()),
+            (None, Some((task, other))) if is_plugin => {
+                (Conflict::Refused(conflicts::task_is_taken(&task, &other)), other)
             }
-        } else {
-            if is_plugin && report.tasks().next().is_some() {
-                plugins.insert(report.plugin.clone(), file.clone());
+            (None, Some((task, other))) => {
+                let reason = format!("gets no jobs of {task}, because {other} goes first: rename one of them");
+                (Conflict::Shadowed(reason), other)
             }
-            tasks.extend(report.tasks().map(|task| (task.to_owned(), file.clone())));
-        }
+            (None, None) => {
+                if is_plugin && report.tasks().next().is_some() {
+                    plugins.insert(report.plugin.clone(), file.clone());
+                }
+                tasks.extend(report.tasks().map(|task| (task.to_owned(), file.clone())));
+                continue;
+            }
+        };
+        report.conflict = Some(conflict);
+        winners.insert(winner);
+    }
+    for report in reports.iter_mut().filter(|report| winners.contains(&report.file)) {
+        report.conflict.get_or_insert(Conflict::Won);
     }
 }

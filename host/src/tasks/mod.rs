@@ -28,8 +28,8 @@ mod trust;
 mod watcher;
 
 pub use folder::FolderError;
-pub use handle::FolderHandle;
-pub use inspect::{FileReport, FolderReport, Verdict, inspect_file, inspect_folder};
+pub use handle::{AppliedSettings, AppliedTo, AppliesFrom, FolderHandle};
+pub use inspect::{Conflict, FileReport, FolderReport, Verdict, inspect_file, inspect_folder};
 pub use listing::Kind;
 pub use reload::{Rejection, TasksFolder};
 pub use sections::{plugins_in, unknown_sections};

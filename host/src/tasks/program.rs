@@ -28,6 +28,11 @@ pub(super) enum Unrunnable {
     Library,
     #[error("is compiled, but no program: link it")]
     NotAProgram,
+    /// The C library would have a shell run it.
+    #[error(
+        "is neither a compiled program nor a script with a #! line: begin it with one, such as #!/bin/sh or #!/usr/bin/env python3"
+    )]
+    NoFirstLine,
     #[error("needs the interpreter {0}, which does not exist: install it, or change its first line")]
     NoInterpreter(String),
     #[error("needs the loader {0}, which does not exist: build it for this system's C library, or statically")]
@@ -51,7 +56,8 @@ pub(super) fn verify(bytes: &[u8]) -> Result<(), Unrunnable> {
         Some(program) if program.starts_with('/') && !Path::new(&program).exists() => {
             Err(Unrunnable::NoInterpreter(program))
         }
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => Err(Unrunnable::NoFirstLine),
     }
 }
 
@@ -99,7 +105,11 @@ mod tests {
     fn programs_and_scripts_are_told_from_what_cannot_run() {
         assert_eq!(verify(&program()), Ok(()));
         assert_eq!(verify(b"#!/bin/sh\n"), Ok(()));
-        assert_eq!(verify(b"echo shells run this, too\n"), Ok(()));
+        for no_script in
+            [&b"echo a shell would run this\n"[..], b"\xef\xbb\xbf#!/bin/sh\n", b" #!/bin/sh\n", b"#!\n", b"\0\x01"]
+        {
+            assert_eq!(verify(no_script), Err(Unrunnable::NoFirstLine));
+        }
         assert_eq!(verify(b""), Err(Unrunnable::Empty));
         assert_eq!(verify(b"#!/no/where -x\n"), Err(Unrunnable::NoInterpreter("/no/where".to_owned())));
         let mut bytes = program();

@@ -74,6 +74,8 @@ pub struct TasksFolder {
     /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
     pub(super) outgoing: Vec<Arc<Generation>>,
     news: Vec<Event>,
+    /// It has been listed once, so that an error no longer ends the start.
+    pub(super) listed: bool,
     /// Since when the folder cannot be used, and why.
     pub(super) unusable: Option<(Instant, FolderError)>,
     warned: BTreeSet<String>,
@@ -105,6 +107,7 @@ impl TasksFolder {
             availability: Arc::new(Notify::new()),
             outgoing: Vec::new(),
             news: Vec::new(),
+            listed: false,
             unusable: None,
             warned: BTreeSet::new(),
             skipped: BTreeMap::new(),
@@ -123,10 +126,11 @@ impl TasksFolder {
     pub async fn load_all(self) -> Result<(Self, Vec<Rejection>), FolderError> {
         let (mut this, listed) = self.scan_aside(false).await;
         if let Err(error) = listed
-            && !(this.settings.tolerate_broken_start && matches!(error, FolderError::Missing(_)))
+            && !this.may_start_without(&error)
         {
             return Err(error);
         }
+        this.listed = true;
         loop {
             while let Some(launched) = this.launches.join_next_with_id().await {
                 this.take_launched(launched);
@@ -137,6 +141,11 @@ impl TasksFolder {
         }
         let rejections = this.announce_ready();
         Ok((this, rejections))
+    }
+
+    /// Whether a host may start although its folder cannot be used.
+    pub(super) fn may_start_without(&self, error: &FolderError) -> bool {
+        self.settings.tolerate_broken_start && matches!(error, FolderError::Missing(_))
     }
 
     /// Says what was loaded, and returns what was refused.

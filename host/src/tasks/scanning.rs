@@ -9,6 +9,7 @@ use std::{
 use super::{
     TasksFolder,
     folder::{Folder, FolderError},
+    known_file::KnownFile,
     listing::{Candidate, Kind},
     watcher::Watcher,
 };
@@ -70,8 +71,14 @@ impl TasksFolder {
     fn folder_is_unusable(&mut self, error: &FolderError) {
         let before = self.unusable.take();
         let since = before.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        if before.is_none_or(|(_, before)| before != *error) {
-            let serving = self.files.values().filter(|file| file.serving.is_some()).count();
+        // The error that ends a start says it.
+        let is_told = self.listed || self.may_start_without(error);
+        if is_told && before.is_none_or(|(_, before)| before != *error) {
+            // An executable runs from where it is.
+            let keeps_serving = |file: &&KnownFile| {
+                file.serving.is_some() && !(file.kind == Kind::Executable && error.takes_files_away())
+            };
+            let serving = self.files.values().filter(keeps_serving).count();
             let folder = self.settings.path.clone();
             let trouble = FolderTrouble { folder, reason: error.to_string(), serving };
             let missing = matches!(error, FolderError::Missing(_));

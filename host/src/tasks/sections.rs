@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{FolderSettings, PluginLookup, nearest},
     events::UnknownSection,
-    plugin::{Image, LaunchError},
+    plugin::{DatabaseAccess, Image, Isolation, LaunchError},
 };
 
 /// By which name a file's settings are found.
@@ -40,6 +40,39 @@ pub fn plugins_in(settings: &FolderSettings) -> Result<Vec<String>, FolderError>
     let (folder, _) = Folder::open(&settings.path, false)?;
     let files = folder.list()?.files;
     Ok(files.iter().map(|(file, candidate)| plugin_of(file, candidate.kind)).collect())
+}
+
+/// A sentence for each setting of a plugin or executable that does nothing for its kind.
+pub(super) fn settings_without_effect(plugins: &PluginLookup, plugin: &str, kind: Kind) -> Vec<String> {
+    let settings = plugins.get(plugin);
+    let own = |key| plugins.is_own(plugin, key);
+    let (candidates, reason): (&[(&str, bool)], _) = match kind {
+        Kind::Executable => (
+            &[
+                ("isolation", own("isolation") && settings.isolation == Isolation::InProcess),
+                ("database_url", own("database_url") && settings.database == DatabaseAccess::None),
+                ("start_timeout", own("start_timeout")),
+                ("roll_back", own("roll_back")),
+                ("settings", own("settings")),
+            ],
+            "is an executable",
+        ),
+        Kind::Plugin if settings.isolation == Isolation::InProcess => (
+            &[
+                ("memory_limit", settings.memory_limit.is_some()),
+                ("open_files", settings.open_files.is_some()),
+                ("processes", settings.processes.is_some()),
+                ("roll_back", own("roll_back") && settings.roll_back),
+            ],
+            "runs in the host's own process",
+        ),
+        Kind::Plugin => (&[], ""),
+    };
+    let without_effect = candidates.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| {
+        let place = plugins.place(plugin, &[key]);
+        format!("the setting {key} of {plugin} ({place}) has no effect, because {plugin} {reason}")
+    });
+    without_effect.collect()
 }
 
 /// Why a build did not start; if that is because of its settings, with the place where they are written.

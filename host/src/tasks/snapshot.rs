@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{TasksFolder, known_file::KnownFile, sections::plugin_of};
+use super::{TasksFolder, known_file::KnownFile, listing::Kind, sections::plugin_of};
 use crate::plugin::{Availability, Generation};
 
 /// A watched folder at one moment.
@@ -34,6 +34,9 @@ pub struct FileSnapshot {
     pub refused: Option<RefusalSnapshot>,
     /// A build of it is being launched.
     pub starting: bool,
+    /// A task of it that it gets no jobs of, and the file that gets them.
+    #[serde(default)]
+    pub shadowed: Option<(String, String)>,
 }
 
 /// The build that a file's tasks run on.
@@ -52,8 +55,10 @@ pub struct ServingSnapshot {
 #[serde(rename_all = "snake_case")]
 pub enum ServingState {
     Serving,
-    /// Its process crashed, or its file is being looked at.
+    /// Its process crashed.
     Restarting,
+    /// It is an executable, and its file is gone or being looked at.
+    WaitingForFile,
     Quarantined {
         reason: String,
     },
@@ -95,27 +100,36 @@ impl TasksFolder {
         FileSnapshot {
             file: file.to_owned(),
             plugin: plugin_of(file, known.kind),
-            serving: known.serving.as_ref().map(|serving| snapshot_of_build(&serving.generation)),
+            serving: known.serving.as_ref().map(|serving| {
+                let generation = &serving.generation;
+                ServingSnapshot {
+                    build: generation.build().to_string(),
+                    state: self.state_of(known, generation),
+                    tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
+                    running_jobs: generation.in_flight(),
+                    crashes: generation.crashes(),
+                }
+            }),
             refused: known.refused.as_ref().map(|reason| RefusalSnapshot {
                 reason: reason.clone(),
                 retry_in: known.relaunch.as_ref().and_then(|relaunch| relaunch.next()).map(wait_until),
             }),
             starting: self.is_launching(file),
+            shadowed: self.shadowed.get(file).cloned(),
         }
     }
-}
 
-fn snapshot_of_build(generation: &Generation) -> ServingSnapshot {
-    ServingSnapshot {
-        build: generation.build().to_string(),
-        state: match &*generation.availability().borrow() {
+    fn state_of(&self, known: &KnownFile, generation: &Generation) -> ServingState {
+        let is_executable = known.kind == Kind::Executable;
+        match &*generation.availability().borrow() {
+            _ if is_executable && self.unusable.as_ref().is_some_and(|(_, error)| error.takes_files_away()) => {
+                ServingState::WaitingForFile
+            }
             Availability::Serving => ServingState::Serving,
+            Availability::Restarting | Availability::Stopped if is_executable => ServingState::WaitingForFile,
             Availability::Restarting | Availability::Stopped => ServingState::Restarting,
             Availability::Quarantined { reason } => ServingState::Quarantined { reason: reason.clone() },
-        },
-        tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
-        running_jobs: generation.in_flight(),
-        crashes: generation.crashes(),
+        }
     }
 }
 

@@ -79,7 +79,7 @@ struct Watch<'a> {
     taken: u32,
     /// The process of the server that had it for this pool.
     had_by: Option<i32>,
-    /// Whoever has one of the rows locked holds this up, and nothing else.
+    /// It may have to wait for the database, which holds up no look.
     under_way: Option<AbortOnDropHandle<Done>>,
 }
 
@@ -282,7 +282,7 @@ impl<'a> Watch<'a> {
                 (self.search_at, self.has_searched) = (now + then, true);
             }
             Some(Done::Released(owners, Some(released))) => {
-                self.missing.released(&owners);
+                self.missing.released(&owners, released.has_skipped);
                 for (id, error) in released.refused.iter().cloned() {
                     self.pool.events().emit(Event::Refused(Refusal::Lock { what: "release", id, error }));
                 }

@@ -61,13 +61,14 @@ impl Missing {
         dead.map(|(owner, _)| *owner).collect()
     }
 
-    pub(super) fn released(&mut self, owners: &[i64]) {
+    /// What they have is released, or with `has_skipped` not all of it.
+    pub(super) fn released(&mut self, owners: &[i64], has_skipped: bool) {
         for owner in owners {
             let Entry::Occupied(mut absence) = self.owners.entry(*owner) else { continue };
-            if absence.get().released {
+            if absence.get().released && !has_skipped {
                 absence.remove();
             } else {
-                absence.insert(Absence { released: true, ..Absence::new(ONCE_MORE) });
+                absence.insert(Absence { released: !has_skipped, ..Absence::new(ONCE_MORE) });
             }
         }
     }
@@ -142,10 +143,12 @@ mod tests {
         missing.not_released(&[3, 4]);
         assert_eq!(look(&mut missing, 2, [1, 2]), Vec::<i64>::new());
         assert_eq!(look(&mut missing, 1, [1, 2]), [3, 4]);
-        missing.released(&[3, 4]);
+        missing.released(&[3, 4], true);
+        assert_eq!(look(&mut missing, 8, [1, 2]), [3, 4], "something was left");
+        missing.released(&[3, 4], false);
         assert_eq!(look(&mut missing, 7, [1, 4]), Vec::<i64>::new());
         assert_eq!(look(&mut missing, 1, [1, 4]), [3]);
-        missing.released(&[3]);
+        missing.released(&[3], false);
         assert_eq!(look(&mut missing, 20, [1, 4]), Vec::<i64>::new());
     }
 }

@@ -132,7 +132,7 @@ impl Pool {
         let registered = self.registered();
         Snapshot {
             now: Instant::now(),
-            may_claim: self.identity.may_claim(),
+            may_claim: self.identity.may_claim() && !self.holds_too_many_results(),
             running: self.running.running(),
             waiting: self.running.waiting(),
             pace: self.speed.pace(),

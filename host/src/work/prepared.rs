@@ -63,7 +63,8 @@ impl PreparedPool {
         let orphans =
             part("search for orphaned claims").spawn(over(), release_orphans(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
-        let refused = tokio::spawn(try_refused_again(Arc::clone(&pool), stored.clone()));
+        let refused =
+            part("retries of refused jobs").spawn(over(), try_refused_again(Arc::clone(&pool), stored.clone()));
         pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
         let [primary, overflow] = [(Role::Primary, Some(first)), (Role::Overflow, None)].map(|(role, first)| {
             let claimer = Claimer::new(Arc::clone(&pool), role, first);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    completion::{Completion, End},
+    completion::{Completion, End, store_apart},
     held::HeldJob,
     pool::Pool,
 };
@@ -55,11 +55,17 @@ impl Pool {
     }
 
     /// Releases everything that is locked in this pool's name, for a host that ends without knowing what it holds. None of it
-    /// may still run.
+    /// may still run. Jobs that the database refuses to unlock stay locked.
     pub(crate) async fn release_all(&self) -> Result<usize, QueueError> {
         let session = self.database().session().await?;
         let locked = session.locked_by(self.owner()).await?;
-        Ok(session.return_jobs(self.owner(), &locked).await?.len())
+        match session.return_jobs(self.owner(), &locked).await {
+            Err(error) if error.is_refusal() => {}
+            returned => return Ok(returned?.len()),
+        }
+        let releases = locked.into_iter().map(Completion::never_begun).collect();
+        let apart = store_apart(&session, self.owner(), releases, usize::MAX).await.map_err(|(error, _)| error)?;
+        Ok(apart.stored.len())
     }
 
     fn held_limit(&self) -> Duration {

@@ -10,7 +10,7 @@ use taskbay_plugin::{
     tokio::{self, task::block_in_place},
 };
 
-use crate::fake_host::{FakeHost, deliver};
+use crate::fake_host::{DEADLINE, FakeHost, deliver};
 
 #[derive(Serialize)]
 struct Mail<'a> {
@@ -122,7 +122,7 @@ fn an_answer_from_another_thread_is_taken_and_a_second_one_is_not() {
         thread.join().unwrap();
         deliver(reply, STATUS_OK, None, Some("6"));
     }
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn an_answer_for_a_task_that_is_gone_does_nothing() {
     host.cancel(call, taskbay_abi::CANCEL_ABORT);
     host.outcome(call);
     deliver(reply, STATUS_OK, None, Some("5"));
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     deliver(reply, STATUS_OK, None, Some("5"));
 }
 

@@ -15,7 +15,7 @@ use taskbay_plugin::{
     },
 };
 
-use crate::fake_host::FakeHost;
+use crate::fake_host::{DEADLINE, FakeHost};
 
 /// Opened by the job that comes last.
 struct Gate {
@@ -58,7 +58,7 @@ fn jobs_that_tell_the_runtime_that_they_block_hold_up_no_other_on_one_thread() {
     let calls: Vec<u64> = (0..5).map(|_| host.begin("blocks_in_place", "null")).collect();
     assert_eq!(host.run("opens_place", "null").status, STATUS_OK);
     assert!(calls.iter().all(|call| host.outcome(*call).status == STATUS_OK));
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 static THREAD: Gate = Gate::new();
@@ -80,7 +80,7 @@ fn a_job_that_blocks_its_thread_leaves_the_other_threads_to_the_others() {
     let call = host.begin("blocks_its_thread", "null");
     assert_eq!(host.run("opens_thread", "null").status, STATUS_OK);
     assert_eq!(host.outcome(call).status, STATUS_OK);
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 static TURNS: Mutex<(usize, usize)> = Mutex::new((0, 0));
@@ -115,7 +115,7 @@ fn a_job_that_waits_goes_on_while_the_next_one_blocks_the_thread_that_began_both
             assert_eq!(host.outcome(call).status, STATUS_OK, "round {round}: {:?}", host.outcome(call));
         }
     }
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 const TOGETHER: usize = 200;
@@ -135,7 +135,7 @@ fn jobs_that_wait_go_on_each_by_itself_among_others_that_do_not() {
         (0..TOGETHER).flat_map(|_| [host.begin("meets", "null"), host.begin("does_nothing", "null")]).collect();
     assert!(calls.iter().all(|call| host.outcome(*call).status == STATUS_OK));
     assert!(calls.iter().all(|call| host.reports(*call) == 1));
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 #[task]

@@ -16,7 +16,7 @@ use taskbay_plugin::{
     tokio::{self, time::sleep},
 };
 
-use crate::fake_host::FakeHost;
+use crate::fake_host::{DEADLINE, FakeHost};
 
 /// How many jobs block, and whether they may go on.
 struct Door {
@@ -91,7 +91,7 @@ fn jobs_begin_and_go_on_while_an_async_task_blocks_the_only_thread() {
     assert_eq!(host.outcome(blocked).status, STATUS_OK);
     assert_eq!(host.run("quick", "null").status, STATUS_OK);
     assert_eq!(warnings(host), [blocked], "each is named once, and nobody else");
-    assert_eq!(host.shutdown(Duration::from_secs(60)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 static MANY: Door = Door::new();
@@ -115,7 +115,7 @@ fn as_many_may_block_as_there_are_spare_threads_and_the_next_one_is_named_too() 
     assert_eq!(host.outcome(late).status, STATUS_OK);
     assert!(blocked.iter().all(|call| host.outcome(*call).status == STATUS_OK));
     assert_eq!(warnings(host), blocked);
-    assert_eq!(host.shutdown(Duration::from_secs(60)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 static ELSEWHERE: Door = Door::new();
@@ -142,7 +142,7 @@ fn jobs_begin_on_the_thread_that_is_left_whatever_the_blocked_one_was_to_do_next
     }
     ELSEWHERE.open();
     assert_eq!(host.outcome(blocked).status, STATUS_OK);
-    assert_eq!(host.shutdown(Duration::from_secs(60)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 static UNKNOWN: Door = Door::new();
@@ -162,7 +162,7 @@ fn what_a_task_has_spawned_holds_nothing_up_either() {
     assert_eq!(host.line("have spawned").call, INIT_CALL);
     UNKNOWN.open();
     assert_eq!(host.run("waits_in_turn", "null").status, STATUS_OK);
-    assert_eq!(host.shutdown(Duration::from_secs(60)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 #[task]
@@ -195,5 +195,5 @@ fn who_blocks_where_that_is_right_or_only_for_a_moment_is_not_named() {
     PLAIN.open();
     assert_eq!(host.outcome(plain).status, STATUS_OK);
     assert!(warnings(host).is_empty());
-    assert_eq!(host.shutdown(Duration::from_secs(60)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }

@@ -8,7 +8,7 @@ use std::{
 use taskbay_abi::{CANCEL_ABORT, CANCEL_ASK, STATUS_CANCELLED, STATUS_ERROR, STATUS_OK};
 use taskbay_plugin::{prelude::*, private::plugin_header};
 
-use crate::fake_host::FakeHost;
+use crate::fake_host::{DEADLINE, FakeHost};
 
 #[task]
 async fn polite(ctx: Context) -> TaskResult {
@@ -92,7 +92,7 @@ fn a_cancellation_that_comes_late_or_for_no_call_does_nothing() {
         host.cancel(123_456, mode);
     }
     assert_eq!(host.run("quick", "null").status, STATUS_OK);
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     assert_eq!((host.reports(call), host.reports(123_456)), (1, 0));
 }
 
@@ -108,7 +108,7 @@ fn a_shutdown_ends_what_runs_and_reports_each_once() {
     let calls = [host.begin("unending", "null"), host.begin("plain", "null")];
     host.line("unending began");
     host.line("plain began");
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     let ended = host.outcome(calls[0]);
     assert_eq!((ended.status, &*ended.message), (STATUS_CANCELLED, "the plugin was shut down"));
     assert_eq!(host.outcome(calls[1]).message, "plain stopped");

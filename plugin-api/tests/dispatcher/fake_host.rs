@@ -13,7 +13,7 @@ use serde_json::Value;
 use taskbay_abi::{Header, Host, HostContext, INIT_CALL, Job, LEVEL_TRACE, Outcome, Reply, STATUS_OK, Str};
 
 /// Every wait in these tests ends after this time at the latest.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct FakeHost {
     plugin: &'static Header,

@@ -3,7 +3,7 @@
 use taskbay_abi::{STATUS_CANCELLED, STATUS_DISCARD, STATUS_ERROR, STATUS_OK};
 use taskbay_plugin::{prelude::*, private::plugin_header};
 
-use crate::fake_host::{Ended, FakeHost, job};
+use crate::fake_host::{DEADLINE, Ended, FakeHost, job};
 
 fn ended(status: u32, message: &str) -> Ended {
     Ended { status, message: message.to_owned(), detail: String::new() }
@@ -158,7 +158,7 @@ fn a_call_that_makes_no_sense_is_refused_and_harms_nobody() {
     assert_eq!(host.outcome(1002), ended(STATUS_ERROR, older));
     assert_eq!((host.reports(1000), host.reports(1001)), (1, 1));
 
-    assert_eq!(host.shutdown(std::time::Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     host.begin_as(1003, 1, &job("null"));
     assert_eq!(host.outcome(1003), ended(STATUS_CANCELLED, "the plugin was shut down"));
 }

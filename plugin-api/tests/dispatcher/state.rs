@@ -8,7 +8,7 @@ use std::{
 use taskbay_abi::{INIT_CALL, STATUS_DISCARD, STATUS_ERROR, STATUS_OK, STATUS_PANIC};
 use taskbay_plugin::{prelude::*, private::plugin_header, tokio};
 
-use crate::fake_host::FakeHost;
+use crate::fake_host::{DEADLINE, FakeHost};
 
 struct Ledger {
     opened_with: String,
@@ -81,7 +81,7 @@ fn a_state_lives_from_before_the_first_job_until_after_the_last() {
     assert_eq!(host.run("stateless", "null").status, STATUS_OK);
     host.begin("endless", "null");
     host.line("endless began with EUR");
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     let story = STORY.lock().unwrap().clone();
     assert_eq!(story, ["opened", "job ended", "closed with [\"12 EUR\"]", "dropped"]);
     assert_eq!(host.line("tear down").message, "cannot tear down the plugin's state: the printer is on fire");
@@ -100,7 +100,7 @@ fn settings_that_do_not_fit_fail_the_start_up() {
 
     let call = host.begin("book", "\"12\"");
     assert_eq!(host.outcome(call).message, "the plugin has not finished starting");
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
 }
 
 fn explode(_: &Setup) -> Result<u32, std::fmt::Error> {
@@ -142,8 +142,8 @@ fn a_state_function_that_fails_or_panics_fails_the_start_up() {
 fn a_shutdown_during_the_start_up_ends_it() {
     let host = FakeHost::init(plugin_header! { state: hang, tasks: [stateless] }, "{}");
     let begun = Instant::now();
-    assert_eq!(host.shutdown(Duration::from_secs(20)), 0);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(host.shutdown(DEADLINE * 2), 0);
+    assert!(begun.elapsed() < DEADLINE);
     assert_eq!(host.outcome(INIT_CALL).message, "shut down while starting");
 }
 
@@ -151,7 +151,7 @@ fn a_shutdown_during_the_start_up_ends_it() {
 fn plain_functions_build_and_end_a_state_too() {
     let host = FakeHost::serving(plugin_header! { state: number, teardown: forget, tasks: [read_number] });
     assert_eq!(host.run("read_number", "null").message, "the number is 7");
-    assert_eq!(host.shutdown(Duration::from_secs(5)), 0);
+    assert_eq!(host.shutdown(DEADLINE), 0);
     let message = host.line("tear down").message;
     assert!(message.contains("the number was 7"), "{message}");
 }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use indicatif::HumanCount;
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -44,9 +45,14 @@ pub enum FileError {
     Unreadable { name: String, after: u64, error: io::Error, added: Added },
     #[error("line {line} of {name} is not a job: {problem}. {added}")]
     BadLine { name: String, line: u64, problem: String, added: Added },
+    #[error(
+        "{name} has {}, and was to be read from line {from} on. Nothing is added",
+        if *lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
+    )]
+    TooShort { name: String, lines: u64, from: u64 },
     #[error("line {line} of {name} was refused: {reason}. {added}")]
     Refused { name: String, line: u64, reason: String, added: Added },
-    #[error("{error}. {added}")]
+    #[error("{error}{}{added}", if error.has_statements() { "\n" } else { ". " })]
     Database { error: Box<CliError>, added: Added },
 }
 
@@ -123,12 +129,15 @@ impl Lines {
         let added = adding.added;
         let summary = progress.finish();
         match ended? {
+            // The line after the last one is where those go on who have added them all.
+            None if added.through + 1 < from => Err(FileError::TooShort { name, lines: added.through, from }.into()),
             None if added.through < from && from > 1 => {
-                print(&format!("added nothing: {name} has no line {from}\n"))?;
+                print(&format!("added nothing: {name} ends with line {}\n", added.through))?;
                 Ok(Ending::Success)
             }
             None => {
-                print(&format!("added {summary}\n"))?;
+                let done = format!("added {summary}");
+                print(&format!("{done}\n")).map_err(CliError::after_change(done))?;
                 Ok(Ending::Success)
             }
             Some(signal) => {
@@ -143,15 +152,18 @@ impl Lines {
         let mut progress = Progress::new(self.size);
         let (name, from) = (self.name.clone(), self.from);
         let mut pieces = self.start(true);
-        let mut bad = 0_u64;
+        let (mut bad, mut jobs, mut through) = (0_u64, 0_usize, 0_u64);
         while let Some(piece) = pieces.recv().await {
             match piece {
                 Piece::Jobs(batch) => {
                     progress.more(batch.jobs.len());
                     progress.at(batch.position);
+                    jobs += batch.jobs.len();
+                    through = through.max(batch.last);
                 }
                 Piece::Bad { line, problem } => {
                     bad += 1;
+                    through = line;
                     if bad <= SHOWN {
                         let bad = format!("taskbay: line {line} of {name} is not a job: {problem}");
                         progress.aside(|| note(&bad));
@@ -163,16 +175,20 @@ impl Lines {
                 }
             }
         }
-        let summary = progress.finish();
+        progress.finish();
+        if through + 1 < from {
+            return Err(FileError::TooShort { name, lines: through, from }.into());
+        }
+        let good = format!("{} line{}", HumanCount(jobs as u64), if jobs == 1 { " is a job" } else { "s are jobs" });
         if bad == 0 {
-            print(&format!("{name} is fine: {summary}; none was added\n"))?;
+            print(&format!("checked {name}: {good}, and no line is wrong; nothing was added\n"))?;
             return Ok(Ending::Success);
         }
         if bad > SHOWN {
             note(format_args!("taskbay: ... and {} lines more", bad - SHOWN));
         }
         let plural = if bad == 1 { "line is not a job" } else { "lines are not jobs" };
-        print(&format!("{bad} {plural}, others are: {summary}; none was added\n"))?;
+        print(&format!("checked {name}: {bad} {plural}, and {good}; nothing was added\n"))?;
         Ok(Ending::Refusals)
     }
 

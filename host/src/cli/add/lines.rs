@@ -9,9 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 
-use super::line_reader::{LineReader, Next};
+use super::{
+    line_problem,
+    line_reader::{LineReader, Next},
+};
 use crate::{config::Clock, queue::NewJob};
 
 /// A batch is one transaction: long enough that its commit does not matter, short enough that the first jobs run soon.
@@ -124,7 +128,10 @@ impl Reading {
                     pieces.blocking_send(Piece::Jobs(std::mem::take(&mut batch)))?;
                     continue;
                 }
-                Ok(Next::End) => return pieces.blocking_send(Piece::Jobs(batch)),
+                Ok(Next::End) => {
+                    batch.last = line;
+                    return pieces.blocking_send(Piece::Jobs(batch));
+                }
                 Err(error) => {
                     pieces.blocking_send(Piece::Jobs(batch))?;
                     return pieces.blocking_send(Piece::Unreadable { after: line, error });
@@ -162,28 +169,16 @@ impl Form {
             .map_err(|error| format!("it is not UTF-8 text, from byte {} on", error.valid_up_to() + 1))?
             .trim_ascii();
         let job = match self {
-            Self::Jobs => NewJob::from_spec(text).map_err(|error| explain(&error.reason()))?,
-            Self::Payloads(job) => NewJob { payload: Some(text.to_owned()), ..(**job).clone() },
+            Self::Jobs => NewJob::from_spec(text).map_err(|error| line_problem::of_job(text, &error.reason()))?,
+            Self::Payloads(job) => {
+                serde_json::from_str::<IgnoredAny>(text).map_err(|error| line_problem::not_json(&error))?;
+                NewJob { payload: Some(text.to_owned()), ..(**job).clone() }
+            }
         };
-        job.check().map_err(|problem| without_line(&problem))?;
+        if job.identifier.is_empty() {
+            return Err("its `identifier` is empty, and no plugin can have a task without a name".to_owned());
+        }
+        job.check()?;
         Ok(Some(job))
     }
-}
-
-/// What the reader of a single job says, for one that is a line among others.
-fn explain(reason: &str) -> String {
-    let reason = reason.strip_prefix("the request is not as it should be: ").unwrap_or(reason);
-    let mut problem = without_line(reason);
-    if ["unknown field", "missing field `identifier`", "expected struct Spec"].iter().any(|part| problem.contains(part))
-    {
-        problem.push_str(". If the lines are payloads, name their task before --file");
-    }
-    problem
-}
-
-/// Within a line there is only line 1.
-fn without_line(reason: &str) -> String {
-    reason
-        .replace("expected struct Spec", "expected an object with the fields of a job")
-        .replace(" at line 1 column ", " at column ")
 }

@@ -1,6 +1,7 @@
 //! `taskbay add`: adds one job, or those in a file.
 
 mod file;
+mod line_problem;
 mod line_reader;
 mod lines;
 mod progress;
@@ -17,7 +18,8 @@ use super::{
     database::{Connected, explain_refusal},
     options::DatabaseOptions,
     print,
-    run_at::{RunAt, clock},
+    run_at::{RunAtOptions, clock},
+    whole_number::{ATTEMPTS, PRIORITIES, whole_number},
 };
 use crate::{
     config::{Clock, Layer},
@@ -36,8 +38,8 @@ pub(super) use file::FileError;
 ///
 /// If no worker has registered the task in the database yet, a warning says so; the job is added all the same.
 ///
-/// Without a configured database, the job goes to the embedded Postgres that `taskbay dev` runs in this folder or in one
-/// above it.
+/// The database is the configured one. While `taskbay dev` runs in this folder or in one above it, none needs to be configured: the
+/// job then goes to the database of `taskbay dev`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +52,7 @@ Examples:
   psql -Atc 'select json_build_object(...) from customers' | taskbay add send_email --file -")]
 pub(super) struct Add {
     /// The task's name
-    #[arg(required_unless_present = "file")]
+    #[arg(required_unless_present = "file", value_parser = parse_task)]
     task: Option<String>,
     /// JSON for the task; @FILE reads it from a file, - from standard input
     #[arg(default_value = "{}", hide_default_value = true)]
@@ -58,11 +60,10 @@ pub(super) struct Add {
     /// Run it after the jobs that are in this queue, one at a time
     #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
-    /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m
-    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = RunAt::parse)]
-    run_at: Option<RunAt>,
+    #[command(flatten)]
+    run_at: RunAtOptions,
     /// How often it may be tried [default: 25]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole_number::<i16>(ATTEMPTS))]
     max_attempts: Option<i16>,
     /// At most one job waits under a key: what happens to the one that does is --key-mode's matter
     #[arg(long, alias = "job-key")]
@@ -71,7 +72,7 @@ pub(super) struct Add {
     #[arg(long, alias = "job-key-mode", value_enum, default_value_t = KeyMode::Replace, requires = "key")]
     key_mode: KeyMode,
     /// Lower runs sooner; may be negative [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<i16>(PRIORITIES))]
     priority: Option<i16>,
     /// A flag by which workers can be kept from the job; may be given several times
     #[arg(long = "flag", value_name = "NAME", action = clap::ArgAction::Append)]
@@ -81,7 +82,7 @@ pub(super) struct Add {
     file: Option<PathBuf>,
     /// Begin with this line of the file
     #[arg(long, value_name = "N", requires = "file", default_value_t = 1, hide_default_value = true,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = whole_number::<u64>(1..=i64::MAX))]
     from_line: u64,
     /// Check all lines of the file, without a database, and add nothing
     #[arg(long, requires = "file")]
@@ -125,7 +126,7 @@ impl Add {
             let connected = Connected::find(&settings).await?;
             let database = Database::new(connected.settings.clone())?;
             lines.clock = clock(&settings);
-            if self.run_at.is_some() {
+            if self.run_at.time().is_some() {
                 let session = database.session().await?;
                 lines.form.payloads_run_at(self.due(&settings, &database, &session).await?);
             }
@@ -141,7 +142,8 @@ impl Add {
             Ok(added) => added,
             Err(error) => return Err(explain_refusal(&database, error).await),
         };
-        print(&format!("{}\n", added.id))?;
+        let done = || format!("added job {} ({})", added.id, job.identifier);
+        print(&format!("{}\n", added.id)).map_err(|error| CliError::after_change(done())(error))?;
         Ok(Ending::Success)
     }
 
@@ -152,7 +154,7 @@ impl Add {
         database: &Database,
         session: &Session,
     ) -> Result<Option<SystemTime>, CliError> {
-        match (self.run_at, clock(settings)) {
+        match (self.run_at.time(), clock(settings)) {
             (Some(run_at), _) => run_at.by_clock_of(settings, database, session).await.map(Some),
             (None, Clock::Process) => Ok(Some(SystemTime::now())),
             (None, Clock::Database) => Ok(None),
@@ -183,7 +185,7 @@ impl Add {
             job.check().map_err(CliError::Usage)?;
             return Ok(lines::Form::Payloads(Box::new(job)));
         }
-        if job == NewJob::new("") && self.run_at.is_none() {
+        if job == NewJob::new("") && self.run_at.time().is_none() {
             return Ok(lines::Form::Jobs);
         }
         Err(CliError::Usage(
@@ -191,6 +193,13 @@ impl Add {
              whose payloads the lines are then: taskbay add TASK --file FILE"
                 .to_owned(),
         ))
+    }
+}
+
+fn parse_task(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a task has a name, because no plugin can have one without".to_owned()),
+        _ => Ok(text.to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
         print,
         run_at::RunAt,
     },
-    filter::Target,
+    filter::{Target, tell_unknown_tasks},
     report::{Left, Report},
 };
 use crate::{
@@ -60,6 +60,13 @@ impl Change {
         }
     }
 
+    fn access(&self) -> RowAccess {
+        match self {
+            Self::Complete | Self::Remove => RowAccess::Delete,
+            Self::Fail(_) | Self::Reschedule(..) | Self::Retry => RowAccess::Update,
+        }
+    }
+
     /// Those of the jobs that a person can mean who has not named them one by one.
     fn narrow(&self, filter: JobFilter) -> JobFilter {
         match self {
@@ -80,17 +87,17 @@ impl Change {
             Err(error) if error.is_refusal() => {}
             whole => return Ok((whole?, Vec::new())),
         }
-        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let mut done = Vec::new();
         let mut parts = Bisection::new(ids.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match self.apply_to(session, &ids[part.clone()]).await {
-                Ok(more) => done.extend(more),
-                Err(error) if error.is_refusal() => {
-                    refused.extend(parts.refused(part).map(|place| (ids[place], error)));
-                }
-                Err(error) => return Err(error),
-            }
+            let ran = async {
+                done.extend(self.apply_to(session, &ids[part.clone()]).await?);
+                Ok(())
+            };
+            parts.ran(part.clone(), ran.await)?;
         }
+        let apart = parts.end();
+        let refused = apart.refused_of(ids).collect();
         Ok((done, refused))
     }
 
@@ -112,7 +119,7 @@ impl Change {
     fn reason(&self, job: &StoredJob) -> Left {
         match (self, job.state) {
             (_, JobState::Running) => Left::Held(holder(job).into()),
-            (Self::Reschedule(..), JobState::Failed) => Left::Spent { attempts: job.attempts, of: job.max_attempts },
+            (Self::Reschedule(..), JobState::Failed) => Left::Spent,
             (Self::Retry, _) if job.attempts == 0 => Left::Untried,
             _ => Left::Freed,
         }
@@ -138,9 +145,12 @@ pub(super) async fn apply(
 ) -> Result<Ending, CliError> {
     let filter = target.filter()?.map(|filter| change.narrow(filter));
     let connected = Connected::find(settings).await?;
-    let (database, session) = connected.open(RowAccess::Change).await?;
+    let (database, session) = connected.open(change.access()).await?;
     // Jobs that are added from now on are not meant, so that this ends.
     let last = session.last_job_id().await.map_err(explain(&database))?;
+    if let Some(filter) = &filter {
+        tell_unknown_tasks(&session, filter).await;
+    }
     if let Some(filter) = filter.as_ref().filter(|_| target.asks()) {
         let counts = session.count_jobs(filter).await.map_err(explain(&database))?;
         if !target.confirm(change.verb(), counts.iter().map(|count| count.jobs).sum())? {
@@ -219,9 +229,7 @@ impl Work<'_> {
         for (id, error) in refused {
             self.report.left(id, Left::Refused(error.reason()));
         }
-        for job in &changed {
-            self.report.changed(job)?;
-        }
+        self.report.changed(&changed)?;
         let left: Vec<i64> = ids.iter().copied().filter(|id| !done.contains(id)).collect();
         if left.is_empty() {
             return Ok(());

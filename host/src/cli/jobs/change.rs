@@ -9,7 +9,8 @@ use super::{
         note,
         options::DatabaseOptions,
         print, print_json,
-        run_at::RunAt,
+        run_at::RunAtOptions,
+        whole_number::{ATTEMPTS, PRIORITIES, whole_number},
     },
     apply::{Change, apply, holder},
     filter::Target,
@@ -91,17 +92,16 @@ Examples:
 pub(super) struct RescheduleJobs {
     #[command(flatten)]
     target: Target,
-    /// Not before this time, such as 2030-01-31T12:00:00Z, or after this long, such as 10m, or now
-    #[arg(long, visible_alias = "in", value_name = "TIME", value_parser = RunAt::parse)]
-    run_at: Option<RunAt>,
+    #[command(flatten)]
+    run_at: RunAtOptions,
     /// Lower runs sooner; may be negative
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<i16>(PRIORITIES))]
     priority: Option<i16>,
     /// How often they count as tried; 0 is as if they had just been added
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(0..))]
+    #[arg(long, value_name = "N", value_parser = whole_number::<i16>(0..=i16::MAX.into()))]
     attempts: Option<i16>,
     /// How often they may be tried
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole_number::<i16>(ATTEMPTS))]
     max_attempts: Option<i16>,
     /// Print JSON: the jobs that were changed, and those that were not
     #[arg(long)]
@@ -150,7 +150,8 @@ impl Retry {
 
 impl RescheduleJobs {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        let Self { run_at, priority, attempts, max_attempts, .. } = self;
+        let Self { run_at, priority, attempts, max_attempts, .. } = &self;
+        let (run_at, priority, attempts, max_attempts) = (run_at.time(), *priority, *attempts, *max_attempts);
         let change = Reschedule { run_at: None, priority, attempts, max_attempts };
         if change == Reschedule::default() && run_at.is_none() {
             return Err(CliError::Usage(
@@ -174,17 +175,20 @@ async fn remove_key(key: &str, as_json: bool, settings: &Layer) -> Result<Ending
     let connected = Connected::find(settings).await?;
     let (database, session) = connected.open(RowAccess::Change).await?;
     let removed = session.remove_job(key).await.map_err(explain(&database))?;
-    if as_json {
-        print_json(&removed.as_ref().map(JsonJob::of))?;
-    } else {
-        match &removed {
-            None => note(format_args!("there is no job under the key {key:?}")),
-            Some(job) if job.state == JobState::Running => {
-                let name = name(job);
-                print(&format!("{name} {}; it goes on, without its key, and is not tried again\n", holder(job)))?;
-            }
-            Some(job) => print(&format!("removed {}\n", name(job)))?,
+    let done = removed.as_ref().map(|job| match job.state {
+        JobState::Running => {
+            format!("{} {}; it goes on, without its key, and is not tried again", name(job), holder(job))
         }
-    }
+        _ => format!("removed {}", name(job)),
+    });
+    let printed = match &done {
+        _ if as_json => print_json(&removed.as_ref().map(JsonJob::of)),
+        Some(done) => print(&format!("{done}\n")),
+        None => {
+            note(format_args!("there is no job under the key {key:?}"));
+            Ok(())
+        }
+    };
+    printed.map_err(CliError::after_change(done.unwrap_or_default()))?;
     Ok(if removed.is_some() { Ending::Success } else { Ending::Refusals })
 }

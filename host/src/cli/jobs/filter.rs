@@ -7,8 +7,8 @@ use std::{
 
 use clap::Args;
 
-use super::super::{CliError, moment, output::ask};
-use crate::queue::{JobFilter, JobState};
+use super::super::{CliError, moment, note, output::ask};
+use crate::queue::{JobFilter, JobState, Session};
 
 /// What jobs have in common. Several values of one option: any of them. Several options: all of them.
 #[derive(Debug, Args)]
@@ -36,16 +36,16 @@ pub(super) struct FilterOptions {
     #[arg(long = "flag", value_name = "NAME")]
     flags: Vec<String>,
     /// Jobs that were added at this time or later: 2030-01-31T12:00:00Z, 2030-01-31, yesterday, or 2d for two days ago
-    #[arg(long, visible_aliases = ["after", "newer-than"], value_name = "TIME", value_parser = moment::parse_past)]
+    #[arg(long, visible_aliases = ["after", "newer-than"], value_name = "TIME", allow_hyphen_values = true, value_parser = moment::parse_past)]
     added_since: Option<SystemTime>,
     /// Jobs that were added before
-    #[arg(long, visible_aliases = ["before", "older-than"], value_name = "TIME", value_parser = moment::parse_past)]
+    #[arg(long, visible_aliases = ["before", "older-than"], value_name = "TIME", allow_hyphen_values = true, value_parser = moment::parse_past)]
     added_before: Option<SystemTime>,
     /// Jobs whose last attempt failed at this time or later, whether they are tried again or not; see --failed
-    #[arg(long, value_name = "TIME", value_parser = moment::parse_past)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment::parse_past)]
     failed_since: Option<SystemTime>,
     /// Jobs whose last attempt failed before
-    #[arg(long, value_name = "TIME", value_parser = moment::parse_past)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment::parse_past)]
     failed_before: Option<SystemTime>,
 }
 
@@ -53,13 +53,31 @@ pub(super) struct FilterOptions {
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The jobs' ids
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_id)]
     pub(super) ids: Vec<i64>,
     #[command(flatten)]
     filter: FilterOptions,
     /// Do not ask before many jobs are changed
     #[arg(short, long)]
     yes: bool,
+}
+
+/// Says of tasks that the database does not know, so that no job can be found, which were probably meant.
+pub(super) async fn tell_unknown_tasks(session: &Session, filter: &JobFilter) {
+    let names: Vec<&str> = filter.tasks.iter().map(String::as_str).collect();
+    // What goes wrong here is of no importance.
+    for task in session.unknown_tasks(&names, &[]).await.unwrap_or_default() {
+        let hint = task.nearest.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        note(format_args!("this database knows no task {:?}{hint}", task.name));
+    }
+}
+
+/// Reads the id of a job.
+pub(super) fn parse_id(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| {
+        "a job's id is a whole number, as `taskbay jobs list` shows it; a job under a key is found with --key"
+            .to_owned()
+    })
 }
 
 impl FilterOptions {

@@ -9,8 +9,9 @@ use super::{
         note,
         options::DatabaseOptions,
         print,
+        whole_number::whole_number,
     },
-    filter::FilterOptions,
+    filter::{FilterOptions, tell_unknown_tasks},
     json::JsonJob,
     json_output::JsonOutput,
     stats::summarize,
@@ -39,7 +40,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t = Order::Oldest, value_name = "ORDER")]
     sort: Order,
     /// The most jobs that are listed; standard error says if there are more
-    #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     limit: u32,
     /// List all of them, however many there are
     #[arg(long, conflicts_with = "limit")]
@@ -95,6 +96,7 @@ impl List {
                 print(if filter.is_empty() { "there are no jobs\n" } else { "there are no such jobs\n" })?;
             }
         }
+        tell_unknown_tasks(&session, &filter).await;
         if let Some(limit) = limit.filter(|limit| jobs.listed > *limit) {
             note(format_args!(
                 "there are more than these {limit}: --limit lists more and --all all of them; `taskbay jobs stats` counts"

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Layer,
-    queue::{LockHolder, LockHolders, RowAccess},
+    queue::{LockHolder, LockHolders, RowAccess, UnlockedWorker},
 };
 
 /// List the workers that hold jobs or queues
@@ -40,19 +40,25 @@ pub(super) struct Workers {
     pub(super) database: DatabaseOptions,
 }
 
-/// Take the locks of workers away that are gone
+/// Release the locks of workers that are gone
 ///
-/// The jobs that these workers were running can be run by others from then on. `taskbay jobs workers` tells of Taskbay
-/// hosts whether they live, and nothing does of others: if one does, its jobs run twice. Locks that nobody lifts are taken away by any worker after four hours.
+/// The jobs that these workers were running can be run by others from then on. A Taskbay host that shows that it lives is refused:
+/// stop it, and it releases its jobs itself; --force takes its locks all the same, and its jobs may run twice. Workers of
+/// graphile-worker do not show whether they live: make sure that they are gone. Any worker releases locks that are older than four
+/// hours.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taskbay jobs workers                               who holds locks, and since when
-  taskbay jobs unlock taskbay-0123456789abcdef01")]
+  taskbay jobs unlock taskbay-0123456789abcdef01
+  taskbay jobs unlock --force taskbay-live-0123456789abcdef01")]
 pub(super) struct Unlock {
     /// The workers, as locked_by names them: taskbay-…, pool-… or, before graphile-worker 0.17, worker-…
     #[arg(required = true, value_name = "WORKER")]
     workers: Vec<String>,
+    /// Also release the locks of hosts that are alive: the jobs that they run may run twice
+    #[arg(long)]
+    force: bool,
     /// Print JSON: a list with one object per worker
     #[arg(long)]
     json: bool,
@@ -109,32 +115,63 @@ impl Workers {
 impl Unlock {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Change).await?;
+        let (database, session) = connected.open(RowAccess::Unlock).await?;
         let names: Vec<&str> = self.workers.iter().map(String::as_str).collect();
+        let alive = session.living_owners(&names).await.map_err(explain(&database))?;
+        let spared = |name: &&str| !self.force && alive.iter().any(|alive| alive == name);
+        let (spared, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(spared);
         let unlocked = session.force_unlock_workers(&names).await.map_err(explain(&database))?;
-        let all = unlocked.iter().all(|worker| worker.jobs + worker.queues > 0);
+        let all = spared.is_empty() && unlocked.iter().all(|worker| worker.jobs + worker.queues > 0);
+        let printed = self.print(&unlocked);
+        for worker in spared {
+            note(format_args!(
+                "{worker} is alive, so its locks stay: stop that host, and it releases its jobs, or take its locks with --force, \
+                 and its jobs may run twice"
+            ));
+        }
+        for worker in unlocked.iter().filter(|worker| alive.contains(&worker.worker) && worker.jobs > 0) {
+            note(format_args!(
+                "warning: {} is alive and goes on with {}, which other workers may now run as well",
+                worker.worker,
+                counted(worker.jobs, "job")
+            ));
+        }
+        for (id, reason) in unlocked.iter().flat_map(|worker| &worker.refused) {
+            note(format_args!("job {id} could not be unlocked: {reason}"));
+        }
+        let done: Vec<String> = unlocked.iter().filter(|worker| holds(worker)).map(sentence).collect();
+        printed.map_err(CliError::after_change(done.join(", ")))?;
+        Ok(if all { Ending::Success } else { Ending::Refusals })
+    }
+
+    fn print(&self, unlocked: &[UnlockedWorker]) -> Result<(), CliError> {
         if self.json {
             let list: Vec<_> = unlocked
                 .iter()
                 .map(|worker| json!({ "worker": worker.worker, "jobs": worker.jobs, "queues": worker.queues }))
                 .collect();
-            print_json(&list)?;
-        } else {
-            for worker in &unlocked {
-                if worker.jobs + worker.queues > 0 {
-                    let (jobs, queues) = (counted(worker.jobs, "job"), counted(worker.queues, "queue"));
-                    print(&format!("unlocked {jobs} and {queues} of {}\n", worker.worker))?;
-                } else if worker.refused.is_empty() {
-                    let worker = &worker.worker;
-                    note(format_args!("{worker} holds nothing: `taskbay jobs workers` lists those that do"));
-                }
+            return print_json(&list);
+        }
+        for worker in unlocked {
+            if holds(worker) {
+                print(&format!("{}\n", sentence(worker)))?;
+            } else if worker.refused.is_empty() {
+                let worker = &worker.worker;
+                note(format_args!("{worker} holds nothing: `taskbay jobs workers` lists those that do"));
             }
         }
-        for (id, reason) in unlocked.iter().flat_map(|worker| &worker.refused) {
-            note(format_args!("job {id} could not be unlocked: {reason}"));
-        }
-        Ok(if all { Ending::Success } else { Ending::Refusals })
+        Ok(())
     }
+}
+
+fn holds(worker: &UnlockedWorker) -> bool {
+    worker.jobs + worker.queues > 0
+}
+
+/// `unlocked 1 job and 0 queues of pool-1`
+fn sentence(worker: &UnlockedWorker) -> String {
+    let (jobs, queues) = (counted(worker.jobs, "job"), counted(worker.queues, "queue"));
+    format!("unlocked {jobs} and {queues} of {}", worker.worker)
 }
 
 fn counted(count: i64, what: &str) -> String {

@@ -21,10 +21,7 @@ pub(super) enum Left {
     /// It was held when the change came, and is not any more.
     Freed,
     /// It has failed for good.
-    Spent {
-        attempts: i16,
-        of: i16,
-    },
+    Spent,
     Untried,
     /// By the database, and what it says.
     Refused(String),
@@ -50,13 +47,16 @@ impl Report {
         Ok(Self { done, found, json, changed: 0, names: Vec::new(), left: Vec::new() })
     }
 
-    pub(super) fn changed(&mut self, job: &StoredJob) -> Result<(), CliError> {
-        self.changed += 1;
-        match &mut self.json {
-            Some(json) => return json.element(&JsonJob::of(job)),
-            None if !self.found => print(&format!("{} {}\n", self.done, name(job)))?,
-            None if self.changed <= NAMED => self.names.push(name(job)),
-            None => self.names.clear(),
+    /// These jobs were changed together. All of them count before the first is printed, which may fail.
+    pub(super) fn changed(&mut self, jobs: &[StoredJob]) -> Result<(), CliError> {
+        self.changed += jobs.len();
+        for job in jobs {
+            match &mut self.json {
+                Some(json) => json.element(&JsonJob::of(job))?,
+                None if !self.found => print(&format!("{} {}\n", self.done, name(job)))?,
+                None if self.changed <= NAMED => self.names.push(name(job)),
+                None => self.names.clear(),
+            }
         }
         Ok(())
     }
@@ -67,17 +67,19 @@ impl Report {
 
     /// It ends early: says what is done all the same.
     pub(super) fn interrupted(mut self) {
-        let flushed = self.json.as_mut().map(JsonOutput::flush);
-        if self.changed > 0 && !matches!(flushed, Some(Err(_))) {
+        let _ = self.json.as_mut().map(JsonOutput::flush);
+        if self.changed > 0 {
             note(format_args!("{} {} before this:", self.done, jobs(self.changed)));
         }
     }
 
     pub(super) fn end(mut self) -> Result<Ending, CliError> {
-        match self.json.take() {
-            Some(json) => self.end_document(json)?,
-            None => self.tell()?,
-        }
+        let told = match self.json.take() {
+            Some(json) => self.end_document(json),
+            None => self.tell(),
+        };
+        let done = if self.changed > 0 { format!("{} {}", self.done, jobs(self.changed)) } else { String::new() };
+        told.map_err(CliError::after_change(done))?;
         let complete = if self.found { self.changed > 0 } else { self.left.is_empty() };
         Ok(if complete { Ending::Success } else { Ending::Refusals })
     }
@@ -120,9 +122,7 @@ impl Left {
             Self::Gone => "does not exist; it may be done already".to_owned(),
             Self::Held(holder) => format!("{holder} and was left alone"),
             Self::Freed => "was being run and was left alone; it is not any more".to_owned(),
-            Self::Spent { attempts, of } => format!(
-                "has no attempts left ({attempts} of {of}) and was left alone: `taskbay jobs retry {id}` runs it again"
-            ),
+            Self::Spent => format!("has failed for good and was left alone: `taskbay jobs retry {id}` runs it again"),
             Self::Refused(reason) => format!("was refused by the database: {reason}"),
             Self::Untried => format!(
                 "has not been tried yet and was left alone: `taskbay jobs reschedule {id} --run-at now` runs it now"

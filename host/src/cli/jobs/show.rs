@@ -12,11 +12,12 @@ use super::{
         output::{Text, print_stored_json},
         print, print_json,
     },
+    filter::parse_id,
     json::{JsonJob, indent},
 };
 use crate::{
     config::Layer,
-    queue::{JobFilter, JobOrder, RowAccess, StoredJob},
+    queue::{JobFilter, JobOrder, JobState, RowAccess, StoredJob},
 };
 
 /// Show everything of a job: its payload, its last error, who holds it
@@ -28,7 +29,7 @@ Examples:
   taskbay jobs show 42 --payload | jq .to")]
 pub(super) struct Show {
     /// The job's id
-    #[arg(required_unless_present = "key")]
+    #[arg(required_unless_present = "key", value_parser = parse_id)]
     id: Option<i64>,
     /// The key that the job is under
     #[arg(long, conflicts_with = "id")]
@@ -79,6 +80,7 @@ fn describe(job: &StoredJob) -> Text {
         (None, Some(since)) => format!("somebody, since {}", when(since)),
         _ => String::new(),
     };
+    let failed = job.state == JobState::Failed;
     let lines = [
         ("job", job.id.to_string()),
         (
@@ -89,9 +91,16 @@ fn describe(job: &StoredJob) -> Text {
                 job.task_identifier.clone()
             },
         ),
-        ("state", job.state.to_string()),
-        ("tried", format!("{} of {} times", job.attempts, job.max_attempts)),
-        ("runs at", when(job.run_at)),
+        ("state", if failed { "failed for good: it is not tried again".to_owned() } else { job.state.to_string() }),
+        // A job that fails for good loses the attempts that it has left, and they count as used.
+        (
+            "tried",
+            match failed {
+                true => format!("no attempts left, of {}", job.max_attempts),
+                false => format!("{} of {} times", job.attempts, job.max_attempts),
+            },
+        ),
+        ("runs at", if failed { String::new() } else { when(job.run_at) }),
         ("priority", job.priority.to_string()),
         ("queue", job.queue_name.clone().unwrap_or_default()),
         ("key", job.key.clone().unwrap_or_default()),

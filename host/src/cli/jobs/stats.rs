@@ -13,7 +13,7 @@ use super::{
         options::DatabaseOptions,
         print, print_json,
     },
-    filter::FilterOptions,
+    filter::{FilterOptions, tell_unknown_tasks},
     table::table,
 };
 use crate::{
@@ -69,6 +69,7 @@ pub(super) async fn summarize(
     } else {
         print_as_table(&counts)?
     }
+    tell_unknown_tasks(session, filter).await;
     if let Some(part) = counts.sampled {
         note(format_args!(
             "estimated from {:.2} % of the table, which is large: a task or state with fewer than about {} jobs may be \

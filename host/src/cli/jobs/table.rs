@@ -35,7 +35,11 @@ const COLUMNS: [Column; 9] = [
         JobState::Failed => "never".to_owned(),
         _ => relative(job.run_at),
     }),
-    ("TRIED", |job| format!("{}/{}", job.attempts, job.max_attempts)),
+    // A job that fails for good loses the attempts that it has left, and they count as used.
+    ("TRIED", |job| match job.state {
+        JobState::Failed => format!("-/{}", job.max_attempts),
+        _ => format!("{}/{}", job.attempts, job.max_attempts),
+    }),
     ("PRIO", |job| if job.priority == 0 { String::new() } else { job.priority.to_string() }),
     ("QUEUE", |job| job.queue_name.clone().unwrap_or_default()),
     ("KEY", |job| job.key.clone().unwrap_or_default()),

@@ -100,12 +100,15 @@ pub(in crate::queue) const IN_ONE_GO: &str = "
     limit 1000
     for update skip locked";
 
-/// What is said of the walk beside the jobs: see [`super::Answer`]. It comes after them, for `@took@` may be asked only then.
-pub(in crate::queue) const ABOUT_FREE: &str = "
+/// What is said of the steps beside the jobs: see [`super::Answer`].
+pub(in crate::queue) const ABOUT_STEPS: &str = "
 union all
 select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
 from step
-where found is not null
+where found is not null";
+
+/// And of the walk as a whole. It comes after the jobs, for `@took@` may be asked only then.
+pub(in crate::queue) const ABOUT_FREE: &str = "
 union all
 select
   (extract(epoch from @took@) * 1000000)::int8, (select tasks from known), null,

@@ -83,13 +83,17 @@ pub(in crate::queue) struct Walk<'a> {
 }
 
 impl Frontier {
+    /// Whether a walk that begins now would be a new lap.
+    pub(in crate::queue) fn is_lap_due(&self, now: Instant) -> bool {
+        self.wants_lap || self.rest_until.is_some_and(|until| until <= now)
+    }
+
     /// A walk begins now: at the places, which may have gone back to the beginning just now.
     pub(in crate::queue) fn begin(&mut self, now: Instant) -> Begun {
-        if self.wants_lap || self.rest_until.is_some_and(|until| until <= now) {
+        if self.is_lap_due(now) {
             self.wants_lap = false;
             self.rest_until = None;
-            self.cost = Duration::ZERO;
-            self.jobs = 0;
+            (self.cost, self.jobs) = (Duration::ZERO, 0);
             if self.places.len() >= MOST_PRIORITIES {
                 self.places.clear();
             }
@@ -98,6 +102,26 @@ impl Frontier {
         }
         self.ahead = self.rest_until.is_some();
         Begun(self.version)
+    }
+
+    /// A walk begins now at the places, although a lap may be due.
+    pub(in crate::queue) fn begin_at_places(&mut self) -> Begun {
+        self.ahead = true;
+        Begun(self.version)
+    }
+
+    /// A lap begins that is no matter of walks: they leave out what is due up to this time, in the priorities that there are.
+    pub(in crate::queue) fn leave_out(&mut self, due: SystemTime, priorities: &[i16], now: Instant) {
+        let place = Place { run_at: Some(due), id: None };
+        self.places = priorities.iter().take(MOST_PRIORITIES).map(|priority| (*priority, place)).collect();
+        self.version += 1;
+        (self.wants_lap, self.rest_until) = (false, Some(now));
+    }
+
+    /// Such a lap has ended.
+    pub(in crate::queue) fn lap_ended(&mut self, cost: Duration, jobs: usize, now: Instant) {
+        (self.cost, self.jobs) = (cost, jobs);
+        self.rest_until = Some(now + self.rest());
     }
 
     /// A walk has ended.
@@ -260,19 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cheap_begins_at_the_beginning_each_time() {
-        let mut bench = Bench::new();
-        let begun = bench.frontier.begin(bench.now);
-        bench.end(begun, job(0, 30), 0, false, 1000);
-        assert_eq!(bench.begins(), [0, 0]);
-    }
-
-    #[test]
-    fn what_many_walks_pass_is_not_cheap_because_each_of_them_brings_much() {
-        let mut bench = Bench::new();
-        let begun = bench.frontier.begin(bench.now);
-        bench.end(begun, job(0, 30), 1, false, 1000);
-        assert_eq!(bench.begins(), [30, 0]);
+    fn only_what_is_cheap_and_brings_no_more_for_many_walks_begins_at_the_beginning_each_time() {
+        for (took, begins) in [(0, [0, 0]), (1, [30, 0])] {
+            let mut bench = Bench::new();
+            let begun = bench.frontier.begin(bench.now);
+            bench.end(begun, job(0, 30), took, false, 1000);
+            assert_eq!(bench.begins(), begins, "{took} ms");
+        }
     }
 
     #[test]

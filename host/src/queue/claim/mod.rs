@@ -7,6 +7,9 @@ mod answer;
 mod calm;
 mod free_walk;
 mod frontier;
+mod page;
+mod page_statements;
+mod pages;
 mod statement;
 mod steps;
 mod waiting;
@@ -18,13 +21,17 @@ use std::{
 
 pub(super) use self::{
     answer::Answer,
-    free_walk::{ABOUT_FREE, FORMS, FREE, IN_ONE_GO, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, ABOUT_STEPS, FORMS, FREE, IN_ONE_GO, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
+    page::{Candidate, Page, Seen},
+    page_statements::{claim_picked_statement, page_statement, priorities_statement},
+    pages::Next,
     statement::{careful_claim_statement, claim_statement},
     steps::Steps,
 };
 use self::{
     calm::Calm,
+    pages::Pages,
     waiting::{Offer, Spot, Waiting},
 };
 use super::{CameBack, Conditions, Job, TaskIds};
@@ -67,6 +74,10 @@ pub(super) struct Frontiers {
     waiting: Waiting,
     /// See [`WIDER`].
     wider: usize,
+    /// Whether claims were cut off lately, one after the other.
+    cut_off: usize,
+    /// They are cut off.
+    pages: Option<Pages>,
 }
 
 /// Nothing is half done while one of these is held.
@@ -100,9 +111,7 @@ impl Memory {
     /// See [`super::Database::look_everywhere`].
     pub(super) fn look_everywhere(&self) {
         for kind in &*lock(&self.kinds) {
-            let mut frontiers = lock(&kind.frontiers);
-            frontiers.free.look_everywhere();
-            frontiers.queued.look_everywhere();
+            lock(&kind.frontiers).look_everywhere();
         }
     }
 
@@ -132,10 +141,18 @@ pub(super) struct Begin {
 }
 
 impl Frontiers {
+    fn look_everywhere(&mut self) {
+        self.free.look_everywhere();
+        self.queued.look_everywhere();
+    }
+
     /// For a claim of up to `limit` jobs.
     pub(super) fn begin(&mut self, limit: usize, now: Instant) -> Begin {
-        let (free, queued) = (self.free.begin(now), self.queued.begin(now));
-        let width = (limit + SPARE).saturating_mul(self.wider.max(1));
+        let (free, queued) = match self.pages {
+            None => (self.free.begin(now), self.queued.begin(now)),
+            Some(_) => (self.free.begin_at_places(), self.queued.begin_at_places()),
+        };
+        let width = if self.has_lap_under_way() { 0 } else { (limit + SPARE).saturating_mul(self.wider.max(1)) };
         Begin {
             free,
             queued,
@@ -150,6 +167,7 @@ impl Frontiers {
         if self.forgets(answer) {
             return true;
         }
+        self.was_not_cut_off();
         let priorities = answer.priorities();
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);
         if let Some(end) = answer.free_end(last) {
@@ -159,9 +177,10 @@ impl Frontiers {
         }
         let (end, cut_short) = answer.queued_end(last);
         self.wider = if cut_short { self.wider.max(1).saturating_mul(WIDER) } else { 1 };
-        let took = answer.queued_took;
-        let walk = Walk { end, cut_short, took, jobs: answer.queued().count(), priorities: &priorities };
-        self.queued.ended(begin.queued, walk, now);
+        if begin.width > 0 {
+            let (took, jobs) = (answer.queued_took, answer.queued().count());
+            self.queued.ended(begin.queued, Walk { end, cut_short, took, jobs, priorities: &priorities }, now);
+        }
 
         answer.gone.iter().for_each(|queue| self.waiting.gone(*queue));
         answer.queued().filter_map(|job| Some((job.job_queue_id?, spot(job)))).for_each(|(queue, spot)| {
@@ -185,13 +204,15 @@ impl Frontiers {
             self.free.forget();
             self.queued.forget();
             (self.calm, self.waiting, self.wider) = Default::default();
+            (self.pages, self.cut_off) = Default::default();
         }
         known
     }
 
     /// For a walk over jobs without a queue alone.
     pub(super) fn begin_free(&mut self, now: Instant) -> (Begun, Steps) {
-        (self.free.begin(now), Steps::new(&self.free, None))
+        let begun = if self.pages.is_none() { self.free.begin(now) } else { self.free.begin_at_places() };
+        (begun, Steps::new(&self.free, None))
     }
 
     /// Such a walk for up to `limit` jobs has ended, whose answer came at `now`, after so long.
@@ -199,6 +220,7 @@ impl Frontiers {
         if self.forgets(answer) {
             return;
         }
+        self.was_not_cut_off();
         let saw_everything = !self.free.is_ahead() && answer.jobs.len() < limit;
         self.calm.walked(saw_everything, answer.free_took, waited);
         let last = answer.jobs.last().filter(|_| answer.jobs.len() >= limit);

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{
     CROWD,
-    free_walk::{ABOUT_FREE, FORMS, FREE, STEPS, form, forms},
+    free_walk::{ABOUT_FREE, ABOUT_STEPS, FORMS, FREE, STEPS, form, forms},
 };
 use crate::queue::Conditions;
 
@@ -281,6 +281,7 @@ from (
   union all
   select queue_id from missed where gone
 ) as gone
+@about_steps@
 @about_free@
 union all
 select
@@ -303,7 +304,7 @@ join walked on walked.priority = last.priority and walked.run_at = last.run_at
 group by last.priority, last.run_at";
 
 /// Marks what was chosen.
-const MARKED: &str = "
+pub(super) const MARKED: &str = "
   marked_queue as (
     update @schema@._private_job_queues as queue
     set locked_by = $1, locked_at = now()
@@ -321,7 +322,7 @@ const MARKED: &str = "
   )";
 
 /// Leaves it at the locks, for a transaction that marks the jobs later.
-const LOCKED: &str = "
+pub(super) const LOCKED: &str = "
   marked_job as (
     select
       job.id, job.task_id, job.job_queue_id, chosen.queue_name, job.payload::text, job.priority, job.run_at,
@@ -346,6 +347,7 @@ pub(in crate::queue) fn careful_claim_statement(conditions: Conditions<'_>) -> &
 fn statements(marked: &str) -> [String; FORMS] {
     let text = CLAIM
         .replace("@marked@", marked.trim_start())
+        .replace("@about_steps@", ABOUT_STEPS.trim_start())
         .replace("@about_free@", ABOUT_FREE.trim_start())
         .replace("@took@", "(select took from free_walk)")
         .replace("@step_part@", STEPS.trim_start())

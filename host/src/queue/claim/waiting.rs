@@ -51,6 +51,11 @@ impl Waiting {
         offer
     }
 
+    /// Whether the next job of the queue is looked for behind.
+    pub(in crate::queue) fn has(&self, queue: i32) -> bool {
+        self.spots.contains_key(&queue)
+    }
+
     /// A job of the queue was claimed: what is left of it stands behind.
     pub(in crate::queue) fn claimed(&mut self, queue: i32, spot: Spot) {
         if let Some(known) = self.spots.get_mut(&queue) {

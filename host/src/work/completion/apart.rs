@@ -26,20 +26,17 @@ pub(in crate::work) async fn store_apart(
 ) -> Result<StoredApart, (QueueError, Vec<Completion>)> {
     // Those beside the refused one, of the other kinds, are stored already.
     completions.iter_mut().for_each(|completion| completion.repeated = true);
-    let (mut late, mut refused) = (HashSet::new(), HashMap::new());
+    let mut late = HashSet::new();
     let mut parts = Bisection::new(completions.len(), tries);
     while let Some(part) = parts.next() {
-        match Batch::of(&completions[part.clone()]).store(session, owner).await {
-            Ok(missing) => late.extend(missing),
-            Err(error) if error.is_refusal() => {
-                if let Some(place) = parts.refused(part) {
-                    refused.insert(place, error);
-                }
-            }
-            Err(error) => return Err((error, completions)),
+        let stored = Batch::of(&completions[part.clone()]).store(session, owner).await;
+        if let Err(error) = parts.ran(part, stored.map(|missing| late.extend(missing))) {
+            return Err((error, completions));
         }
     }
-    let untried: HashSet<usize> = parts.untried().collect();
+    let parts = parts.end();
+    let mut refused: HashMap<usize, QueueError> = parts.refused.into_iter().collect();
+    let untried: HashSet<usize> = parts.untried.into_iter().collect();
     let mut apart = StoredApart { late, ..StoredApart::default() };
     for (place, mut completion) in completions.into_iter().enumerate() {
         if let Some(error) = refused.remove(&place) {

@@ -97,7 +97,7 @@ impl Completion {
 
     /// Says that it changed nothing, because the job was not this pool's any more.
     pub(super) fn announce_late(self, events: &Events) {
-        events.emit(Event::VerdictOverruled { id: self.claim.id });
+        events.emit(Event::VerdictOverruled { id: self.claim.id, task: self.run.map(|run| run.task) });
     }
 
     /// Says how the job ended.

@@ -77,12 +77,12 @@ impl<'a> Claiming<'a> {
 
     /// It was refused, or its answer was lost.
     pub(in crate::work) fn failed(&mut self) {
-        let Claim { lane, limit } = self.claim;
         if std::mem::take(&mut self.asks) {
             self.demand.change(|state| {
-                state.asked -= limit;
+                state.asked -= self.claim.limit;
                 state.poll = true;
-                state.marked_next |= lane == Lane::Marked;
+                // Where claims are cut off, it is the marked lane that goes on where they ended.
+                state.marked_next = true;
             });
         }
     }

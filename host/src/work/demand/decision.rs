@@ -62,7 +62,7 @@ pub(super) struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::work) struct Snapshot {
     pub(in crate::work) now: Instant,
-    /// Others can see that the pool lives, and it is not stopping.
+    /// Others can see that the pool lives, it is not stopping, and the database takes its results.
     pub(in crate::work) may_claim: bool,
     /// Slots that run a job.
     pub(in crate::work) running: usize,

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// While so many results are held back, nothing is claimed: the database seems to refuse all of them.
+const MOST: usize = 1_000;
+
 /// How long each of the last steps of a pool may take.
 const LAST_STEP: Duration = Duration::from_secs(3);
 
@@ -42,6 +45,10 @@ struct RefusedResult {
 impl RefusedResults {
     pub(super) fn is_empty(&self) -> bool {
         self.held().is_empty()
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.held().len() >= MOST
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -84,6 +91,11 @@ impl RefusedResult {
 }
 
 impl Pool {
+    /// Whether so many results are held back that no more jobs are to run.
+    pub(in crate::work) fn holds_too_many_results(&self) -> bool {
+        self.refused().results.are_too_many()
+    }
+
     /// What became of a job is refused. The job is marked.
     pub(in crate::work) fn hold_result(&self, completion: Completion, error: &QueueError) {
         let (task, reason, wait) = (self.registered().name(completion.task_id), error.reason(), Wait::first());
@@ -94,7 +106,17 @@ impl Pool {
             retry_in: wait.length,
             repeated: false,
         }));
-        self.refused().results.held().push(RefusedResult { completion, task, reason, wait, noted: false });
+        let count = {
+            let mut held = self.refused().results.held();
+            held.push(RefusedResult { completion, task, reason: reason.clone(), wait, noted: false });
+            held.len()
+        };
+        if count == MOST {
+            self.events().emit(Event::Refused(Refusal::TooManyResults { count, error: reason }));
+            if self.identity().works_once() {
+                self.identity().close();
+            }
+        }
         self.running().settled(1);
         self.refused().added.notify_one();
         // A pool that ends when nothing is left may have waited for just this one.
@@ -117,8 +139,8 @@ impl Pool {
                 results.held().iter().find(|refused| !refused.noted).map(|new| (new.completion.claim, new.note()));
             let Some((claim, note)) = next else { return Ok(()) };
             unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
-            if let Some(queue) = claim.job_queue_id {
-                unless_refused(session.free_queue(self.owner(), queue).await)?;
+            if claim.job_queue_id.is_some() {
+                unless_refused(session.free_queue(self.owner(), &claim).await)?;
                 self.nudge_for_marked();
             }
             results.change(&claim, |refused| {
@@ -170,13 +192,13 @@ impl Pool {
 
     fn stored_after_all(&self, completion: Completion, task: Option<Arc<str>>, is_late: bool) {
         self.claimed_set().remove(slice::from_ref(&completion));
-        self.events().emit(Event::Refused(Refusal::ResultStored { id: completion.claim.id, task }));
         self.nudge();
         if is_late && !completion.repeated {
-            completion.announce_late(self.events());
-        } else {
-            completion.announce(self.events());
+            // The job is not this pool's any more, so nothing was stored.
+            return completion.announce_late(self.events());
         }
+        self.events().emit(Event::Refused(Refusal::ResultStored { id: completion.claim.id, task }));
+        completion.announce(self.events());
     }
 
     /// For the end: tries once more, and sees to it that what was completed is not run again. What then remains is said.
@@ -216,20 +238,18 @@ impl Pool {
         let session = self.database().session().await?;
         let mut parts = Bisection::new(done.len(), usize::MAX);
         while let Some(part) = parts.next() {
-            match session.fail_jobs(self.owner(), &done[part.clone()]).await {
-                Ok(stored) => {
-                    for FailedJob { claim, .. } in &done[part] {
-                        let Some(refused) = results.remove(claim) else { continue };
-                        if stored.iter().any(|stored| stored.id == claim.id) {
-                            self.events().emit(refused.left(LeftResult::Failed));
-                        } else {
-                            refused.completion.announce_late(self.events());
-                        }
+            let stored = session.fail_jobs(self.owner(), &done[part.clone()]).await;
+            let stored = stored.map(|stored| {
+                for FailedJob { claim, .. } in &done[part.clone()] {
+                    let Some(refused) = results.remove(claim) else { continue };
+                    if stored.iter().any(|stored| stored.id == claim.id) {
+                        self.events().emit(refused.left(LeftResult::Failed));
+                    } else {
+                        refused.completion.announce_late(self.events());
                     }
                 }
-                Err(error) if error.is_refusal() => drop(parts.refused(part)),
-                Err(error) => return Err(error),
-            }
+            });
+            parts.ran(part, stored)?;
         }
         Ok(())
     }

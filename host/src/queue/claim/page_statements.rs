@@ -1,0 +1,159 @@
+//! The statements of a lap page by page: what is there, and the claim of what was found.
+
+use std::sync::LazyLock;
+
+use super::{
+    free_walk::{ABOUT_FREE, FORMS, form, forms},
+    statement::{LOCKED, MARKED},
+};
+use crate::queue::Conditions;
+
+/// $1 ids of tasks, $2 their names, then what the [`Conditions`] need: some priorities, and what the time is.
+///
+/// Each priority takes the server one look into the index.
+const PRIORITIES: &str = "
+with recursive known_priority as (
+  (
+    select job.priority, 1 as number
+    from @schema@._private_jobs as job
+    where job.is_available = true
+    order by job.priority
+    limit 1
+  )
+  union all
+  select
+    (
+      select job.priority
+      from @schema@._private_jobs as job
+      where job.is_available = true and job.priority > known_priority.priority
+      order by job.priority
+      limit 1
+    ),
+    known_priority.number + 1
+  from known_priority
+  where known_priority.priority is not null and known_priority.number < 64
+)
+select coalesce(array_agg(priority), '{}'), @now@
+from known_priority
+where priority is not null";
+
+/// $1 ids of tasks, $2 priority, $3 time, and $4 id of the [`super::pages::Cursor`], $5 up to when jobs are due, $6 how many entries,
+/// $7 names of the tasks, then what the [`Conditions`] need.
+///
+/// It answers with the jobs that may be claimed, and at the end with a line about the page: its highest id, how many of the tasks
+/// have the ids that were given, its priority, its latest time, how many entries it has.
+///
+/// `here` is the first priority from there on, and nothing where an id is another task's by now.
+const PAGE: &str = "
+with
+  @known_part@,
+  here as materialized (
+    select job.priority
+    from @schema@._private_jobs as job
+    where job.is_available = true and job.priority >= $2 and @all_are_known@
+    order by job.priority
+    limit 1
+  ),
+  page as materialized (
+    select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@ids@)@allowed@) as wanted
+    from @schema@._private_jobs as job
+    where job.is_available = true
+      and job.priority = (select priority from here)
+      and job.run_at >= case when (select priority from here) = $2 then coalesce($3, '-infinity') else '-infinity' end
+      and job.run_at <= $5
+    order by job.priority, job.run_at
+    limit $6
+  )
+@answer@";
+
+/// The same along the primary key, for a moment at which many are due.
+const CROWD_PAGE: &str = "
+with
+  @known_part@,
+  here as materialized (select $2 as priority where @all_are_known@),
+  page as materialized (
+    select job.id, job.job_queue_id, job.priority, job.run_at, (
+      job.is_available = true and job.priority = $2 and job.run_at = $3 and job.task_id = any (@ids@)@allowed@
+    ) as wanted
+    from @schema@._private_jobs as job
+    where job.id > $4
+    order by job.id
+    limit $6
+  )
+@answer@";
+
+const ANSWER: &str = "
+select id, job_queue_id, priority, run_at, null::int8
+from page
+where wanted
+union all
+select max(id), (select tasks from known), (select priority from here), max(run_at), count(*)
+from page";
+
+/// $1 owner, $2 ids of tasks, $3 ids of jobs, one of each queue at most, $4 names of the tasks, then what the [`Conditions`] need. It
+/// answers as the statement that looks for jobs itself, and locks in the same order: the queue, then its job.
+const PICKED: &str = "
+with
+  @known_part@,
+  free as materialized (
+    select job.id, job.priority, job.run_at
+    from @schema@._private_jobs as job
+    where @all_are_known@
+      and job.id = any ($3)
+      and coalesce(job.is_available, false)
+      and job.job_queue_id is null
+      and @may_run@
+    for update skip locked
+  ),
+  turn as materialized (
+    select job.id, job.job_queue_id, queue.queue_name
+    from @schema@._private_jobs as job
+    join @schema@._private_job_queues as queue on queue.id = job.job_queue_id
+    where @all_are_known@ and job.id = any ($3) and queue.is_available = true
+    for update of queue skip locked
+  ),
+  heads as materialized (
+    select job.id, job.job_queue_id, turn.queue_name, job.priority, job.run_at
+    from turn
+    join @schema@._private_jobs as job on job.id = turn.id and job.job_queue_id = turn.job_queue_id
+    where coalesce(job.is_available, false)
+      and @may_run@
+    for update of job skip locked
+  ),
+  chosen as materialized (
+    select id, null::int4 as job_queue_id, null::text as queue_name, priority, run_at from free
+    union all
+    select id, job_queue_id, queue_name, priority, run_at from heads
+  ),
+  @marked@
+select marked_job.*, 0::int2 from marked_job
+@about_free@";
+
+pub(in crate::queue) fn priorities_statement(conditions: Conditions<'_>) -> &'static str {
+    static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| forms(PRIORITIES, 1, 2));
+    &ALL[form(conditions)]
+}
+
+/// The statement that reads a page, in a crowd or not.
+pub(in crate::queue) fn page_statement(in_crowd: bool, conditions: Conditions<'_>) -> &'static str {
+    static ALL: LazyLock<[[String; FORMS]; 2]> = LazyLock::new(|| [PAGE, CROWD_PAGE].map(of_page));
+    &ALL[usize::from(in_crowd)][form(conditions)]
+}
+
+/// The one that claims candidates, or `in_parts` the one that only locks them.
+pub(in crate::queue) fn claim_picked_statement(in_parts: bool, conditions: Conditions<'_>) -> &'static str {
+    static ALL: LazyLock<[[String; FORMS]; 2]> = LazyLock::new(|| [MARKED, LOCKED].map(of_claim));
+    &ALL[usize::from(in_parts)][form(conditions)]
+}
+
+fn of_page(text: &str) -> [String; FORMS] {
+    forms(&text.replace("@answer@", ANSWER.trim_start()), 1, 7)
+}
+
+fn of_claim(marked: &str) -> [String; FORMS] {
+    let text = PICKED
+        .replace("@marked@", marked.trim_start())
+        .replace("@about_free@", ABOUT_FREE.trim_start())
+        .replace("@took@", "clock_timestamp() - statement_timestamp()");
+    forms(&text, 2, 4)
+}

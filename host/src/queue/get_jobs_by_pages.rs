@@ -1,0 +1,173 @@
+//! Claims jobs page by page, where something cuts off the statement that looks for them: see [`super::claim`].
+
+use std::{
+    sync::Mutex,
+    time::{Instant, SystemTime},
+};
+
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+use super::{
+    Conditions, Job, QueueError, Session, TaskIds,
+    claim::{
+        Answer, Candidate, Frontiers, Next, Page, Seen, claim_picked_statement, lock, page_statement,
+        priorities_statement,
+    },
+};
+
+const WHAT: &str = "look for jobs";
+
+impl Session {
+    /// What a lap by pages brings next. Nothing: it has ended, or there were no candidates on a page, so that it is time to look for
+    /// jobs that became due since the lap began.
+    pub(super) async fn get_jobs_by_pages(
+        &self,
+        owner: &str,
+        tasks: &TaskIds,
+        limit: usize,
+        frontiers: &Mutex<Frontiers>,
+        conditions: Conditions<'_>,
+    ) -> Result<Vec<Job>, QueueError> {
+        let mut empty = false;
+        loop {
+            let next = lock(frontiers).next(limit, Instant::now());
+            let sent = Instant::now();
+            match next {
+                Next::Walk => return Ok(Vec::new()),
+                Next::Read(_) if empty && !lock(frontiers).is_without_walks() => return Ok(Vec::new()),
+                Next::Begin => {
+                    let (priorities, due) = self.look_for_priorities(tasks, conditions).await?;
+                    lock(frontiers).lap_begins(&priorities, due, Instant::now());
+                }
+                Next::Read(page) => match self.read_page(tasks, page, conditions).await {
+                    _ if tasks.are_outdated() => return Ok(Vec::new()),
+                    Ok(seen) => {
+                        empty = seen.candidates.is_empty();
+                        lock(frontiers).page_read(page, seen, sent.elapsed());
+                    }
+                    Err(error) if error.cuts_off() && lock(frontiers).page_was_cut(page.size) => goes_on(error)?,
+                    Err(error) => return Err(error),
+                },
+                Next::Claim(picked) => match self.claim_picked(false, owner, tasks, &picked, conditions).await {
+                    Ok(answer) => {
+                        self.learn(&answer, tasks).await;
+                        lock(frontiers).picked_are_claimed(&picked, &answer.jobs, sent.elapsed());
+                        if !answer.jobs.is_empty() || tasks.are_outdated() {
+                            return Ok(answer.jobs);
+                        }
+                    }
+                    Err(error) => {
+                        let number = picked.len();
+                        let mut frontiers = lock(frontiers);
+                        frontiers.put_back(picked);
+                        if !(error.cuts_off() && frontiers.picked_were_cut(number)) {
+                            return Err(error);
+                        }
+                        goes_on(error)?;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Claims those of the candidates that can be claimed, or `in_parts` only locks them, in a transaction that is open.
+    pub(super) async fn claim_picked(
+        &self,
+        in_parts: bool,
+        owner: &str,
+        tasks: &TaskIds,
+        picked: &[Candidate],
+        conditions: Conditions<'_>,
+    ) -> Result<Answer, QueueError> {
+        let picked: Vec<i64> = picked.iter().map(|candidate| candidate.id).collect();
+        let [ids, names] = tasks.parameters();
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(7);
+        parameters.extend([(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, (&picked, Type::INT8_ARRAY), names]);
+        parameters.extend(conditions.parameters());
+        self.ask_for_jobs(in_parts, claim_picked_statement(in_parts, conditions), &parameters).await
+    }
+
+    /// Some of the priorities that there are, and what the time is.
+    async fn look_for_priorities(
+        &self,
+        tasks: &TaskIds,
+        conditions: Conditions<'_>,
+    ) -> Result<(Vec<i16>, SystemTime), QueueError> {
+        let parameters: Vec<_> = tasks.parameters().into_iter().chain(conditions.parameters()).collect();
+        let rows = self.query_in_order(priorities_statement(conditions), &parameters).await?;
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        rows.first().map_or(Ok((Vec::new(), SystemTime::UNIX_EPOCH)), read).map_err(unreadable)
+    }
+
+    async fn read_page(&self, tasks: &TaskIds, page: Page, conditions: Conditions<'_>) -> Result<Seen, QueueError> {
+        let [ids, names] = tasks.parameters();
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = vec![
+            ids,
+            (&page.at.priority, Type::INT2),
+            (&page.at.run_at, Type::TIMESTAMPTZ),
+            (&page.at.id, Type::INT8),
+            (&page.due, Type::TIMESTAMPTZ),
+            (&page.size, Type::INT8),
+            names,
+        ];
+        parameters.extend(conditions.parameters());
+        let rows = self.query_in_order(page_statement(page.at.id.is_some(), conditions), &parameters).await?;
+        let (seen, right_ids) = read(&rows).map_err(unreadable)?;
+        tasks.confirmed(right_ids);
+        Ok(seen)
+    }
+
+    /// Asks on one trip, in a transaction that only reads and goes along an index.
+    async fn query_in_order(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, QueueError> {
+        let begin = self.begin_in_order();
+        let text = self.database().render(sql);
+        let asked = async {
+            let (begun, rows, ended) = tokio::join!(
+                biased;
+                self.client().batch_execute(begin),
+                self.client().query_typed(&text, parameters),
+                self.client().batch_execute("commit"),
+            );
+            begun?;
+            let rows = rows?;
+            ended.map(|()| rows)
+        };
+        self.database().health().answer(WHAT, asked).await
+    }
+}
+
+/// What was cut off is tried again with less, on this session if it is there still.
+fn goes_on(error: QueueError) -> Result<(), QueueError> {
+    if error.is_cancelled() { Ok(()) } else { Err(error) }
+}
+
+/// The page, and how many of the tasks have the ids that were given.
+fn read(rows: &[Row]) -> Result<(Seen, usize), tokio_postgres::Error> {
+    let (mut seen, mut right_ids) = (Seen::default(), 0);
+    for row in rows {
+        let (id, queue, priority, run_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        match row.try_get::<_, Option<i64>>(4)? {
+            None => {
+                let spot = (row.try_get(2)?, row.try_get(3)?);
+                seen.candidates.push(Candidate { id: row.try_get(0)?, queue, spot });
+            }
+            Some(entries) => {
+                right_ids = usize::try_from(queue.unwrap_or_default()).unwrap_or_default();
+                (seen.entries, seen.priority, seen.run_at, seen.id) = (entries, priority, run_at, id);
+            }
+        }
+    }
+    seen.candidates.sort_by_key(|candidate| (candidate.spot, candidate.id));
+    Ok((seen, right_ids))
+}
+
+fn unreadable(error: tokio_postgres::Error) -> QueueError {
+    QueueError::statement(WHAT, &error)
+}
