@@ -56,7 +56,7 @@ impl Claimer {
     pub(super) fn new(pool: Arc<Pool>, role: Role, first: Option<FirstSession>) -> Self {
         let part = match role {
             Role::Primary => "claimer",
-            Role::Overflow => "second claimer",
+            Role::Overflow => "overflow claimer",
         };
         Self {
             map_changed: pool.tasks().subscribe(),
