@@ -99,7 +99,7 @@ async fn the_jobs_of_a_dead_host_are_released_around_one_that_refuses() {
 #[tokio::test]
 async fn a_reason_that_is_noted_again_is_not_written_twice() {
     let place = Workplace::new().await;
-    let job = place.add_many(1).await[0];
+    let job = place.add_many(1, "{}").await[0];
     let session = place.database.database().session().await.expect("connect");
     for _ in 0..3 {
         session.note_refused_claim(job, "cannot be claimed").await.expect("note it");
