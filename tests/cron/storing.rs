@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taskbay::events::{Event, RefusedTick};
 
 use super::{Setup, at, eventually};
-use crate::harness::postgres::TestDatabase;
+use crate::harness::{postgres::TestDatabase, program::Taskbay};
 
 /// Makes the database refuse the jobs of a task, as a constraint of the application may.
 async fn refuse(database: &TestDatabase, task: &str) {
@@ -38,6 +38,24 @@ async fn a_job_is_made_as_its_line_says() {
     let cron = json!({"ts": "2021-01-01T04:00:00.000Z", "backfilled": false});
     assert_eq!(payload, json!({"n": 1, "größe": [1], "_cron": cron}));
     assert!(database.known("early").await.is_some() && database.known("mail").await.is_none());
+}
+
+#[tokio::test]
+async fn a_schedule_whose_name_the_encoding_of_the_database_lacks_costs_only_itself_its_tick() {
+    let database = TestDatabase::in_encoding("LATIN1").await;
+    let installed = Taskbay::command("migrate").env("DATABASE_URL", database.url()).output();
+    assert!(installed.status.success(), "{installed:?}");
+    let crontab = "* * * * * first\n* * * * * other ?id=日本\n* * * * * last";
+    let mut host = Setup::at("2021-01-01T03:58:30Z").crontab(crontab).start(&database).await;
+    host.clock.set("2021-01-01T03:59:00Z");
+    let (event, _) = host.event(|event| matches!(event, Event::CronItemFailed(_))).await;
+    let Event::CronItemFailed(RefusedTick { identifier, reason, .. }) = event else { panic!("{event:?}") };
+    assert!(identifier == "日本" && reason.contains("encoding"), "{identifier}: {reason}");
+    host.scheduled("2021-01-01T03:59Z").await;
+    for task in ["first", "last"] {
+        assert_eq!(database.minutes_of(task).await, ["03:59"]);
+    }
+    host.stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rand::Rng;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     ServedTasks, backfill,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     crontab::CronItem,
     events::{BackfilledItem, Event, Events, RefusedTick},
-    queue::{CronJob, Database, QueueError, Session},
+    queue::{CronJob, Database, QueueError, Session, beyond_encoding},
     trouble::Trouble,
 };
 
@@ -64,9 +64,15 @@ impl Recorder {
     }
 
     async fn store_entry(&mut self, session: &Session, entry: &Entry) -> Result<(), QueueError> {
-        self.warn_of_strangers(session, &entry.items).await?;
-        let identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
-        let known = session.known_crontabs(&identifiers).await?;
+        self.warn_of_unknown_tasks(session, &entry.items).await;
+        let mut identifiers: Vec<&str> = entry.items.iter().map(|item| item.identifier.as_str()).collect();
+        let known = match session.known_crontabs(&identifiers).await {
+            Err(error) if beyond_encoding(&error) => {
+                identifiers = session.storable_names(&identifiers).await?;
+                session.known_crontabs(&identifiers).await?
+            }
+            known => known?,
+        };
         let unknown: Vec<&str> =
             identifiers.into_iter().filter(|identifier| !known.contains_key(*identifier)).collect();
         if !unknown.is_empty() {
@@ -102,19 +108,28 @@ impl Recorder {
     }
 
     /// Warns of tasks that neither this host has nor any worker has registered: one warning for each, which is no news later.
-    async fn warn_of_strangers(&mut self, session: &Session, items: &[Arc<CronItem>]) -> Result<(), QueueError> {
+    /// Where that cannot be found out, there is no warning, and the schedules are carried out all the same.
+    async fn warn_of_unknown_tasks(&mut self, session: &Session, items: &[Arc<CronItem>]) {
         let served = self.served.names();
         let is_new = |task: &str| !served.iter().any(|name| name == task) && !self.looked_for.contains(task);
         let tasks: BTreeSet<&str> = items.iter().map(|item| item.task.as_str()).filter(|task| is_new(task)).collect();
         let tasks: Vec<&str> = tasks.into_iter().collect();
         if tasks.is_empty() {
-            return Ok(());
+            return;
         }
-        for task in session.unknown_tasks(&tasks, &served).await? {
-            warn!(event = "schedule_of_unknown_task", task = task.name, "a schedule is of an unknown task: {task}");
+        match session.unknown_tasks(&tasks, &served).await {
+            Ok(unknown) => {
+                for task in unknown {
+                    warn!(
+                        event = "schedule_of_unknown_task",
+                        task = task.name,
+                        "a schedule is of an unknown task: {task}"
+                    );
+                }
+                self.looked_for.extend(tasks.into_iter().map(str::to_owned));
+            }
+            Err(error) => debug!("could not look for unknown tasks among those of schedules: {}", error.reason()),
         }
-        self.looked_for.extend(tasks.into_iter().map(str::to_owned));
-        Ok(())
     }
 
     fn jobs(&self, items: impl Iterator<Item = Arc<CronItem>>, minute: Timestamp, backfilled: bool) -> Vec<CronJob> {

@@ -15,7 +15,7 @@ pub(crate) fn beyond_encoding(error: &QueueError) -> bool {
 impl Session {
     /// Those of the names that the database can hold, asked for one by one: for use after [`beyond_encoding`], so that one
     /// name does not keep the others from being stored. The log tells the others.
-    pub(super) async fn storable_names<'n>(&self, names: &[&'n str]) -> Result<Vec<&'n str>, QueueError> {
+    pub(crate) async fn storable_names<'n>(&self, names: &[&'n str]) -> Result<Vec<&'n str>, QueueError> {
         let mut storable = Vec::new();
         for name in names {
             if !name.is_ascii() {
