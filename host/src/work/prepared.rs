@@ -68,7 +68,8 @@ impl PreparedPool {
         pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
         let [primary, overflow] = [(Role::Primary, Some(first)), (Role::Overflow, None)].map(|(role, first)| {
             let claimer = Claimer::new(Arc::clone(&pool), role, first);
-            AbortOnDropHandle::new(claimer.part().spawn(over(), claimer.run()))
+            // In a box, because it is large, and goes through several frames of a stack that may be small.
+            AbortOnDropHandle::new(claimer.part().spawn(over(), Box::pin(claimer.run())))
         });
         pool.identity().closing().cancelled().await;
         let stopped = Instant::now();
