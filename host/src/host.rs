@@ -271,7 +271,7 @@ impl Host {
         let has_stopped = ended.is_some() || tokio::time::timeout(STOP_WITHIN, &mut working).await.is_ok();
         // What may still run is released by other hosts, when this process and its plugins are gone.
         if has_stopped {
-            let _ = tokio::time::timeout(GIVE_BACK_WITHIN, pool.give_back_all()).await;
+            let _ = tokio::time::timeout(GIVE_BACK_WITHIN, pool.release_all()).await;
         }
         Err(HostError::Part(failure))
     }

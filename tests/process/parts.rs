@@ -14,7 +14,7 @@ use crate::harness::{
 /// All that a host has, but for those that come and go with a plugin or a job.
 const PARTS: [&str; 10] = [
     "claimer",
-    "second claimer",
+    "overflow claimer",
     "liveness lock",
     "renewal of locks",
     "search for orphaned claims",

@@ -1,4 +1,4 @@
-//! A slot: runs one job after the other, each on the build that is current when it starts, to a verdict.
+//! A slot: runs one job after the other, each on the build that is current when it starts, to a completion.
 
 use std::{
     sync::{
@@ -8,50 +8,34 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use serde_json::value::RawValue;
 use tracing::Level;
 
 use super::{
+    completion::{Completion, End},
+    conclusion::{Attempt, Conclusion, Process, conclude, unreadable},
     crashes::Crashes,
-    held::{HeldJob, TakenJob},
+    held::HeldJob,
     pool::Pool,
-    verdict::{Verdict, VerdictKind},
 };
 use crate::{
     events::{Event, JobRun},
-    plugin::{FailedItems, FailureKind, JobInput, Outcome},
-    queue::{ClaimedJob, CrashRecord, without_record},
+    plugin::{JobInput, Outcome},
+    queue::without_record,
     tasks::Task,
 };
 
 /// Runs jobs one at a time until no more are to be taken.
 pub(super) async fn run_slot(pool: Arc<Pool>) {
-    while let Some(TakenJob { held, batch }) = pool.held.take().await {
+    while let Some(taken) = pool.running().take().await {
         pool.taken();
         let began = Instant::now();
-        let execution = Execution { pool: &pool, held: &held };
-        let (kind, run) = execution.perform().await;
-        let run = match (&kind, run) {
-            (VerdictKind::Return { .. }, None) => Some(Box::new(held.describe(&pool.id, None))),
-            (_, run) => run,
-        };
-        let verdict = Verdict {
-            claim: ClaimedJob::of(&held.job),
-            task_id: held.job.task_id,
-            map: held.map,
-            took: began.elapsed(),
-            kind,
-            run,
-            repeated: false,
-        };
-        pool.held.ended();
-        let marked = match batch {
-            Some(batch) => batch.report(verdict),
-            None => Some(verdict),
-        };
-        if let Some(verdict) = marked {
-            pool.verdicts.add(verdict);
-            pool.wake();
+        let execution = Execution { pool: &pool, held: &taken.held };
+        let (end, run) = execution.perform().await;
+        let completion = Completion::of(&taken.held, began.elapsed(), end, run);
+        pool.running().job_ended();
+        if let Some(completion) = taken.complete(completion) {
+            pool.completions().add(completion);
+            pool.wakes().wake();
         }
     }
 }
@@ -65,69 +49,60 @@ struct Execution<'a> {
 impl Execution<'_> {
     /// Starts the job on the current build. A build that was replaced at this very moment does not take it any more, and
     /// then the next one does.
-    async fn perform(&self) -> (VerdictKind, Option<Box<JobRun>>) {
-        let returned = |reason| (VerdictKind::Return { reason, at_once: false }, None);
+    async fn perform(&self) -> (End, Option<Box<JobRun>>) {
+        let (pool, job) = (self.pool, &self.held.job);
+        let describe = |task: Option<&Task>| Box::new(self.held.describe(pool.identity().id(), task));
+        let released = |reason| (End::Release { reason, at_once: false }, Some(describe(None)));
         let mut refused = None;
-        let flags = without_record(self.held.job.flags.as_deref());
+        let flags = without_record(job.flags.as_deref());
         loop {
-            if self.pool.stop.graceful.is_cancelled() {
-                return returned("the host is stopping");
+            if pool.identity().stop().graceful.is_cancelled() {
+                return released("the host is stopping");
             }
-            let task = match self.pool.tasks.find(&self.held.task, refused.as_ref()) {
+            let task = match pool.tasks().find(&self.held.task, refused.as_ref()) {
                 Ok(task) => task,
-                Err(reason) => return returned(reason),
+                Err(reason) => return released(reason),
             };
-            if !self.held.job.is_readable {
-                let run = Box::new(self.held.describe(&self.pool.id, Some(&task)));
-                return (unreadable(&self.held.job.payload), Some(run));
+            if !job.is_readable {
+                return (unreadable(&job.payload), Some(describe(Some(&task))));
             }
             // Nothing is made for events that nobody hears.
-            let heard = self
-                .pool
-                .events
-                .is_heard(Level::DEBUG)
-                .then(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
-            let crashes = Crashes::of(&self.held.job);
-            let generation = &task.generation;
-            let in_host = generation.runs_in_this_process();
-            let alone = generation.runs_alone() && crashes.want_own_process(in_host);
-            let cancel = &self.pool.cancel;
-            let outcome = self.attempt(&task, alone, flags.as_deref(), heard.as_deref()).await;
-            let run = || heard.clone().unwrap_or_else(|| Box::new(self.held.describe(&self.pool.id, Some(&task))));
-            match outcome {
-                Outcome::Done => return (VerdictKind::Complete, heard),
-                // It has not come to its end because of this host's, which is no reason to count the attempt.
-                Outcome::Failed { kind: FailureKind::Cancelled, .. } if cancel.force.is_cancelled() => {
-                    return (VerdictKind::Return { reason: "the host is stopping", at_once: false }, heard);
+            let heard = pool.events().is_heard(Level::DEBUG).then(|| describe(Some(&task)));
+            let crashes = Crashes::of(job);
+            let (can_be_exclusive, is_host) = (task.generation.runs_alone(), task.generation.runs_in_this_process());
+            let exclusive = can_be_exclusive && crashes.want_own_process(is_host);
+            let outcome = self.attempt(&task, exclusive, flags.as_deref(), heard.as_deref()).await;
+            let attempt = Attempt {
+                job,
+                max_attempts: self.held.max_attempts(&task),
+                crashes,
+                process: Process { exclusive, can_be_exclusive, is_host },
+                max_crashes: pool.settings().max_crashes,
+                was_forced: pool.running().cancel().force.is_cancelled(),
+            };
+            match conclude(outcome, &attempt) {
+                Conclusion::Ended(End::Complete) => return (End::Complete, heard),
+                Conclusion::Ended(end) => return (end, heard.or_else(|| Some(describe(Some(&task))))),
+                Conclusion::DoneBut { results, message } => {
+                    let run = heard.unwrap_or_else(|| describe(Some(&task)));
+                    pool.events().emit(Event::ResultsIgnored { job: (*run).clone(), results, message });
+                    return (End::Complete, Some(run));
                 }
-                Outcome::Failed { kind: FailureKind::Crash, message } if generation.runs_alone() => {
-                    let most = self.pool.settings.max_crashes;
-                    let (message, over, record) = crashes.and_one_more(&message, alone, in_host, most);
-                    return (self.failed(&task, message, over, None, Some(record)), Some(run()));
-                }
-                Outcome::Failed { kind, message } => {
-                    let permanent = kind == FailureKind::Discard;
-                    return (self.failed(&task, message, permanent, None, None), Some(run()));
-                }
-                Outcome::PartlyFailed { items, message } => {
-                    let run = run();
-                    return (self.partly_failed(&items, message, &task, &run), Some(run));
-                }
-                Outcome::NotStarted => refused = Some(task),
+                Conclusion::NotStarted => refused = Some(task),
             }
         }
     }
 
     /// One attempt on one build. Its start is announced when the build accepts the job, and not where it refuses it.
-    async fn attempt(&self, task: &Task, alone: bool, flags: Option<&str>, heard: Option<&JobRun>) -> Outcome {
+    async fn attempt(&self, task: &Task, exclusive: bool, flags: Option<&str>, heard: Option<&JobRun>) -> Outcome {
         let announced = AtomicBool::new(false);
         let announce = || {
             if let Some(run) = heard.filter(|_| !announced.swap(true, Ordering::Relaxed)) {
-                self.pool.events.emit(Event::JobStarted { job: run.clone(), map: self.held.map });
+                self.pool.events().emit(Event::JobStarted { job: run.clone(), map: self.held.map });
             }
         };
-        let (input, cancel, generation) = (self.input(task, flags), &self.pool.cancel, &task.generation);
-        let outcome = if alone {
+        let (input, cancel, generation) = (self.input(task, flags), self.pool.running().cancel(), &task.generation);
+        let outcome = if exclusive {
             // In a box, because it is rare and large.
             Box::pin(generation.run_alone(task.index, &input, cancel, &announce)).await
         } else {
@@ -138,43 +113,6 @@ impl Execution<'_> {
             announce();
         }
         outcome
-    }
-
-    /// The next attempt gets the items that failed and no others, as they were stored.
-    fn partly_failed(&self, failed: &FailedItems, message: String, task: &Task, run: &JobRun) -> VerdictKind {
-        let payload = &self.held.job.payload;
-        match serde_json::from_str::<Vec<&RawValue>>(payload) {
-            Ok(items) if items.len() == failed.items() => {
-                let (left, again) = failed.left(run.attempt >= run.max_attempts);
-                let left: Vec<&str> = left.iter().map(|index| items[*index].get()).collect();
-                let payload = (left.len() < items.len()).then(|| format!("[{}]", left.join(",")));
-                self.failed(task, message, !again, payload, None)
-            }
-            // What Postgres takes for an array should be one here, too. Should it not be, then nothing is lost.
-            Err(error) if payload.trim_start().starts_with('[') => {
-                let message =
-                    format!("{message}\n(the payload cannot be taken apart, so that all is tried again: {error})");
-                self.failed(task, message, false, None, None)
-            }
-            // As graphile-worker does: results that stand for nothing in the payload are no results.
-            Ok(_) | Err(_) => {
-                self.pool.events.emit(Event::ResultsIgnored { job: run.clone(), results: failed.items(), message });
-                VerdictKind::Complete
-            }
-        }
-    }
-
-    fn failed(
-        &self,
-        task: &Task,
-        message: String,
-        permanent: bool,
-        payload: Option<String>,
-        crashes: Option<CrashRecord>,
-    ) -> VerdictKind {
-        let allowed = self.held.max_attempts(task);
-        let max_attempts = (allowed < self.held.job.max_attempts).then_some(allowed);
-        VerdictKind::Fail { message, permanent, max_attempts, payload, crashes }
     }
 
     fn input<'a>(&'a self, task: &Task, flags: Option<&'a str>) -> JobInput<'a> {
@@ -205,13 +143,4 @@ fn micros(time: SystemTime) -> i64 {
         Ok(since) => clamp(since),
         Err(before) => -clamp(before.duration()),
     }
-}
-
-/// Another attempt would meet the same bytes.
-fn unreadable(payload: &str) -> VerdictKind {
-    const SHOWN: usize = 200;
-    let shown: String = payload.chars().take(SHOWN).collect();
-    let more = if shown.len() < payload.len() { " …" } else { "" };
-    let message = format!("the payload is not valid UTF-8, so no task can read it: {shown}{more}");
-    VerdictKind::Fail { message, permanent: true, max_attempts: None, payload: None, crashes: None }
 }

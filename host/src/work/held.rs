@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::express_batch::ExpressBatch;
+use super::{completion::Completion, transaction::Transaction};
 use crate::{events::JobRun, plugin::BuildId, queue::Job, tasks::Task};
 
 /// A claimed job and what it was claimed for.
@@ -28,14 +28,24 @@ pub(super) struct HeldJob {
 pub(super) struct TakenJob {
     pub(super) held: HeldJob,
     /// The transaction that it belongs to; `None`: it is marked.
-    pub(super) batch: Option<Arc<ExpressBatch>>,
+    transaction: Option<Arc<Transaction>>,
+}
+
+impl TakenJob {
+    /// Hands in how it ended. Gives that back if nothing but the database has to hear of it.
+    pub(super) fn complete(&self, completion: Completion) -> Option<Completion> {
+        match &self.transaction {
+            Some(transaction) => transaction.report(completion),
+            None => Some(completion),
+        }
+    }
 }
 
 /// What one claim brought, in its order.
 #[derive(Debug)]
 struct Claimed {
     jobs: VecDeque<HeldJob>,
-    batch: Option<Arc<ExpressBatch>>,
+    transaction: Option<Arc<Transaction>>,
     since: Instant,
 }
 
@@ -70,13 +80,13 @@ impl HeldJobs {
     }
 
     /// Adds what a claim brought.
-    pub(super) fn add(&self, jobs: impl Into<VecDeque<HeldJob>>, batch: Option<Arc<ExpressBatch>>) {
+    pub(super) fn add(&self, jobs: impl Into<VecDeque<HeldJob>>, transaction: Option<Arc<Transaction>>) {
         let jobs = jobs.into();
         let count = jobs.len();
         if count == 0 {
             return;
         }
-        self.claims().push(Claimed { jobs, batch, since: Instant::now() });
+        self.claims().push(Claimed { jobs, transaction, since: Instant::now() });
         self.count.fetch_add(count, Ordering::AcqRel);
         self.waiting.add_permits(count);
     }
@@ -104,20 +114,20 @@ impl HeldJobs {
             .filter_map(|(place, claimed)| claimed.jobs.front().map(|held| (place, held.order())))
             .min_by_key(|(_, order)| *order)?;
         let held = claims[first].jobs.pop_front()?;
-        let batch = claims[first].batch.clone();
+        let transaction = claims[first].transaction.clone();
         if claims[first].jobs.is_empty() {
             claims.remove(first);
         }
         self.running.fetch_add(1, Ordering::AcqRel);
         self.count.fetch_sub(1, Ordering::AcqRel);
-        Some(TakenJob { held, batch })
+        Some(TakenJob { held, transaction })
     }
 
     /// Takes those of a transaction away that no slot has taken yet.
-    pub(super) fn withdraw(&self, batch: &Arc<ExpressBatch>) -> VecDeque<HeldJob> {
+    pub(super) fn withdraw(&self, transaction: &Arc<Transaction>) -> VecDeque<HeldJob> {
         let mut claims = self.claims();
-        let of_batch = |claimed: &Claimed| claimed.batch.as_ref().is_some_and(|of| Arc::ptr_eq(of, batch));
-        let Some(place) = claims.iter().position(of_batch) else { return VecDeque::new() };
+        let of_it = |claimed: &Claimed| claimed.transaction.as_ref().is_some_and(|of| Arc::ptr_eq(of, transaction));
+        let Some(place) = claims.iter().position(of_it) else { return VecDeque::new() };
         let withdrawn = claims.remove(place).jobs;
         self.count.fetch_sub(withdrawn.len(), Ordering::AcqRel);
         withdrawn
@@ -127,7 +137,7 @@ impl HeldJobs {
     pub(super) fn withdraw_marked(&self, matches: impl Fn(&HeldJob, Duration) -> bool) -> Vec<(HeldJob, Duration)> {
         let mut withdrawn = Vec::new();
         let mut claims = self.claims();
-        for claimed in claims.iter_mut().filter(|claimed| claimed.batch.is_none()) {
+        for claimed in claims.iter_mut().filter(|claimed| claimed.transaction.is_none()) {
             let waited = claimed.since.elapsed();
             let (out, stay) = claimed.jobs.drain(..).partition(|held| matches(held, waited));
             claimed.jobs = stay;
@@ -141,7 +151,7 @@ impl HeldJobs {
 
     /// Since when the oldest marked one has waited.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.claims().iter().filter(|claimed| claimed.batch.is_none()).map(|claimed| claimed.since).min()
+        self.claims().iter().filter(|claimed| claimed.transaction.is_none()).map(|claimed| claimed.since).min()
     }
 
     /// Lets nobody take any more.
@@ -182,6 +192,7 @@ impl HeldJob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::transaction::LockedJob;
 
     fn held(id: i64, priority: i16) -> HeldJob {
         let job = Job { priority, ..Job::sample(id) };
@@ -204,11 +215,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_withdrawn_is_not_taken() {
         let jobs = HeldJobs::new();
-        let batch = Arc::new(ExpressBatch::new([1, 2].map(|id| (id, 1, SystemTime::UNIX_EPOCH)).into(), 2));
-        jobs.add(vec![held(1, 0), held(2, 0)], Some(Arc::clone(&batch)));
+        let locked = [1, 2].map(|id| LockedJob::of(&Job::sample(id)));
+        let transaction = Arc::new(Transaction::new(locked.into(), 2));
+        jobs.add(vec![held(1, 0), held(2, 0)], Some(Arc::clone(&transaction)));
         jobs.add(vec![held(3, 1), held(4, 1)], None);
         assert_eq!(next(&jobs).await, 1);
-        assert_eq!(jobs.withdraw(&batch).iter().map(|held| held.job.id).collect::<Vec<_>>(), [2]);
+        assert_eq!(jobs.withdraw(&transaction).iter().map(|held| held.job.id).collect::<Vec<_>>(), [2]);
         let marked = jobs.withdraw_marked(|held, _| held.job.id == 3);
         assert_eq!(marked.iter().map(|(held, _)| held.job.id).collect::<Vec<_>>(), [3]);
         assert_eq!(next(&jobs).await, 4);

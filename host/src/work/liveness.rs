@@ -1,6 +1,6 @@
 //! Shows that this pool lives, and takes over from those that have died.
 //!
-//! While the pool's lock is not known to be held, others may take it for dead and run its jobs: it claims none, gives back what
+//! While the pool's lock is not known to be held, others may take it for dead and run its jobs: it claims none, releases what
 //! it has not begun, and what running jobs come to is stored only where nobody else has claimed them since.
 //!
 //! Who is dead? Nobody can see that of another process. What can be seen is whether somebody holds the lock of an owner, and a
@@ -21,20 +21,13 @@
 //!   have lost their connections say so for 30 seconds, by a second lock.
 //! * Time in which this process stood still is no time in which it has looked.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{
-    backoff::Backoff,
-    missing::Missing,
-    pool::{Mode, Pool},
-};
+use super::{backoff::Backoff, missing::Missing, pool::Pool};
 use crate::{
     events::{Event, Refusal},
     queue::{LifeSign, Living, QueueError, Released, Unseen},
@@ -108,7 +101,7 @@ enum Lost {
 
 impl<'a> Watch<'a> {
     fn new(pool: &'a Arc<Pool>) -> Self {
-        let backoff = Backoff::new("show that this host lives", pool.database.clone(), pool.events.clone());
+        let backoff = Backoff::new("show that this host lives", pool.database().clone(), pool.events().clone());
         Self {
             pool,
             backoff: backoff.at_most(LONGEST_REST),
@@ -127,7 +120,7 @@ impl<'a> Watch<'a> {
     async fn keep_on(&mut self) {
         // Whoever was seen to live has claimed jobs in a name that others look for.
         while self.was_alive || self.taken < RELEASED_BY_NOW {
-            let error = match self.pool.database.show_life(self.pool.guarded_owner()).await {
+            let error = match self.pool.database().show_life(self.pool.identity().guarded_owner()).await {
                 Ok(Some(sign)) => {
                     let lost = self.watch(&sign).await;
                     self.pool.lose_life();
@@ -145,7 +138,7 @@ impl<'a> Watch<'a> {
                     self.taken = self.taken.saturating_add(1);
                     if let Some(pid) = self.had_by {
                         // Should that fail, it is tried again.
-                        let _ = self.pool.database.give_up_life_sign(self.pool.guarded_owner(), pid).await;
+                        let _ = self.pool.database().give_up_life_sign(self.pool.identity().guarded_owner(), pid).await;
                     }
                     sleep(if self.taken < RELEASED_BY_NOW { BEING_RELEASED } else { LOOK }).await;
                     continue;
@@ -156,8 +149,9 @@ impl<'a> Watch<'a> {
             self.backoff.wait(&error).await;
         }
         // The connection does not keep the lock, so nobody can see whether this pool lives: they are not to judge it by that.
-        self.pool.events.emit(Event::LivenessUnavailable);
-        self.pool.live(self.pool.unguarded_owner());
+        self.pool.events().emit(Event::LivenessUnavailable);
+        self.pool.identity().revive_unguarded();
+        self.pool.nudge();
     }
 
     /// Shows life for as long as that can be known, and looks for those who do not any more.
@@ -184,10 +178,11 @@ impl<'a> Watch<'a> {
             return Lost::Connection(error);
         }
         if self.was_alive {
-            self.pool.known.look();
+            self.pool.claimed_set().suspect();
         }
         (self.was_alive, self.outage, self.taken, self.had_by) = (true, false, 0, Some(sign.pid));
-        self.pool.live(self.pool.guarded_owner().to_owned());
+        self.pool.identity().revive();
+        self.pool.nudge();
         self.act();
         loop {
             self.pause(sign, began).await;
@@ -214,31 +209,22 @@ impl<'a> Watch<'a> {
     /// give the one with the lock to others.
     async fn first_look(&self, sign: &LifeSign) -> Result<Option<Living>, QueueError> {
         let living = sign.look().await?;
-        self.pool.warm.cancelled().await;
-        let lent = self.pool.lent().take();
-        let is_lent = lent.is_some();
-        let session = match lent {
-            Some(session) => session,
-            None => self.pool.database.session().await?,
-        };
-        let shared = session.holds_life_of(self.pool.guarded_owner()).await?;
-        if is_lent {
-            *self.pool.lent() = Some(session);
-        }
+        let session = self.pool.database().session().await?;
+        let shared = session.holds_life_of(self.pool.identity().guarded_owner()).await?;
         Ok((living.with_ours && !shared).then_some(living))
     }
 
     /// Begins to release what the dead have, or to look for owners that nobody has seen, if it is time for that.
     fn act(&mut self) {
         let (pool, now) = (self.pool, Instant::now());
-        if self.under_way.is_some() || pool.mode == Mode::Once || pool.closing.is_cancelled() {
+        if self.under_way.is_some() || pool.identity().works_once() || pool.identity().is_closing() {
             return;
         }
         let dead = if now >= self.not_before { self.missing.dead() } else { Vec::new() };
-        let (database, ours) = (pool.database.clone(), pool.guarded_owner().to_owned());
+        let (database, ours) = (pool.database().clone(), pool.identity().guarded_owner().to_owned());
         // Whoever has to wait for a session would act on what was seen before.
         let session = async move { timeout(LOOK, database.session()).await.ok()?.ok() };
-        let parts = pool.events.parts();
+        let parts = pool.events().parts();
         let doing = if !dead.is_empty() {
             parts.spawn("release of dead hosts' jobs", async move {
                 let released = match session.await {
@@ -298,13 +284,13 @@ impl<'a> Watch<'a> {
             Some(Done::Released(owners, Some(released))) => {
                 self.missing.released(&owners, released.has_skipped);
                 for (id, error) in released.refused.iter().cloned() {
-                    self.pool.events.emit(Event::Refused(Refusal::Lock { what: "release", id, error }));
+                    self.pool.events().emit(Event::Refused(Refusal::Lock { what: "release", id, error }));
                 }
                 if !released.owners.is_empty() {
                     // They are where they were, which may be behind what is known to be worked.
-                    self.pool.database.look_everywhere();
+                    self.pool.database().look_everywhere();
                     self.pool.nudge();
-                    self.pool.events.emit(Event::TakenOver(released));
+                    self.pool.events().emit(Event::TakenOver(released));
                 }
             }
             Some(Done::Released(owners, None)) => self.missing.not_released(&owners),
@@ -322,19 +308,12 @@ async fn done(under_way: &mut Option<AbortOnDropHandle<Done>>) -> Option<Done> {
 }
 
 impl Pool {
-    /// The lock is held: jobs may be claimed, in this name.
-    fn live(self: &Arc<Self>, owner: String) {
-        let _ = self.owner.set(owner);
-        self.alive.store(true, Ordering::Release);
-        self.nudge();
-    }
-
     /// It may not be held any more.
     fn lose_life(&self) {
-        self.alive.store(false, Ordering::Release);
+        self.identity().lose_life();
         // The next server may be another one.
-        self.known.look();
-        self.give_back_what_waits();
-        self.wake();
+        self.claimed_set().suspect();
+        self.release_waiting();
+        self.wakes().wake();
     }
 }

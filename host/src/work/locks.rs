@@ -6,10 +6,7 @@ use rand::Rng;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    backoff::Backoff,
-    pool::{Mode, Pool},
-};
+use super::{backoff::Backoff, pool::Pool};
 use crate::{
     events::{Event, Refusal},
     queue::{QueueError, Unlocked},
@@ -22,7 +19,7 @@ const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(60);
 pub(super) async fn look_after_locks(pool: Arc<Pool>, stop: CancellationToken) {
     let refreshing = refresh(&pool);
     let resetting = async {
-        if pool.mode == Mode::Continuous {
+        if !pool.identity().works_once() {
             reset(&pool).await;
         }
     };
@@ -32,8 +29,8 @@ pub(super) async fn look_after_locks(pool: Arc<Pool>, stop: CancellationToken) {
 }
 
 async fn refresh(pool: &Pool) {
-    let every = pool.settings.refresh_locked;
-    let mut backoff = Backoff::new("renew the locks of running jobs", pool.database.clone(), pool.events.clone());
+    let every = pool.settings().refresh_locked;
+    let mut backoff = Backoff::new("renew the locks of running jobs", pool.database().clone(), pool.events().clone());
     loop {
         tokio::time::sleep(every).await;
         while let Err(error) = refresh_once(pool, every / 2).await {
@@ -44,26 +41,26 @@ async fn refresh(pool: &Pool) {
 }
 
 async fn refresh_once(pool: &Pool, age: Duration) -> Result<(), QueueError> {
-    let (jobs, refused) = pool.database.session().await?.refresh_locked_around(pool.owner(), age).await?;
+    let (jobs, refused) = pool.database().session().await?.refresh_locked_around(pool.owner(), age).await?;
     for (id, error) in refused {
-        pool.events.emit(Event::Refused(Refusal::Lock { what: "renew", id, error: error.reason() }));
+        pool.events().emit(Event::Refused(Refusal::Lock { what: "renew", id, error: error.reason() }));
     }
     if jobs > 0 {
-        pool.events.emit(Event::LocksRenewed { jobs });
+        pool.events().emit(Event::LocksRenewed { jobs });
     }
     Ok(())
 }
 
 /// Ends with the first stop signal: what is freed then, another host would have to run.
 async fn reset(pool: &Pool) {
-    let (shortest, longest) = pool.settings.reset_locked;
+    let (shortest, longest) = pool.settings().reset_locked;
     let mut next = Instant::now() + between(Duration::ZERO, FIRST_LOOK_WITHIN.min(longest));
     loop {
         tokio::select! {
-            () = pool.stop.graceful.cancelled() => return,
+            () = pool.identity().stop().graceful.cancelled() => return,
             () = sleep_until(next) => {}
         }
-        pool.events.emit(Event::ResetLockedStarted);
+        pool.events().emit(Event::ResetLockedStarted);
         let result = reset_once(pool).await;
         let delay = between(shortest, longest);
         next = Instant::now() + delay;
@@ -71,20 +68,20 @@ async fn reset(pool: &Pool) {
             Ok(unlocked) => {
                 if unlocked != Unlocked::default() {
                     // Nobody is told of jobs that become free in this way.
-                    pool.database.look_everywhere();
+                    pool.database().look_everywhere();
                     pool.nudge();
                 }
-                pool.events.emit(Event::ResetLockedSucceeded { unlocked, delay });
+                pool.events().emit(Event::ResetLockedSucceeded { unlocked, delay });
             }
-            Err(error) => pool.events.emit(Event::ResetLockedFailed { error: error.to_string(), delay }),
+            Err(error) => pool.events().emit(Event::ResetLockedFailed { error: error.to_string(), delay }),
         }
     }
 }
 
 async fn reset_once(pool: &Pool) -> Result<Unlocked, QueueError> {
-    let (unlocked, refused) = pool.database.session().await?.reset_locked_around().await?;
+    let (unlocked, refused) = pool.database().session().await?.reset_locked_around().await?;
     for (id, error) in refused {
-        pool.events.emit(Event::Refused(Refusal::Lock { what: "release", id, error: error.reason() }));
+        pool.events().emit(Event::Refused(Refusal::Lock { what: "release", id, error: error.reason() }));
     }
     Ok(unlocked)
 }

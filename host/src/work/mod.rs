@@ -1,40 +1,47 @@
 //! A job becomes an outcome: the only place that knows both Postgres and plugins.
 //!
 //! ```text
-//! Line ── claims what will be done within 100 ms ──▶ HeldJobs ── the most urgent first ──▶ slots (one job each, on the
-//!  ▲  ╲                                                                                      │       current build)
-//!  │   ╲── express: the transaction stays open ──▶ ExpressBatch ◀── verdicts of its jobs ────┤
-//!  │                                                                                         │
-//!  └── woken: new jobs, new tasks, room for more ◀── Verdicts ◀── verdicts of marked jobs ───┘
+//! Demand ── how many, by which lane ──▶ Claimer ── claims ──▶ HeldJobs ── the most urgent first ──▶ slots (one job each,
+//!                                        ▲  ╲                                                       │   on the current build)
+//!                                        │   ╲── express: stays open ──▶ Transaction ◀── completions ┤
+//!                                        │                                                          │
+//!                                        └── stores ◀── PendingCompletions ◀── completions (marked) ┘
 //! ```
 //!
-//! A line stores verdicts and claims the next jobs on the same trip to the database. There are two; the second one helps
-//! when there is much to do. `Speed` tells how much to claim and which tasks are short enough for the express lane.
+//! A claimer stores completions and claims the next jobs on the same trip to the database. There are two; the overflow claimer
+//! joins when there is much to do. `Demand` decides how much to claim, by which lane and when; `Speed` tells how long jobs take
+//! and which tasks are short enough for the express lane. `conclusion` turns the outcome of an attempt into the end of its job.
+//!
+//! The `Pool` joins these with the name that it claims under (`Identity`) and the jobs that it has (`Running`).
 //!
 //! A pool claims only while others can see that it lives: `liveness` shows it, and takes over from those that have died.
 
 mod backoff;
-mod claims;
+mod claimer;
+mod completion;
+mod conclusion;
 mod crashes;
+mod demand;
 mod execution;
-mod express_batch;
-mod giving_back;
+mod first_session;
 mod held;
-mod line;
+mod identity;
 mod liveness;
 mod locks;
 mod missing;
+mod orphaned_claims;
 mod plugin_jobs;
 mod pool;
 mod prepared;
-mod refetching;
 mod refused;
 mod registered;
+mod release;
+mod running;
 mod speed;
-mod store_apart;
-mod unheard;
-mod verdict;
+mod transaction;
+mod wakes;
 
+pub use identity::{Mode, Stop};
 pub use plugin_jobs::{JobAdder, PluginJobs};
-pub use pool::{Mode, Pool, Stop};
+pub use pool::Pool;
 pub use prepared::PreparedPool;

@@ -1,137 +1,64 @@
-//! The pool: what fetching, running and completing share.
+//! The pool: joins what claims jobs, what runs them, and what stores their end.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use rand::Rng;
-use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    claims::Claims,
+    Mode, Stop,
+    completion::PendingCompletions,
+    demand::{Claim, Claiming, Demand, Snapshot},
     execution::run_slot,
-    express_batch::ExpressBatch,
-    held::{HeldJob, HeldJobs},
-    refetching::Refetching,
+    identity::Identity,
+    orphaned_claims::ClaimedSet,
     refused::Refused,
     registered::Registered,
+    running::Running,
     speed::Speed,
-    unheard::Known,
-    verdict::Verdicts,
+    wakes::Wakes,
 };
 use crate::{
     config::WorkerSettings,
     events::Events,
-    plugin::Cancel,
-    queue::{Database, Notification, SHOWS_LIFE, Session},
+    queue::{Database, Notification},
     tasks::LiveTaskMap,
 };
-
-/// How owner ids begin of pools that nobody can see whether they live.
-const WITHOUT_LIFE: &str = "taskbay-";
-
-/// When a pool ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Never.
-    Continuous,
-    /// When no job is left that can run now.
-    Once,
-}
-
-/// The two stop signals.
-#[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// Claim no more, let running jobs finish.
-    pub graceful: CancellationToken,
-    /// Cancel what still runs.
-    pub now: CancellationToken,
-}
 
 /// Works jobs under one owner id.
 #[derive(Debug)]
 pub struct Pool {
-    /// What `locked_by` says; known when the first job is claimed.
-    pub(super) owner: OnceLock<String>,
-    /// The pool in events, and its owner id unless the connection does not let it show life.
-    pub(super) id: Arc<str>,
-    /// Whether jobs may be claimed: those who look for the dead know that this pool is not among them.
-    pub(super) alive: AtomicBool,
-    pub(super) mode: Mode,
-    pub(super) settings: WorkerSettings,
-    pub(super) database: Database,
-    pub(super) tasks: Arc<LiveTaskMap>,
-    pub(super) events: Events,
+    settings: WorkerSettings,
+    database: Database,
+    tasks: Arc<LiveTaskMap>,
+    events: Events,
 
-    /// There may be jobs that no claim has seen.
-    pub(super) look: AtomicBool,
-    /// Wakes the front line.
-    pub(super) work: Notify,
-    /// Wakes the second line.
-    pub(super) help: Notify,
-    /// What the lines know of the database's ids for tasks.
+    /// Who claims, and whether it may.
+    identity: Identity,
+    /// How much to claim, by which lane and when.
+    demand: Demand,
+    /// What the claimers know of the database's ids for tasks.
     registered: ArcSwap<Registered>,
-    /// Whether most of the jobs that were claimed last could have taken the express lane.
-    pub(super) prefers_express: AtomicBool,
-    /// The transactions of the express lane that are open.
-    open: Mutex<Vec<Arc<ExpressBatch>>>,
-    /// The wait after a claim that brought few jobs.
-    pub(super) refetch: Refetching,
-    /// When a claim could bring jobs again although nothing has changed: there are some that the last one did not look at.
-    again: Mutex<Option<Instant>>,
-    /// The next claim is a marked one whatever suits.
-    pub(super) marked_next: AtomicBool,
-    /// The front line waits for the end of a transaction.
-    pub(super) front_is_bound: AtomicBool,
-    /// The second line has ended, and with it its last claim.
-    pub(super) second_is_over: AtomicBool,
-    /// Whether the last claim brought nothing.
-    pub(super) idle: AtomicBool,
-    /// Counts claims.
-    pub(super) turns: AtomicUsize,
-    /// How many jobs are being asked for.
-    pub(super) asked: AtomicUsize,
-    pub(super) claims: Claims,
-    pub(super) known: Known,
+    /// The jobs that are claimed, and the slots that run them.
+    running: Running,
+    speed: Speed,
+    /// What is to be stored of jobs that have ended.
+    completions: PendingCompletions,
+    /// The claims that are marked in the database, beside which there may be orphaned ones.
+    claimed_set: ClaimedSet,
+    refused: Refused,
+    wakes: Wakes,
     /// Notifications have arrived before.
     has_listened: AtomicBool,
-    pub(super) refused: Refused,
-
-    pub(super) held: HeldJobs,
-    /// Jobs went back because no slot was free for them in time: nothing is claimed before one is.
-    pub(super) rests: AtomicBool,
-    /// When so few wait, a line is woken to claim more.
-    pub(super) low_water: AtomicUsize,
-    pub(super) speed: Speed,
-    pub(super) verdicts: Verdicts,
-    /// Jobs that were claimed and whose verdict is not stored yet.
-    pub(super) unsettled: AtomicUsize,
-
-    pub(super) slots: TaskTracker,
-    /// How many of the slots have been opened; each stays open.
-    opened: AtomicUsize,
-    /// Tells running jobs to end.
-    pub(super) cancel: Cancel,
-    pub(super) stop: Stop,
-    /// The front line's session, for those who show life, until this pool is known to live.
-    pub(super) lent: Mutex<Option<Session>>,
-    /// It is there, or will not be.
-    pub(super) warm: CancellationToken,
-    /// The tasks are loaded: jobs may be claimed.
-    pub(super) begun: CancellationToken,
-    /// Nothing is claimed any more.
-    pub(super) closing: CancellationToken,
 }
 
 impl Pool {
-    /// A pool with an owner id of its own: `taskbay-live-` and 18 hex digits, never seen before. Without `live-`, nobody looks
-    /// whether it lives.
+    /// A pool with an owner id of its own.
     pub fn new(
         settings: WorkerSettings,
         mode: Mode,
@@ -140,143 +67,94 @@ impl Pool {
         events: Events,
         stop: Stop,
     ) -> Arc<Self> {
-        let random: [u8; 9] = rand::rng().random();
-        let prefix = if settings.liveness { SHOWS_LIFE } else { WITHOUT_LIFE };
-        let id: Arc<str> = random.iter().fold(prefix.to_owned(), |id, byte| format!("{id}{byte:02x}")).into();
         Arc::new(Self {
-            owner: if settings.liveness { OnceLock::new() } else { OnceLock::from(id.to_string()) },
-            alive: AtomicBool::new(!settings.liveness),
-            id,
-            mode,
+            identity: Identity::new(settings.liveness, mode, stop),
+            demand: Demand::new(&settings, mode == Mode::Once),
+            registered: ArcSwap::from_pointee(Registered::unknown()),
+            running: Running::new(settings.concurrency),
+            speed: Speed::default(),
+            completions: PendingCompletions::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
+            claimed_set: ClaimedSet::default(),
+            refused: Refused::default(),
+            wakes: Wakes::default(),
+            has_listened: AtomicBool::new(false),
+            settings,
             database,
             tasks,
             events,
-            look: AtomicBool::new(true),
-            work: Notify::new(),
-            help: Notify::new(),
-            registered: ArcSwap::from_pointee(Registered::unknown()),
-            prefers_express: AtomicBool::new(false),
-            open: Mutex::default(),
-            again: Mutex::default(),
-            marked_next: AtomicBool::new(false),
-            front_is_bound: AtomicBool::new(false),
-            second_is_over: AtomicBool::new(false),
-            idle: AtomicBool::new(false),
-            turns: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
-            claims: Claims::default(),
-            known: Known::default(),
-            has_listened: AtomicBool::new(false),
-            refused: Refused::default(),
-            held: HeldJobs::new(),
-            rests: AtomicBool::new(false),
-            low_water: AtomicUsize::new(0),
-            speed: Speed::default(),
-            verdicts: Verdicts::new(settings.complete_job_batch_delay, settings.fail_job_batch_delay),
-            unsettled: AtomicUsize::new(0),
-            slots: TaskTracker::new(),
-            opened: AtomicUsize::new(0),
-            cancel: Cancel::default(),
-            lent: Mutex::default(),
-            warm: CancellationToken::new(),
-            begun: CancellationToken::new(),
-            closing: stop.graceful.child_token(),
-            stop,
-            refetch: Refetching::default(),
-            settings,
         })
     }
 
     /// What events call it.
     pub fn id(&self) -> Arc<str> {
-        Arc::clone(&self.id)
+        Arc::clone(self.identity.id())
     }
 
     /// What `locked_by` says of the jobs that it holds.
     pub fn owner(&self) -> &str {
-        self.owner.get().map_or(&*self.id, String::as_str)
-    }
-
-    /// The owner id while the pool shows that it lives.
-    pub(super) fn guarded_owner(&self) -> &str {
-        &self.id
-    }
-
-    /// The owner id where it cannot.
-    pub(super) fn unguarded_owner(&self) -> String {
-        self.id.replacen(SHOWS_LIFE, WITHOUT_LIFE, 1)
+        self.identity.owner()
     }
 
     /// Looks for jobs now.
     pub fn nudge(&self) {
-        self.look.store(true, Ordering::Release);
-        self.work.notify_one();
+        self.demand.jobs_available();
+        self.wakes.wake_primary();
+    }
+
+    /// The same, where only a marked claim may find them.
+    pub(super) fn nudge_for_marked(&self) {
+        self.demand.marked_jobs_available();
+        self.wakes.wake_primary();
+    }
+
+    /// Takes note of what the database told of.
+    pub fn hear(&self, notification: Notification) {
+        match notification {
+            Notification::JobsAdded(0) => {}
+            Notification::JobsAdded(count) => {
+                self.demand.jobs_announced(count);
+                self.wakes.wake_primary();
+            }
+            // Jobs may have been added while nobody listened, and the server may be another one.
+            Notification::Connected => {
+                if self.has_listened.swap(true, Ordering::AcqRel) {
+                    self.claimed_set.suspect();
+                }
+                self.nudge();
+            }
+            // Whether that concerns this program is judged before it comes here.
+            Notification::Migrated { .. } => {}
+        }
+    }
+
+    /// What the demand for jobs depends on.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let registered = self.registered();
+        Snapshot {
+            now: Instant::now(),
+            may_claim: self.identity.may_claim() && !self.holds_too_many_results(),
+            running: self.running.running(),
+            waiting: self.running.waiting(),
+            pace: self.speed.pace(),
+            knows_task_ids: registered.map == self.tasks.load().epoch(),
+            runs_tasks_itself: registered.in_this_process,
+        }
+    }
+
+    /// Begins a claim, if there is to be one.
+    pub(super) fn begin_claim(&self, claim: Option<Claim>) -> Option<Claiming<'_>> {
+        claim.map(|claim| self.demand.begin(claim, || self.running.unsettled()))
     }
 
     /// Opens as many more slots as there are jobs for, up to all.
     pub(super) fn open_slots(self: &Arc<Self>) {
-        let wanted = (self.held.count() + self.held.running()).min(self.settings.concurrency);
-        while self.opened.load(Ordering::Acquire) < wanted {
-            if self.opened.fetch_add(1, Ordering::AcqRel) < wanted {
-                let slot = self.events.parts().guard("job slot", run_slot(Arc::clone(self)));
-                self.slots.spawn(slot);
-            } else {
-                self.opened.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
-    }
-
-    pub(super) fn look_again_at(&self, when: Option<Instant>) {
-        *self.again.lock().unwrap_or_else(PoisonError::into_inner) = when;
-    }
-
-    pub(super) fn looks_again(&self) -> Option<Instant> {
-        *self.again.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn opened(&self, batch: &Arc<ExpressBatch>) {
-        self.open_batches().push(Arc::clone(batch));
-    }
-
-    pub(super) fn ended(&self, batch: &Arc<ExpressBatch>) {
-        self.open_batches().retain(|open| !Arc::ptr_eq(open, batch));
-    }
-
-    /// Leaves out of what a claim brought what the pool has already: jobs of a transaction whose connection was lost a moment
-    /// ago.
-    pub(super) fn without_open(&self, jobs: &mut Vec<HeldJob>) {
-        for open in &*self.open_batches() {
-            if open.is_near(jobs.iter().map(|held| held.job.id)) {
-                jobs.retain(|held| !open.refuses(held.job.id, held.job.attempts, held.job.locked_at));
-            }
-        }
-    }
-
-    /// Whether a transaction that is open has this job.
-    pub(super) fn is_in_open(&self, id: i64) -> bool {
-        self.open_batches().iter().any(|open| open.has(id))
-    }
-
-    pub(super) fn lent(&self) -> MutexGuard<'_, Option<Session>> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open_batches(&self) -> MutexGuard<'_, Vec<Arc<ExpressBatch>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.open_slots(|| self.events.parts().guard("job slot", run_slot(Arc::clone(self))));
     }
 
     /// A slot has taken a job.
     pub(super) fn taken(&self) {
-        if self.look.load(Ordering::Acquire) && self.held.count() == self.low_water.load(Ordering::Acquire) {
-            self.wake();
-        }
-    }
-
-    /// There is something to store, or room for more jobs.
-    pub(super) fn wake(&self) {
-        self.work.notify_one();
-        if self.front_is_bound.load(Ordering::Acquire) {
-            self.help.notify_one();
+        if self.demand.has_room(self.running.waiting()) {
+            self.wakes.wake();
         }
     }
 
@@ -290,34 +168,61 @@ impl Pool {
         registered
     }
 
-    pub(super) fn knows_task_ids(&self) -> bool {
-        self.registered().are_known()
-    }
-
     /// The database has other ids for the tasks by now: the next claim asks for them.
     pub(super) fn forget_task_ids(&self) {
         self.register(Registered::unknown());
         self.speed.forget_tasks();
         self.nudge();
     }
+}
 
-    /// Takes note of what the database told of.
-    pub fn hear(&self, notification: Notification) {
-        match notification {
-            Notification::JobsAdded(0) => {}
-            Notification::JobsAdded(count) => {
-                self.refetch.heard(count);
-                self.nudge();
-            }
-            // Jobs may have been added while nobody listened, and the server may be another one.
-            Notification::Connected => {
-                if self.has_listened.swap(true, Ordering::AcqRel) {
-                    self.known.look();
-                }
-                self.nudge();
-            }
-            // Whether that concerns this program is judged before it comes here.
-            Notification::Migrated { .. } => {}
-        }
+/// What it joins. Nothing of it can be changed but by its own methods.
+impl Pool {
+    pub(super) fn settings(&self) -> &WorkerSettings {
+        &self.settings
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn tasks(&self) -> &LiveTaskMap {
+        &self.tasks
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    pub(super) fn running(&self) -> &Running {
+        &self.running
+    }
+
+    pub(super) fn speed(&self) -> &Speed {
+        &self.speed
+    }
+
+    pub(super) fn completions(&self) -> &PendingCompletions {
+        &self.completions
+    }
+
+    pub(super) fn claimed_set(&self) -> &ClaimedSet {
+        &self.claimed_set
+    }
+
+    pub(super) fn refused(&self) -> &Refused {
+        &self.refused
+    }
+
+    pub(super) fn wakes(&self) -> &Wakes {
+        &self.wakes
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,16 +10,18 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Level;
 
 use super::{
-    line::{Line, Place},
+    claimer::Claimer,
+    demand::Role,
+    first_session::{FirstSession, prepare_session},
     liveness::show_life,
     locks::look_after_locks,
-    pool::{Mode, Pool},
+    orphaned_claims::{release_last_orphans, release_orphans},
+    pool::Pool,
     refused::try_refused_again,
-    unheard::{give_back_the_last, give_back_unheard},
 };
 use crate::events::Event;
 
-/// How long verdicts that the database does not take are tried again when the pool has to end.
+/// How long completions that the database does not take are tried again when the pool has to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// A pool that shows life and gets ready to claim, while its tasks may still be being loaded. Dropping it ends that.
@@ -29,65 +31,60 @@ pub struct PreparedPool {
     /// Fires after the last job's end.
     settled: CancellationToken,
     life: Option<AbortOnDropHandle<()>>,
-    front: AbortOnDropHandle<()>,
+    first: FirstSession,
 }
 
 impl PreparedPool {
     /// Begins with all that takes the database some time and needs no task.
     pub fn new(pool: &Arc<Pool>) -> Self {
         let settled = CancellationToken::new();
-        let part = |name| pool.events.parts().part(name);
-        let over = || pool.closing.clone();
-        let life = pool.settings.liveness.then(|| {
+        let life = pool.settings().liveness.then(|| {
             let life = show_life(Arc::clone(pool), settled.clone());
-            part("liveness lock").spawn(over(), life)
+            AbortOnDropHandle::new(
+                pool.events().parts().part("liveness lock").spawn(pool.identity().closing().clone(), life),
+            )
         });
-        let mut front = Line::new(Arc::clone(pool), Place::Front);
-        let front = front.part().spawn(over(), {
-            let begun = pool.begun.clone();
-            async move {
-                front.warm_up().await;
-                begun.cancelled().await;
-                front.run().await;
-            }
+        let first = pool.events().parts().spawn("first connection", {
+            let pool = Arc::clone(pool);
+            async move { prepare_session(&pool).await }
         });
-        let (life, front) = (life.map(AbortOnDropHandle::new), AbortOnDropHandle::new(front));
-        Self { pool: Arc::clone(pool), settled, life, front }
+        Self { pool: Arc::clone(pool), settled, life, first: AbortOnDropHandle::new(first) }
     }
 
-    /// Works jobs until told to stop, or in [`Mode::Once`] until none is left. When it returns, every job that was claimed
-    /// has been completed, failed or given back in the database.
+    /// Works jobs until told to stop, or in [`Mode::Once`](super::Mode::Once) until none is left. When it returns, every job that
+    /// was claimed has been completed, failed or released in the database.
     pub async fn run(self) {
-        let Self { pool, settled, life, front } = self;
-        pool.events.emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
+        let Self { pool, settled, life, first } = self;
+        pool.events().emit_if_heard(Level::TRACE, || Event::PoolCreated(pool.id()));
         let stored = CancellationToken::new();
-        let part = |name| pool.events.parts().part(name);
-        let over = || pool.closing.clone();
+        let part = |name| pool.events().parts().part(name);
+        let over = || pool.identity().closing().clone();
         let locks = part("renewal of locks").spawn(over(), look_after_locks(Arc::clone(&pool), stored.clone()));
-        let unheard =
-            part("search for orphaned claims").spawn(over(), give_back_unheard(Arc::clone(&pool), stored.clone()));
+        let orphans =
+            part("search for orphaned claims").spawn(over(), release_orphans(Arc::clone(&pool), stored.clone()));
         let owner = pool.owner().to_owned();
         let refused =
             part("retries of refused jobs").spawn(over(), try_refused_again(Arc::clone(&pool), stored.clone()));
-        pool.events.emit(Event::WorkerReady { owner, concurrency: pool.settings.concurrency });
-        pool.begun.cancel();
-        let second = Line::new(Arc::clone(&pool), Place::Second);
-        let second = AbortOnDropHandle::new(second.part().spawn(over(), second.run()));
-        pool.closing.cancelled().await;
+        pool.events().emit(Event::WorkerReady { owner, concurrency: pool.settings().concurrency });
+        let [primary, overflow] = [(Role::Primary, Some(first)), (Role::Overflow, None)].map(|(role, first)| {
+            let claimer = Claimer::new(Arc::clone(&pool), role, first);
+            // In a box, because it is large, and goes through several frames of a stack that may be small.
+            AbortOnDropHandle::new(claimer.part().spawn(over(), Box::pin(claimer.run())))
+        });
+        pool.identity().closing().cancelled().await;
         let stopped = Instant::now();
 
-        pool.events.emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
-        pool.held.close();
-        pool.slots.close();
-        if pool.mode == Mode::Continuous {
-            pool.events.emit(Event::Stopping { running: pool.held.running(), forceful: false });
+        pool.events().emit_if_heard(Level::TRACE, || Event::WorkerStopped(pool.id()));
+        pool.running().close();
+        if !pool.identity().works_once() {
+            pool.events().emit(Event::Stopping { running: pool.running().running(), forceful: false });
         }
         pool.wait_for_running(stopped).await;
-        let all_stored = pool.wait_for_lines(front, second, stopped).await;
+        let all_stored = pool.wait_for_claimers(primary, overflow, stopped).await;
         stored.cancel();
-        let _ = tokio::join!(locks, unheard, refused);
+        let _ = tokio::join!(locks, orphans, refused);
         if all_stored {
-            let _ = tokio::time::timeout(LAST_TRIES, give_back_the_last(&pool)).await;
+            let _ = tokio::time::timeout(LAST_TRIES, release_last_orphans(&pool)).await;
             pool.leave_refused_results().await;
         }
         settled.cancel();
@@ -106,17 +103,17 @@ impl Pool {
             tokio::select! {
                 biased;
                 () = &mut at_once => {}
-                () = tokio::time::sleep(self.settings.abort_timeout) => {
-                    self.cancel.ask.cancel();
+                () = tokio::time::sleep(self.settings().abort_timeout) => {
+                    self.running().cancel().ask.cancel();
                     at_once.await;
                 }
             }
-            self.events.emit(Event::Stopping { running: self.held.running(), forceful: true });
-            self.cancel.force.cancel();
+            self.events().emit(Event::Stopping { running: self.running().running(), forceful: true });
+            self.running().cancel().force.cancel();
             std::future::pending().await
         };
         tokio::select! {
-            () = self.slots.wait() => {}
+            () = self.running().ended() => {}
             () = escalate => {}
         }
     }
@@ -124,22 +121,22 @@ impl Pool {
     /// The second signal has come, or the time is up.
     async fn has_to_end(&self, stopped: Instant) {
         let out_of_time = async {
-            match self.settings.stop_timeout {
+            match self.settings().stop_timeout {
                 Some(timeout) => tokio::time::sleep_until((stopped + timeout).into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = self.stop.now.cancelled() => {}
+            () = self.identity().stop().now.cancelled() => {}
             () = out_of_time => {}
         }
     }
 
-    /// Tells whether all verdicts are stored.
-    async fn wait_for_lines(
+    /// Tells whether all completions are stored.
+    async fn wait_for_claimers(
         &self,
-        front: AbortOnDropHandle<()>,
-        second: AbortOnDropHandle<()>,
+        primary: AbortOnDropHandle<()>,
+        overflow: AbortOnDropHandle<()>,
         stopped: Instant,
     ) -> bool {
         let out_of_patience = async {
@@ -147,28 +144,28 @@ impl Pool {
             tokio::time::sleep(LAST_TRIES).await;
         };
         let ended = async {
-            let _ = second.await;
-            self.second_is_over.store(true, Ordering::Release);
-            self.work.notify_one();
-            let _ = front.await;
+            let _ = overflow.await;
+            self.wakes().overflow_ended();
+            let _ = primary.await;
         };
         tokio::select! {
             () = ended => true,
             () = out_of_patience => {
-                self.events.emit(Event::VerdictsLost { jobs: self.unsettled.load(Ordering::Relaxed), owner: self.owner().to_owned() });
+                self.events().emit(Event::VerdictsLost { jobs: self.running().unsettled(), owner: self.owner().to_owned() });
                 false
             }
         }
     }
 
     fn say_that_it_ended(&self) {
-        if !self.events.is_heard(Level::TRACE) {
+        if !self.events().is_heard(Level::TRACE) {
             return;
         }
-        self.events.emit(Event::WorkerReleased(self.id()));
-        if self.mode == Mode::Continuous {
-            self.events.emit(Event::StopCompleted { pool: self.id(), forceful: self.stop.now.is_cancelled() });
+        self.events().emit(Event::WorkerReleased(self.id()));
+        if !self.identity().works_once() {
+            self.events()
+                .emit(Event::StopCompleted { pool: self.id(), forceful: self.identity().stop().now.is_cancelled() });
         }
-        self.events.emit(Event::PoolReleased(self.id()));
+        self.events().emit(Event::PoolReleased(self.id()));
     }
 }

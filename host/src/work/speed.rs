@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::verdict::Verdict;
+use super::completion::Completion;
 use crate::queue::Job;
 
 /// How much work is claimed ahead, as time.
@@ -33,38 +33,72 @@ pub(super) struct Speed {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How long a job takes a slot, in seconds; `None` before the first has ended.
-    average: Option<f64>,
-    /// How large payloads are: grows with the largest mean of a claim, and shrinks slowly.
-    bytes: usize,
+    pace: Pace,
     /// The task map that the balances hold for: another build may be another matter.
     map: u64,
     balances: HashMap<i32, i32>,
 }
 
+/// How fast jobs end and how large they are, as far as that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Pace {
+    /// How long a job takes a slot, in seconds; `None` before the first has ended.
+    average: Option<f64>,
+    /// How large payloads are: grows with the largest mean of a claim, and shrinks slowly.
+    bytes: usize,
+}
+
+impl Pace {
+    /// Of jobs without a payload that take this long.
+    #[cfg(test)]
+    pub(super) fn of(average: Duration) -> Self {
+        Self { average: Some(average.as_secs_f64()), bytes: 0 }
+    }
+
+    /// How many jobs this many slots end in the time that is worked ahead; none before anything is known.
+    pub(super) fn ahead(self, slots: usize) -> usize {
+        self.within(AHEAD, slots)
+    }
+
+    /// How many jobs one express transaction takes on.
+    pub(super) fn in_one_transaction(self, slots: usize) -> usize {
+        self.within(IN_ONE_TRANSACTION, slots).max(slots)
+    }
+
+    fn within(self, span: Duration, slots: usize) -> usize {
+        match self.average {
+            Some(average) if average > 0.0 => {
+                let in_time = (span.as_secs_f64() / average * slots as f64) as usize;
+                in_time.min(AHEAD_BYTES / self.bytes.max(1))
+            }
+            _ => 0,
+        }
+    }
+}
+
 impl Speed {
     /// Learns from jobs that have ended.
-    pub(super) fn learn(&self, verdicts: &[Verdict]) {
+    pub(super) fn learn(&self, completions: &[Completion]) {
         let mut state = self.state();
         let mut total = Duration::ZERO;
         let mut jobs = 0_u32;
-        for verdict in verdicts.iter().filter(|verdict| !verdict.is_return()) {
-            total += verdict.took;
+        for completion in completions.iter().filter(|completion| !completion.is_release()) {
+            total += completion.took;
             jobs += 1;
-            if verdict.map > state.map {
-                state.map = verdict.map;
+            if completion.map > state.map {
+                state.map = completion.map;
                 state.balances.clear();
             }
-            if verdict.map == state.map {
-                let balance = state.balances.entry(verdict.task_id).or_default();
-                let step = if verdict.took <= SHORT { 1 } else { -SETBACK };
+            if completion.map == state.map {
+                let balance = state.balances.entry(completion.task_id).or_default();
+                let step = if completion.took <= SHORT { 1 } else { -SETBACK };
                 *balance = (*balance + step).clamp(-MOST, MOST);
             }
         }
         if jobs > 0 {
             let mean = total.as_secs_f64() / f64::from(jobs);
             let weight = (f64::from(jobs) / MEMORY).min(1.0);
-            state.average = Some(state.average.map_or(mean, |average| average + (mean - average) * weight));
+            state.pace.average = Some(state.pace.average.map_or(mean, |average| average + (mean - average) * weight));
         }
     }
 
@@ -75,14 +109,14 @@ impl Speed {
         }
         let mean = jobs.iter().map(|job| job.payload.len()).sum::<usize>() / jobs.len();
         let mut state = self.state();
-        state.bytes = mean.max(state.bytes - state.bytes / 8);
+        state.pace.bytes = mean.max(state.pace.bytes - state.pace.bytes / 8);
     }
 
     /// Learns that jobs had to wait for longer than was thought, because those before them take long.
     pub(super) fn stalled(&self, waited: Duration) {
         let mut state = self.state();
-        let average = state.average.unwrap_or_default().max(waited.as_secs_f64());
-        state.average = Some(average);
+        let average = state.pace.average.unwrap_or_default().max(waited.as_secs_f64());
+        state.pace.average = Some(average);
     }
 
     /// The ids of tasks have changed. (What is learned late of a job with an old one leads to the wrong lane for a while, and to
@@ -91,25 +125,9 @@ impl Speed {
         self.state().balances.clear();
     }
 
-    /// How many jobs this many slots end in the time that is worked ahead; none before anything is known.
-    pub(super) fn ahead(&self, slots: usize) -> usize {
-        self.within(AHEAD, slots)
-    }
-
-    /// How many jobs one express transaction takes on.
-    pub(super) fn in_one_transaction(&self, slots: usize) -> usize {
-        self.within(IN_ONE_TRANSACTION, slots).max(slots)
-    }
-
-    fn within(&self, span: Duration, slots: usize) -> usize {
-        let state = self.state();
-        match state.average {
-            Some(average) if average > 0.0 => {
-                let in_time = (span.as_secs_f64() / average * slots as f64) as usize;
-                in_time.min(AHEAD_BYTES / state.bytes.max(1))
-            }
-            _ => 0,
-        }
+    /// What has been learned so far.
+    pub(super) fn pace(&self) -> Pace {
+        self.state().pace
     }
 
     /// The tasks whose jobs have shown to be short, as claimed by this task map.
@@ -129,13 +147,12 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{queue::ClaimedJob, work::verdict::VerdictKind};
+    use crate::queue::ClaimedJob;
 
-    fn verdicts(jobs: usize, took: Duration, map: u64) -> Vec<Verdict> {
+    fn completions(jobs: usize, took: Duration, map: u64) -> Vec<Completion> {
         let claim = ClaimedJob::of(&Job::sample(1));
-        let verdict =
-            |_| Verdict { claim, task_id: 7, map, took, kind: VerdictKind::Complete, run: None, repeated: false };
-        (0..jobs).map(verdict).collect()
+        let completion = |_| Completion::sample(claim, 7, map, took);
+        (0..jobs).map(completion).collect()
     }
 
     const FAST: Duration = Duration::from_micros(100);
@@ -144,45 +161,45 @@ mod tests {
     #[test]
     fn as_much_is_claimed_ahead_as_is_done_within_the_time() {
         let speed = Speed::default();
-        assert_eq!(speed.ahead(10), 0, "nothing before anything is known");
-        speed.learn(&verdicts(200, FAST, 1));
-        assert!((9_000..=10_000).contains(&speed.ahead(10)), "{}", speed.ahead(10));
-        speed.learn(&verdicts(100, SLOW, 1));
-        assert_eq!(speed.ahead(10), 0, "slow jobs are claimed one by one");
+        assert_eq!(speed.pace().ahead(10), 0, "nothing before anything is known");
+        speed.learn(&completions(200, FAST, 1));
+        assert!((9_000..=10_000).contains(&speed.pace().ahead(10)), "{}", speed.pace().ahead(10));
+        speed.learn(&completions(100, SLOW, 1));
+        assert_eq!(speed.pace().ahead(10), 0, "slow jobs are claimed one by one");
     }
 
     #[test]
     fn large_payloads_are_claimed_few_at_a_time() {
         let speed = Speed::default();
-        speed.learn(&verdicts(200, FAST, 1));
+        speed.learn(&completions(200, FAST, 1));
         let with = |bytes: usize| Job { payload: "x".repeat(bytes), ..Job::sample(1) };
         speed.weigh(&[with(1 << 20)]);
-        assert_eq!(speed.ahead(50), 32);
+        assert_eq!(speed.pace().ahead(50), 32);
         for _ in 0..200 {
             speed.weigh(&[with(10)]);
         }
-        assert!(speed.ahead(50) > 1_000, "they are small again");
+        assert!(speed.pace().ahead(50) > 1_000, "they are small again");
     }
 
     #[test]
     fn who_had_to_wait_makes_it_careful() {
         let speed = Speed::default();
-        speed.learn(&verdicts(200, FAST, 1));
+        speed.learn(&completions(200, FAST, 1));
         speed.stalled(Duration::from_millis(500));
-        assert_eq!(speed.ahead(1), 0);
+        assert_eq!(speed.pace().ahead(1), 0);
     }
 
     #[test]
     fn a_task_is_short_after_some_jobs_until_a_long_one_and_for_one_map() {
         let speed = Speed::default();
-        speed.learn(&verdicts(15, FAST, 3));
+        speed.learn(&completions(15, FAST, 3));
         assert!(speed.short_tasks(3).is_empty());
-        speed.learn(&verdicts(10, FAST, 3));
+        speed.learn(&completions(10, FAST, 3));
         assert_eq!(speed.short_tasks(3), [7]);
         assert!(speed.short_tasks(4).is_empty(), "another build may take longer");
-        speed.learn(&verdicts(1, SLOW, 3));
+        speed.learn(&completions(1, SLOW, 3));
         assert!(speed.short_tasks(3).is_empty());
-        speed.learn(&verdicts(40, FAST, 3));
+        speed.learn(&completions(40, FAST, 3));
         assert_eq!(speed.short_tasks(3), [7]);
     }
 }

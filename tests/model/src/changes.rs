@@ -63,8 +63,8 @@ impl World {
         (self.settlement(host, &available), marked)
     }
 
-    /// `Line::committed` after `Line::end_once_more`: verdicts of marked jobs go to those of the marked lane, and what still
-    /// runs is marked, or somebody else's, which its verdict will find out.
+    /// `Claimer::committed` after `Claimer::end_once_more`: completions of marked jobs go to those of the marked lane, and what still
+    /// runs is marked, or somebody else's, which its completion will find out.
     fn recovered(&mut self, host: u8, settlement: &Settlement, marked: &[(u8, u8)], setup: &Setup) {
         let claims = self.batch_claims(host);
         self.suspects_what_was_hidden(host, setup);
@@ -96,7 +96,7 @@ impl World {
         host.missing.clear();
     }
 
-    /// `Known::looked_for`: a host looks several times, and by the last time, what was under way has come or gone.
+    /// `ClaimedSet::searched`: a host looks several times, and by the last time, what was under way has come or gone.
     ///
     /// A look passes over what an older claim hides that the host still has of the same job, or a batch that is to be recovered. It
     /// looks again when that has come to its end, which is too late.
@@ -104,7 +104,7 @@ impl World {
         !self.server.may_mark(self.owner(host))
     }
 
-    /// `give_back_once`.
+    /// `release_orphans_once`.
     fn look(&mut self, host: u8, setup: &Setup) {
         let owner = self.owner(host);
         for (job, number) in self.unheard(host) {

@@ -2,7 +2,7 @@
 
 use crate::{Setup, server::Owner};
 
-/// How a job ended, for the database: `VerdictKind`. Whether a failure is for good makes no difference here.
+/// How a job ended, for the database: `End`. Whether a failure is for good makes no difference here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
     Done,
@@ -17,7 +17,7 @@ pub enum Stage {
     /// For a slot: `HeldJobs`.
     Waits,
     Runs,
-    /// Its verdict is to be stored.
+    /// Its completion is to be stored.
     Ended(End),
 }
 
@@ -41,14 +41,14 @@ impl Claim {
     }
 }
 
-/// `ExpressBatch`, and `Open` with it.
+/// `Transaction`, and `Open` with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     /// Those that have not been withdrawn.
     pub claims: Vec<Claim>,
-    /// Numbers of claims that the other line has marked and that were refused to it: `ExpressBatch::refuses`.
+    /// Numbers of claims that the other claimer has marked and that were refused to it: `Transaction::refuses`.
     pub refused: Vec<(u8, u8)>,
-    /// The connection was lost, and `Line::recover` is at work.
+    /// The connection was lost, and `Claimer::recover_express` is at work.
     pub recovers: bool,
 }
 
@@ -72,7 +72,7 @@ pub struct Host {
     /// Marked jobs.
     pub claims: Vec<Claim>,
     pub batch: Option<Batch>,
-    /// There may be something to look for: `Known::losses` and `Known::looked_for` differ.
+    /// There may be something to look for: `ClaimedSet::losses` and `ClaimedSet::searched` differ.
     pub suspects: bool,
     pub stop: Stop,
     /// `Missing`: owners without a lock, and in how many looks in a row.
@@ -109,7 +109,7 @@ impl Host {
         self.claims.iter().any(|claim| claim.is(job, number)) || self.batch.as_ref().is_some_and(in_batch)
     }
 
-    /// `Pool::without_open` of a job that the other line has marked: whether an open batch has it, which then keeps it.
+    /// `Running::without_those_in_transactions` of a job that the other claimer has marked: whether an open batch has it, which then keeps it.
     pub(crate) fn refuses(&mut self, marked: &Claim, setup: &Setup) -> bool {
         let same =
             |claim: &Claim| claim.job == marked.job && (claim.attempt == marked.attempt || !setup.refuses_by_attempt);
@@ -118,7 +118,7 @@ impl Host {
         true
     }
 
-    /// `Line::bring_up_to_date`: takes those away that no slot has taken. A claim of them that was refused has marked them for
+    /// `Claimer::bring_up_to_date`: takes those away that no slot has taken. A claim of them that was refused has marked them for
     /// nobody, so that they are returned.
     pub(crate) fn withdraw(&mut self) {
         let Some(batch) = self.batch.as_mut() else { return };

@@ -71,7 +71,7 @@ pub struct Setup {
     pub takeover_holds_lock: bool,
     /// A job that turns out to be somebody else's while it runs has no result that could be stored.
     pub disowns: bool,
-    /// A batch refuses to the other line of its host only the attempts that it has itself.
+    /// A batch refuses to the other claimer of its host only the attempts that it has itself.
     pub refuses_by_attempt: bool,
     /// After a commit of which nobody knows, the jobs are locked again before anything is stored.
     pub locks_again: bool,

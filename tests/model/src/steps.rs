@@ -11,29 +11,29 @@ use crate::{
 /// One step. The first field is the host, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// `get_jobs` by the line that has no transaction, and `Line::accept`.
+    /// `get_jobs` by the claimer that has no transaction, and `Claimer::end_claim`.
     Claim(u8, u8),
     /// The same, and the connection is lost before the answer: nobody hears of what it brings, if it brings anything.
     LoseClaim(u8, u8),
-    /// `lock_jobs` of the jobs of this mask, and `Line::begun`.
+    /// `lock_jobs` of the jobs of this mask, and `Claimer::begun`.
     Lock(u8, u8),
-    /// The express line's connection is lost while its transaction is open; only the server knows.
+    /// The connection of the claimer with the transaction is lost while its transaction is open; only the server knows.
     Cut(u8),
     /// A slot takes a job: `HeldJobs::take`. The place is among marked jobs, or in the batch.
     Begin(u8, Place),
     /// A job ends, and so.
     Finish(u8, Place, End),
-    /// `Results::store` and `Line::settled`.
+    /// `Batch::store` and `Claimer::settled`.
     Store(u8, u8),
-    /// The same, and the connection is lost before the answer: `Line::in_doubt`.
+    /// The same, and the connection is lost before the answer: `Claimer::recover_marked`.
     LoseStore(u8, u8),
-    /// `Pool::give_back_what_waits`, of what has waited too long.
+    /// `Pool::release_waiting`, of what has waited too long.
     GiveBack(u8, u8),
-    /// `Line::end`. If the connection was lost before, `Line::recover` begins.
+    /// `Claimer::settle_express`. If the connection was lost before, `Claimer::recover_express` begins.
     Settle(u8),
     /// The same, and the connection is lost between the commit and its answer.
     LoseSettle(u8),
-    /// `Line::end_once_more`.
+    /// `Claimer::end_once_more`.
     Recover(u8),
     /// The same, and the connection is lost between the commit and its answer.
     LoseRecover(u8),
@@ -65,13 +65,13 @@ pub enum Step {
     HoldBack,
     /// It takes over, and nobody hears of the server before again.
     FailOver,
-    /// `give_back_once`.
+    /// `release_orphans_once`.
     Look(u8),
     /// `refresh_locked` renews the lock of this job.
     Renew(u8),
     /// The host is told to stop: it claims no more, and gives back what waits.
     Stop(u8),
-    /// The end of `PreparedPool::run`, with `give_back_the_last`, while the database answers: in an outage, what is locked is
+    /// The end of `PreparedPool::run`, with `release_last_orphans`, while the database answers: in an outage, what is locked is
     /// left to those who take over.
     End(u8),
     /// The process ends at once.

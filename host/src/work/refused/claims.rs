@@ -14,7 +14,7 @@ use super::{Wait, unless_refused};
 use crate::{
     events::{Event, Refusal},
     queue::{QueueError, Session},
-    work::{line::Lane, pool::Pool},
+    work::{demand::Lane, pool::Pool},
 };
 
 /// So many jobs are left out at most: each claim names them all.
@@ -62,7 +62,7 @@ impl Pool {
     /// The jobs that no claim is to bring now. Those whose wait is over are only for claims that mark them, which are refused before
     /// the job runs.
     pub(in crate::work) fn left_out(&self, lane: Lane) -> Vec<i64> {
-        let claims = &self.refused.claims;
+        let claims = &self.refused().claims;
         if !claims.any.load(Ordering::Acquire) {
             return Vec::new();
         }
@@ -73,7 +73,7 @@ impl Pool {
 
     /// These could be claimed.
     pub(in crate::work) fn are_claimed(&self, ids: impl Iterator<Item = i64>) {
-        let claims = &self.refused.claims;
+        let claims = &self.refused().claims;
         if claims.any.load(Ordering::Acquire) {
             let mut held = claims.held();
             for id in ids {
@@ -85,7 +85,7 @@ impl Pool {
 
     /// A job cannot be claimed. The task is not known of one that runs already.
     pub(in crate::work) fn hold_claim(&self, id: i64, task: Option<Arc<str>>, error: &QueueError) {
-        let claims = &self.refused.claims;
+        let claims = &self.refused().claims;
         let mut held = claims.held();
         held.jobs.retain(|_, refused| !refused.let_in || refused.wait.until.elapsed() < FORGOTTEN);
         let known = held.jobs.get(&id).map(|refused| refused.wait);
@@ -100,28 +100,27 @@ impl Pool {
         claims.any.store(true, Ordering::Release);
         drop(held);
         let (error, retry_in, repeated) = (error.reason(), wait.length, known.is_some());
-        self.events.emit(Event::Refused(Refusal::Claim { id, task, error, retry_in, repeated }));
-        self.refused.added.notify_one();
+        self.events().emit(Event::Refused(Refusal::Claim { id, task, error, retry_in, repeated }));
+        self.refused().added.notify_one();
     }
 
     /// Lets claims bring those again whose wait is over.
     pub(super) fn let_claims_in(&self) {
         let now = Instant::now();
         let mut let_in = false;
-        for refused in self.refused.claims.held().jobs.values_mut().filter(|refused| refused.wait.until <= now) {
+        for refused in self.refused().claims.held().jobs.values_mut().filter(|refused| refused.wait.until <= now) {
             let_in |= !mem::replace(&mut refused.let_in, true);
         }
         if let_in {
             // They stand where they stood, which claims have passed.
-            self.database.look_everywhere();
-            self.marked_next.store(true, Ordering::Release);
-            self.nudge();
+            self.database().look_everywhere();
+            self.nudge_for_marked();
         }
     }
 
     /// Writes the reasons to the jobs, as far as the database allows that.
     pub(super) async fn note_refused_claims(&self, session: &Session) -> Result<(), QueueError> {
-        let notes = mem::take(&mut self.refused.claims.held().to_note);
+        let notes = mem::take(&mut self.refused().claims.held().to_note);
         for (id, reason) in notes {
             unless_refused(session.note_refused_claim(id, &reason).await)?;
         }

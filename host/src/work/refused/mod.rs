@@ -54,13 +54,13 @@ pub(super) async fn try_refused_again(pool: Arc<Pool>, stop: CancellationToken) 
     let trying = async {
         loop {
             let due = async {
-                match pool.refused.claims.next().into_iter().chain(pool.refused.results.next()).min() {
+                match pool.refused().claims.next().into_iter().chain(pool.refused().results.next()).min() {
                     Some(next) => tokio::time::sleep_until(next.into()).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = pool.refused.added.notified() => {}
+                () = pool.refused().added.notified() => {}
                 () = due => {}
             }
             pool.let_claims_in();
@@ -75,10 +75,10 @@ pub(super) async fn try_refused_again(pool: Arc<Pool>, stop: CancellationToken) 
 }
 
 async fn try_once(pool: &Pool) -> Result<(), QueueError> {
-    if pool.refused.results.is_empty() && !pool.refused.claims.are_to_be_noted() {
+    if pool.refused().results.is_empty() && !pool.refused().claims.are_to_be_noted() {
         return Ok(());
     }
-    let session = pool.database.session().await?;
+    let session = pool.database().session().await?;
     pool.note_refused_claims(&session).await?;
     pool.note_refused_results(&session).await?;
     let now = Instant::now();

@@ -5,7 +5,7 @@
 
 use std::{
     slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,8 +16,8 @@ use crate::{
     events::{Event, LeftResult, Refusal},
     queue::{Bisection, ClaimedJob, FailedJob, QueueError, Session},
     work::{
-        pool::{Mode, Pool},
-        verdict::{Results, Verdict, VerdictKind},
+        completion::{Batch, Completion, End},
+        pool::Pool,
     },
 };
 
@@ -34,7 +34,7 @@ pub(super) struct RefusedResults {
 
 #[derive(Debug)]
 struct RefusedResult {
-    verdict: Verdict,
+    completion: Completion,
     task: Option<Arc<str>>,
     reason: String,
     wait: Wait,
@@ -61,12 +61,12 @@ impl RefusedResults {
 
     /// Changes the one of this claim.
     fn change<T>(&self, claim: &ClaimedJob, change: impl FnOnce(&mut RefusedResult) -> T) -> Option<T> {
-        self.held().iter_mut().find(|refused| refused.verdict.claim == *claim).map(change)
+        self.held().iter_mut().find(|refused| refused.completion.claim == *claim).map(change)
     }
 
     fn remove(&self, claim: &ClaimedJob) -> Option<RefusedResult> {
         let mut held = self.held();
-        let place = held.iter().position(|refused| refused.verdict.claim == *claim)?;
+        let place = held.iter().position(|refused| refused.completion.claim == *claim)?;
         Some(held.swap_remove(place))
     }
 }
@@ -75,78 +75,78 @@ impl RefusedResult {
     /// For those who look at the job.
     fn note(&self) -> String {
         let reason = &self.reason;
-        match &self.verdict.kind {
-            VerdictKind::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
-            VerdictKind::Fail { message, .. } => {
+        match &self.completion.end {
+            End::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
+            End::Fail { message, .. } => {
                 format!("{message}\n\nthis failure could not be stored, so the job is held back: {reason}")
             }
-            VerdictKind::Return { .. } => format!("this job did not start and could not be given back: {reason}"),
+            End::Release { .. } => format!("this job did not start and could not be given back: {reason}"),
         }
     }
 
     fn left(self, left: LeftResult) -> Event {
-        let Self { verdict, task, reason, .. } = self;
-        Event::Refused(Refusal::ResultLeft { id: verdict.claim.id, task, error: reason, left })
+        let Self { completion, task, reason, .. } = self;
+        Event::Refused(Refusal::ResultLeft { id: completion.claim.id, task, error: reason, left })
     }
 }
 
 impl Pool {
     /// Whether so many results are held back that no more jobs are to run.
     pub(in crate::work) fn holds_too_many_results(&self) -> bool {
-        self.refused.results.are_too_many()
+        self.refused().results.are_too_many()
     }
 
     /// What became of a job is refused. The job is marked.
-    pub(in crate::work) fn hold_result(&self, verdict: Verdict, error: &QueueError) {
-        let (task, reason, wait) = (self.registered().name(verdict.task_id), error.reason(), Wait::first());
-        self.events.emit(Event::Refused(Refusal::Result {
-            id: verdict.claim.id,
+    pub(in crate::work) fn hold_result(&self, completion: Completion, error: &QueueError) {
+        let (task, reason, wait) = (self.registered().name(completion.task_id), error.reason(), Wait::first());
+        self.events().emit(Event::Refused(Refusal::Result {
+            id: completion.claim.id,
             task: task.clone(),
             error: reason.clone(),
             retry_in: wait.length,
             repeated: false,
         }));
         let count = {
-            let mut held = self.refused.results.held();
-            held.push(RefusedResult { verdict, task, reason: reason.clone(), wait, noted: false });
+            let mut held = self.refused().results.held();
+            held.push(RefusedResult { completion, task, reason: reason.clone(), wait, noted: false });
             held.len()
         };
         if count == MOST {
-            self.events.emit(Event::Refused(Refusal::TooManyResults { count, error: reason }));
-            if self.mode == Mode::Once {
-                self.closing.cancel();
+            self.events().emit(Event::Refused(Refusal::TooManyResults { count, error: reason }));
+            if self.identity().works_once() {
+                self.identity().close();
             }
         }
-        self.unsettled.fetch_sub(1, Ordering::AcqRel);
-        self.refused.added.notify_one();
+        self.running().settled(1);
+        self.refused().added.notify_one();
         // A pool that ends when nothing is left may have waited for just this one.
         self.nudge();
     }
 
     /// What became of a job is refused, and the job cannot be marked either: anybody may claim it.
-    pub(in crate::work) fn leave_result(&self, verdict: &Verdict, error: &QueueError) {
-        let (id, task, error) = (verdict.claim.id, self.registered().name(verdict.task_id), error.reason());
-        self.events.emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
-        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+    pub(in crate::work) fn leave_result(&self, completion: &Completion, error: &QueueError) {
+        let (id, task, error) = (completion.claim.id, self.registered().name(completion.task_id), error.reason());
+        self.events().emit(Event::Refused(Refusal::ResultLeft { id, task, error, left: LeftResult::Available }));
+        self.running().settled(1);
         self.nudge();
     }
 
     /// Writes the reasons to the jobs, as far as the database allows that, and frees their queues.
     pub(super) async fn note_refused_results(&self, session: &Session) -> Result<(), QueueError> {
-        let results = &self.refused.results;
+        let results = &self.refused().results;
         loop {
-            let next = results.held().iter().find(|refused| !refused.noted).map(|new| (new.verdict.claim, new.note()));
+            let next =
+                results.held().iter().find(|refused| !refused.noted).map(|new| (new.completion.claim, new.note()));
             let Some((claim, note)) = next else { return Ok(()) };
             unless_refused(session.note_refused_result(self.owner(), &claim, &note).await)?;
             if claim.job_queue_id.is_some() {
                 unless_refused(session.free_queue(self.owner(), &claim).await)?;
-                self.marked_next.store(true, Ordering::Release);
-                self.nudge();
+                self.nudge_for_marked();
             }
             results.change(&claim, |refused| {
                 refused.noted = true;
                 // Whoever has the queue when this is stored goes on having it.
-                refused.verdict.claim.job_queue_id = None;
+                refused.completion.claim.job_queue_id = None;
             });
         }
     }
@@ -157,18 +157,18 @@ impl Pool {
         session: &Session,
         due: impl Fn(&Wait) -> bool,
     ) -> Result<(), QueueError> {
-        let results = &self.refused.results;
-        let due: Vec<(ClaimedJob, Results)> = results
+        let results = &self.refused().results;
+        let due: Vec<(ClaimedJob, Batch)> = results
             .held()
             .iter()
             .filter(|refused| refused.noted && due(&refused.wait))
-            .map(|refused| (refused.verdict.claim, Results::of(slice::from_ref(&refused.verdict))))
+            .map(|refused| (refused.completion.claim, Batch::of(slice::from_ref(&refused.completion))))
             .collect();
         for (claim, result) in due {
             match result.store(session, self.owner()).await {
                 Ok(late) => {
-                    if let Some(RefusedResult { verdict, task, .. }) = results.remove(&claim) {
-                        self.stored_after_all(verdict, task, !late.is_empty());
+                    if let Some(RefusedResult { completion, task, .. }) = results.remove(&claim) {
+                        self.stored_after_all(completion, task, !late.is_empty());
                     }
                 }
                 Err(error) if error.is_refusal() => {
@@ -178,11 +178,11 @@ impl Pool {
                         let (task, retry_in) = (refused.task.clone(), refused.wait.length);
                         Refusal::Result { id: claim.id, task, error: error.reason(), retry_in, repeated: true }
                     });
-                    again.into_iter().for_each(|again| self.events.emit(Event::Refused(again)));
+                    again.into_iter().for_each(|again| self.events().emit(Event::Refused(again)));
                 }
                 Err(error) => {
                     // It may be stored.
-                    results.change(&claim, |refused| refused.verdict.repeated = true);
+                    results.change(&claim, |refused| refused.completion.repeated = true);
                     return Err(error);
                 }
             }
@@ -190,39 +190,39 @@ impl Pool {
         Ok(())
     }
 
-    fn stored_after_all(&self, verdict: Verdict, task: Option<Arc<str>>, is_late: bool) {
-        self.known.remove(slice::from_ref(&verdict));
+    fn stored_after_all(&self, completion: Completion, task: Option<Arc<str>>, is_late: bool) {
+        self.claimed_set().remove(slice::from_ref(&completion));
         self.nudge();
-        if is_late && !verdict.repeated {
+        if is_late && !completion.repeated {
             // The job is not this pool's any more, so nothing was stored.
-            return verdict.announce_late(&self.events);
+            return completion.announce_late(self.events());
         }
-        self.events.emit(Event::Refused(Refusal::ResultStored { id: verdict.claim.id, task }));
-        verdict.announce(&self.events);
+        self.events().emit(Event::Refused(Refusal::ResultStored { id: completion.claim.id, task }));
+        completion.announce(self.events());
     }
 
     /// For the end: tries once more, and sees to it that what was completed is not run again. What then remains is said.
     pub(in crate::work) async fn leave_refused_results(&self) {
-        if self.refused.results.is_empty() {
+        if self.refused().results.is_empty() {
             return;
         }
         let _ = timeout(LAST_STEP, self.store_the_last()).await;
         let _ = timeout(LAST_STEP, self.fail_the_completed()).await;
-        let left = std::mem::take(&mut *self.refused.results.held());
-        left.into_iter().for_each(|refused| self.events.emit(refused.left(LeftResult::Locked)));
+        let left = std::mem::take(&mut *self.refused().results.held());
+        left.into_iter().for_each(|refused| self.events().emit(refused.left(LeftResult::Locked)));
     }
 
     async fn store_the_last(&self) -> Result<(), QueueError> {
-        let session = self.database.session().await?;
+        let session = self.database().session().await?;
         self.note_refused_results(&session).await?;
         self.store_refused_results(&session, |_| true).await
     }
 
     /// Makes those fail for good that were completed.
     async fn fail_the_completed(&self) -> Result<(), QueueError> {
-        let results = &self.refused.results;
+        let results = &self.refused().results;
         let failed = |refused: &RefusedResult| FailedJob {
-            claim: refused.verdict.claim,
+            claim: refused.completion.claim,
             message: refused.note(),
             permanent: true,
             max_attempts: None,
@@ -232,10 +232,10 @@ impl Pool {
         let done: Vec<FailedJob> = results
             .held()
             .iter()
-            .filter(|refused| matches!(refused.verdict.kind, VerdictKind::Complete))
+            .filter(|refused| matches!(refused.completion.end, End::Complete))
             .map(failed)
             .collect();
-        let session = self.database.session().await?;
+        let session = self.database().session().await?;
         let mut parts = Bisection::new(done.len(), usize::MAX);
         while let Some(part) = parts.next() {
             let stored = session.fail_jobs(self.owner(), &done[part.clone()]).await;
@@ -243,9 +243,9 @@ impl Pool {
                 for FailedJob { claim, .. } in &done[part.clone()] {
                     let Some(refused) = results.remove(claim) else { continue };
                     if stored.iter().any(|stored| stored.id == claim.id) {
-                        self.events.emit(refused.left(LeftResult::Failed));
+                        self.events().emit(refused.left(LeftResult::Failed));
                     } else {
-                        refused.verdict.announce_late(&self.events);
+                        refused.completion.announce_late(self.events());
                     }
                 }
             });

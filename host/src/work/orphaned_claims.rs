@@ -1,12 +1,12 @@
-//! Jobs and queues that are locked in this pool's name although it does not have them. Nobody else would work them for as long as
-//! the pool lives.
+//! Orphaned claims: jobs and queues that are locked in this pool's name although it does not have them. Nobody else would work
+//! them for as long as the pool lives.
 //!
 //! * The answer to a claim was lost with the connection.
 //! * So was the answer to a return, and nobody knows whether it came through.
 //! * After a failover, the new server has heard of a claim and not of the end of its job.
 //! * Somebody has deleted a job that ran, and nothing has freed its queue.
 //!
-//! The pool remembers which marked jobs it has. After each lost connection and before it ends, it gives back whatever else is
+//! The pool remembers which marked jobs it has. After each lost connection and before it ends, it releases whatever else is
 //! locked in its name while no claim is under way.
 
 use std::{
@@ -23,39 +23,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff::Backoff,
-    pool::{Mode, Pool},
-    store_apart::store_apart,
-    verdict::Verdict,
+    completion::{Completion, store_apart},
+    pool::Pool,
 };
 use crate::{
     events::Event,
     queue::{ClaimedJob, Job, QueueError, Session, Unlocked},
 };
 
-/// After which waits to look once a claim's answer was lost: what it had sent may be carried out later.
-const LOOKS: [Duration; 4] =
+/// The waits before each search once an answer was lost: what was sent may be carried out later.
+const SEARCHES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// Who waits longer for claims that are under way holds up those that would begin.
+/// Waiting longer for the claims under way would block new ones.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// The marked jobs that the pool has.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct ClaimedSet {
     /// By their ids, as they were claimed.
     jobs: Mutex<HashMap<i64, ClaimedJob>>,
-    /// Returns whose answers were lost. Nobody sends them again: the pool may have claimed the job anew.
-    doubtful: Mutex<Vec<Verdict>>,
+    /// Releases whose answers were lost. Nobody sends them again: the pool may have claimed the job anew.
+    doubtful: Mutex<Vec<Completion>>,
     /// Held for reading while a claim may mark jobs that are not known yet.
     claiming: RwLock<()>,
     /// An answer or a connection was lost.
     lost: Notify,
-    /// How often that was, and how many of those losses have been looked into to the end.
+    /// How often that was, and how many of those losses have been searched for to the end.
     losses: AtomicU64,
-    looked_for: AtomicU64,
+    searched: AtomicU64,
 }
 
-impl Known {
+impl ClaimedSet {
     /// To be held from before a claim that marks until its jobs are known.
     pub(super) async fn claiming(&self) -> RwLockReadGuard<'_, ()> {
         self.claiming.read().await
@@ -73,15 +72,15 @@ impl Known {
         self.jobs().extend(jobs.into_iter().map(claim));
     }
 
-    /// One that is locked in the pool's name, and that cannot be given back.
+    /// One that is locked in the pool's name, and that cannot be released.
     fn keep(&self, claim: &ClaimedJob) {
         self.jobs().insert(claim.id, *claim);
     }
 
     /// What became of them is settled. Of a job that was claimed again, only the later claim counts.
-    pub(super) fn remove(&self, verdicts: &[Verdict]) {
+    pub(super) fn remove(&self, completions: &[Completion]) {
         let mut jobs = self.jobs();
-        for Verdict { claim, .. } in verdicts {
+        for Completion { claim, .. } in completions {
             let same = |known: &ClaimedJob| {
                 let times = known.locked_at.zip(claim.locked_at);
                 known.attempt == claim.attempt && times.is_none_or(|(known, claimed)| known == claimed)
@@ -92,25 +91,25 @@ impl Known {
         }
     }
 
-    /// Takes those out that give jobs back, whose answers were lost.
-    pub(super) fn doubt(&self, verdicts: &mut Vec<Verdict>) {
-        let doubtful: Vec<Verdict> = verdicts.extract_if(.., |verdict| verdict.is_return()).collect();
+    /// Takes the releases out, whose answers were lost.
+    pub(super) fn doubt(&self, completions: &mut Vec<Completion>) {
+        let doubtful: Vec<Completion> = completions.extract_if(.., |completion| completion.is_release()).collect();
         if !doubtful.is_empty() {
             self.remove(&doubtful);
             self.doubtful().extend(doubtful);
-            self.look();
+            self.suspect();
         }
     }
 
     /// A claim or a result failed.
     pub(super) fn failed(&self, error: &QueueError) {
         if error.connection_lost() {
-            self.look();
+            self.suspect();
         }
     }
 
     /// Something may be locked in the pool's name of which it does not know.
-    pub(super) fn look(&self) {
+    pub(super) fn suspect(&self) {
         self.losses.fetch_add(1, Ordering::AcqRel);
         self.lost.notify_one();
     }
@@ -125,7 +124,7 @@ impl Known {
         self.jobs().values().filter_map(|claim| claim.job_queue_id).collect()
     }
 
-    fn doubtful(&self) -> MutexGuard<'_, Vec<Verdict>> {
+    fn doubtful(&self) -> MutexGuard<'_, Vec<Completion>> {
         self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,107 +133,108 @@ impl Known {
     }
 }
 
-/// Works until `stop` fires.
-pub(super) async fn give_back_unheard(pool: Arc<Pool>, stop: CancellationToken) {
+/// Releases orphaned claims until `stop` fires.
+pub(super) async fn release_orphans(pool: Arc<Pool>, stop: CancellationToken) {
     let mut backoff =
-        Backoff::new("give back what this host does not have", pool.database.clone(), pool.events.clone());
-    let looking = async {
+        Backoff::new("give back what this host does not have", pool.database().clone(), pool.events().clone());
+    let searching = async {
         loop {
-            pool.known.lost.notified().await;
-            let mut losses = pool.known.losses.load(Ordering::Acquire);
-            let mut waits = LOOKS.into_iter();
+            pool.claimed_set().lost.notified().await;
+            let mut losses = pool.claimed_set().losses.load(Ordering::Acquire);
+            let mut waits = SEARCHES.into_iter();
             while let Some(wait) = waits.next() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = pool.known.lost.notified() => {
-                        losses = pool.known.losses.load(Ordering::Acquire);
-                        waits = LOOKS.into_iter();
+                    () = pool.claimed_set().lost.notified() => {
+                        losses = pool.claimed_set().losses.load(Ordering::Acquire);
+                        waits = SEARCHES.into_iter();
                         continue;
                     }
                 }
                 loop {
-                    match give_back_once(&pool).await {
-                        Ok(Looked::Yes) => break,
-                        Ok(Looked::TooBusy) => tokio::time::sleep(wait).await,
+                    match release_orphans_once(&pool).await {
+                        Ok(Searched::Yes) => break,
+                        Ok(Searched::TooBusy) => tokio::time::sleep(wait).await,
                         Err(error) => backoff.wait(&error).await,
                     }
                 }
                 backoff.succeeded();
             }
-            pool.known.looked_for.store(losses, Ordering::Release);
-            if !pool.known.doubtful().is_empty() {
-                pool.known.look();
+            pool.claimed_set().searched.store(losses, Ordering::Release);
+            if !pool.claimed_set().doubtful().is_empty() {
+                pool.claimed_set().suspect();
             }
         }
     };
     // Each statement is whole by itself, so leaving at any point loses nothing.
-    stop.run_until_cancelled(looking).await;
+    stop.run_until_cancelled(searching).await;
 }
 
-/// For a pool that ends, whose lines have: nothing is under way any more. What is found later is for those who take over. Where no
+/// For a pool that ends, whose claimers have: nothing is under way any more. What is found later is for those who take over. Where no
 /// connection was lost, one try is enough, and a pool that works its jobs once needs none.
-pub(super) async fn give_back_the_last(pool: &Pool) {
-    let suspects = pool.known.losses.load(Ordering::Acquire) != pool.known.looked_for.load(Ordering::Acquire);
-    if !suspects && pool.mode == Mode::Once {
+pub(super) async fn release_last_orphans(pool: &Pool) {
+    let suspects =
+        pool.claimed_set().losses.load(Ordering::Acquire) != pool.claimed_set().searched.load(Ordering::Acquire);
+    if !suspects && pool.identity().works_once() {
         return;
     }
-    while give_back_once(pool).await.is_err() && suspects {
-        tokio::time::sleep(LOOKS[0]).await;
+    while release_orphans_once(pool).await.is_err() && suspects {
+        tokio::time::sleep(SEARCHES[0]).await;
     }
 }
 
 /// Whether it could be.
-enum Looked {
+enum Searched {
     Yes,
     /// Claims were under way all the time.
     TooBusy,
 }
 
-async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
-    // Those that come while it looks may not have come through yet.
-    let doubtful = pool.known.doubtful().len();
-    let session = pool.database.session().await?;
+async fn release_orphans_once(pool: &Pool) -> Result<Searched, QueueError> {
+    // Those that come during the search may not have come through yet.
+    let doubtful = pool.claimed_set().doubtful().len();
+    let session = pool.database().session().await?;
     // While this is held, whatever is locked in the pool's name is known, or was never heard of.
-    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.known.claiming.write()).await else {
-        return Ok(Looked::TooBusy);
+    let Ok(_no_claim) = tokio::time::timeout(UNDER_WAY, pool.claimed_set().claiming.write()).await else {
+        return Ok(Searched::TooBusy);
     };
-    let mut unheard = session.locked_by(pool.owner()).await?;
+    let mut orphans = session.locked_by(pool.owner()).await?;
     // In this order: jobs of a transaction of the express lane are known before it is no longer open.
-    unheard.retain(|job| !pool.is_in_open(job.id));
-    unheard.retain(|job| !pool.known.has(job));
-    let jobs = match session.return_jobs(pool.owner(), &unheard).await {
-        Err(error) if error.is_refusal() => return_apart(pool, &session, &unheard).await?,
+    orphans.retain(|job| !pool.running().is_in_transaction(job.id));
+    orphans.retain(|job| !pool.claimed_set().has(job));
+    let jobs = match session.return_jobs(pool.owner(), &orphans).await {
+        Err(error) if error.is_refusal() => release_apart(pool, &session, &orphans).await?,
         returned => returned?.len(),
     };
-    let queues = session.free_queues(pool.owner(), &pool.known.queues()).await?;
+    let queues = session.free_queues(pool.owner(), &pool.claimed_set().queues()).await?;
     let freed = Unlocked { jobs: i64::try_from(jobs).unwrap_or(i64::MAX), queues };
-    let settled: Vec<Verdict> = pool.known.doubtful().drain(..doubtful).collect();
-    if unheard.is_empty() && queues == 0 && settled.is_empty() {
-        return Ok(Looked::Yes);
+    let settled: Vec<Completion> = pool.claimed_set().doubtful().drain(..doubtful).collect();
+    if orphans.is_empty() && queues == 0 && settled.is_empty() {
+        return Ok(Searched::Yes);
     }
     if queues > 0 {
         // Their jobs stand where claims may have passed them.
-        pool.database.look_everywhere();
-        pool.marked_next.store(true, Ordering::Release);
+        pool.database().look_everywhere();
+        pool.demand().marked_jobs_available();
     }
     if freed != Unlocked::default() {
-        pool.events.emit(Event::GivenBack(freed));
+        pool.events().emit(Event::GivenBack(freed));
     }
-    pool.unsettled.fetch_sub(settled.len(), Ordering::AcqRel);
+    pool.running().settled(settled.len());
     pool.nudge();
-    settled.into_iter().for_each(|verdict| verdict.announce(&pool.events));
-    Ok(Looked::Yes)
+    settled.into_iter().for_each(|completion| completion.announce(pool.events()));
+    Ok(Searched::Yes)
 }
 
-/// The database refuses to take some of them back: these count as the pool's from here on, and are held back. Says how many
+/// The database refuses to release some of them: these count as the pool's from here on, and are held back. Says how many
 /// the others are.
-async fn return_apart(pool: &Pool, session: &Session, jobs: &[ClaimedJob]) -> Result<usize, QueueError> {
-    let verdicts = jobs.iter().copied().map(Verdict::never_begun).collect();
-    let apart = store_apart(session, pool.owner(), verdicts, usize::MAX).await.map_err(|(error, _)| error)?;
-    for (verdict, error) in apart.refused {
-        pool.known.keep(&verdict.claim);
-        pool.unsettled.fetch_add(1, Ordering::AcqRel);
-        pool.hold_result(verdict, &error);
+async fn release_apart(pool: &Pool, session: &Session, jobs: &[ClaimedJob]) -> Result<usize, QueueError> {
+    let completions = jobs.iter().copied().map(Completion::never_begun).collect();
+    let apart = store_apart(session, pool.owner(), completions, usize::MAX).await.map_err(|(error, _)| error)?;
+    for (completion, error) in apart.refused {
+        pool.claimed_set().keep(&completion.claim);
+        pool.running().claimed(1);
+        pool.hold_result(completion, &error);
     }
     Ok(apart.stored.len())
 }

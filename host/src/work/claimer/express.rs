@@ -2,26 +2,28 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::SystemTime,
 };
 
-use super::{Lane, Line, claim::fits_express};
+use super::{Claimer, claim::fits_express};
 use crate::{
     config::ForbiddenFlags,
-    queue::{CameBack, QueueError, SettledApart, Settlement, beyond_encoding},
+    queue::{CameBack, Conditions, Job, QueueError, Session, SettledApart, Settlement, beyond_encoding},
     work::{
-        express_batch::{BOUND, ExpressBatch},
+        completion::{Batch, Completion},
+        demand::{Claim, Lane},
         held::HeldJob,
         pool::Pool,
-        verdict::{Results, Verdict},
+        registered::Registered,
+        transaction::{BOUND, Kept, LockedJob, Transaction},
     },
 };
 
 /// A transaction that is open.
 #[derive(Debug)]
 pub(super) struct Open {
-    batch: Arc<ExpressBatch>,
+    transaction: Arc<Transaction>,
     /// Jobs for the marked lane, which they enter with the commit.
     aside: Vec<HeldJob>,
 }
@@ -29,14 +31,14 @@ pub(super) struct Open {
 impl Open {
     /// Returns when it is to be ended.
     pub(super) async fn ended(&self) {
-        self.batch.ended().await;
+        self.transaction.ended().await;
     }
 }
 
 /// What has become of the jobs of a transaction by now.
 #[derive(Debug, Default)]
 struct Account {
-    verdicts: Vec<Verdict>,
+    completions: Vec<Completion>,
     /// How many no slot has taken; they stay as they were.
     withdrawn: usize,
     /// These.
@@ -46,67 +48,74 @@ struct Account {
 impl Account {
     /// What is to be stored. Those that have neither ended nor been withdrawn still run, or are to.
     fn settlement(&self, open: &Open) -> Settlement {
-        let mut settlement = Settlement::default();
-        for verdict in &self.verdicts {
-            verdict.settle(&mut settlement);
+        let mut marked = Vec::new();
+        if self.completions.len() + self.withdrawn < open.transaction.len() {
+            let ended: HashSet<i64> = self.completions.iter().map(|completion| completion.claim.id).collect();
+            let kept = open.transaction.kept().ids;
+            marked.extend(kept.iter().filter(|id| !ended.contains(id)));
         }
-        if self.verdicts.len() + self.withdrawn < open.batch.len() {
-            let ended: HashSet<i64> = self.verdicts.iter().map(|verdict| verdict.claim.id).collect();
-            let (kept, _) = open.batch.kept();
-            settlement.marked.extend(kept.iter().filter(|id| !ended.contains(id)));
-        }
-        settlement
+        Batch::of(&self.completions).settlement(marked)
     }
+}
+
+/// Begins a transaction on the session and locks up to `limit` jobs in it.
+pub(super) async fn claim(
+    pool: &Pool,
+    session: &Session,
+    registered: &Registered,
+    limit: usize,
+    conditions: Conditions<'_>,
+) -> Result<Vec<Job>, QueueError> {
+    let locked = session.lock_jobs(&registered.tasks, limit, conditions).await;
+    locked.inspect_err(|error| pool.claimed_set().failed(error))
 }
 
 impl Pool {
     /// These jobs of a transaction are marked now.
     fn keep_in_mind(&self, open: &Open, marked: &HashMap<i64, SystemTime>) {
         if !marked.is_empty() {
-            let (ids, attempts) = open.batch.kept();
+            let Kept { ids, attempts, .. } = open.transaction.kept();
             let claims = ids.into_iter().zip(attempts);
-            self.known.add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
+            self.claimed_set().add_express(claims.filter_map(|(id, attempt)| Some((id, attempt, *marked.get(&id)?))));
         }
     }
 }
 
-impl Line {
+impl Claimer {
     /// A transaction is open in which these jobs are locked.
     pub(super) fn begun(&mut self, jobs: Vec<HeldJob>) {
-        let short = jobs.first().map(|held| self.pool.speed.short_tasks(held.map)).unwrap_or_default();
+        let short = jobs.first().map(|held| self.pool.speed().short_tasks(held.map)).unwrap_or_default();
         let (run, aside): (Vec<HeldJob>, _) = jobs.into_iter().partition(|held| fits_express(&held.job, &short));
-        let names = |held: &HeldJob| (held.job.id, held.job.attempts, held.job.created_at);
-        let all = run.iter().chain(&aside).map(names).collect();
-        let batch = Arc::new(ExpressBatch::new(all, run.len()));
-        self.pool.opened(&batch);
-        self.pool.held.add(run, Some(Arc::clone(&batch)));
-        self.open = Some(Open { batch, aside });
+        let all = run.iter().chain(&aside).map(|held| LockedJob::of(&held.job)).collect();
+        let transaction = Arc::new(Transaction::new(all, run.len()));
+        self.pool.running().begin_transaction(&transaction);
+        self.pool.running().held().add(run, Some(Arc::clone(&transaction)));
+        self.open = Some(Open { transaction, aside });
     }
 
-    /// Ends a transaction, stores verdicts of marked jobs beside it, and claims on the same trip.
-    pub(super) async fn end(&mut self, open: Open, mut verdicts: Vec<Verdict>, lane: Lane, wanted: usize) {
+    /// Ends a transaction, stores completions of marked jobs beside it, and claims on the same trip.
+    pub(super) async fn settle_express(&mut self, open: Open, mut completions: Vec<Completion>, claim: Option<Claim>) {
         let pool = Arc::clone(&self.pool);
         let mut account = Account::default();
         self.bring_up_to_date(&open, &mut account);
         let settlement = account.settlement(&open);
         let Some(session) = self.session.take().filter(|session| !session.is_lost()) else {
-            pool.verdicts.add_all(verdicts);
-            return self.recover(open, account, None).await;
+            pool.completions().add_all(completions);
+            return self.recover_express(open, account, None).await;
         };
         // The next transaction begins when nothing else is under way on its connection, and results do not wait for answers.
-        let after = matches!(pool.settings.forbidden_flags, ForbiddenFlags::Asked(_));
-        let wanted = if after || !verdicts.is_empty() { 0 } else { wanted };
-        let claiming = pool.claims.begin(&pool.unsettled);
-        let results = Results::of(&verdicts);
+        let after = matches!(pool.settings().forbidden_flags, ForbiddenFlags::Asked(_));
+        let mut claiming = pool.begin_claim(claim.filter(|_| !after && completions.is_empty()));
+        let results = Batch::of(&completions);
         // The first of them sends all that it has, up to the commit, before the others send anything.
         let (settled, mut stored, claimed) = tokio::join!(
             biased;
             session.settle(pool.owner(), &settlement),
             results.store(&session, pool.owner()),
-            self.claim(&session, lane, wanted),
+            self.claim(&session, claiming.as_ref()),
         );
         if stored.as_ref().is_err_and(QueueError::is_refusal) && !session.is_lost() {
-            stored = self.store_apart(&session, &mut verdicts).await;
+            stored = self.store_apart(&session, &mut completions).await;
         }
         if settled.is_ok() && stored.is_ok() && claimed.is_ok() {
             self.session = Some(session);
@@ -116,35 +125,24 @@ impl Line {
         if let Ok(marked) = &settled {
             // Those that were withdrawn can be claimed by anybody now, and this claim may have brought them.
             pool.keep_in_mind(&open, marked);
-            pool.ended(&open.batch);
+            pool.running().end_transaction(&open.transaction);
         }
-        let claim_error = match claimed {
-            // By the express lane, what it has locked is free again with the connection.
-            Ok(_) if lane == Lane::Express && self.session.is_none() => {
-                pool.look.store(true, Ordering::Release);
-                None
-            }
-            Ok(jobs) => {
-                self.accept(jobs, lane, wanted, &claiming);
-                None
-            }
-            Err(error) => Some(error),
-        };
+        let claim_error = self.end_claim(claimed, &mut claiming);
         match settled {
             Ok(marked) => {
                 self.store_backoff.succeeded();
                 self.committed(open, account, marked);
-                self.after_store(stored, verdicts).await;
+                self.settle_marked(stored, completions).await;
             }
             Err(error) => {
                 match stored {
                     Ok(late) => {
-                        pool.known.remove(&verdicts);
-                        self.settled(verdicts, &late, 0);
+                        pool.claimed_set().remove(&completions);
+                        self.settled(completions, &late, 0);
                     }
-                    Err(_) => self.in_doubt(&mut verdicts),
+                    Err(_) => self.recover_marked(&mut completions),
                 }
-                self.recover(open, account, Some(error)).await;
+                self.recover_express(open, account, Some(error)).await;
             }
         }
         if let Some(error) = claim_error {
@@ -155,52 +153,58 @@ impl Line {
     /// Takes the jobs away that no slot has taken, before it looks which of the others have ended.
     fn bring_up_to_date(&self, open: &Open, account: &mut Account) {
         let pool = &self.pool;
-        let withdrawn = pool.held.withdraw(&open.batch);
+        let withdrawn = pool.running().held().withdraw(&open.transaction);
         if !withdrawn.is_empty() {
-            if !pool.closing.is_cancelled() {
-                pool.speed.stalled(BOUND);
+            if !pool.identity().is_closing() {
+                pool.speed().stalled(BOUND);
             }
             account.left_behind.extend(withdrawn.iter().map(|held| CameBack::of(&held.job)));
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
-            let refused = open.batch.withdraw(&ids);
+            let refused = open.transaction.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();
-            pool.verdicts.add_all(refused.into_iter().map(Verdict::never_begun));
+            pool.completions().add_all(refused.into_iter().map(Completion::never_begun));
         }
-        let mut verdicts = open.batch.take_verdicts();
-        let returned: Vec<i64> =
-            verdicts.iter().filter(|verdict| verdict.is_return()).map(|verdict| verdict.claim.id).collect();
+        let mut completions = open.transaction.take_completions();
+        let returned: Vec<i64> = completions
+            .iter()
+            .filter(|completion| completion.is_release())
+            .map(|completion| completion.claim.id)
+            .collect();
         if !returned.is_empty() {
             let refused: HashMap<i64, _> =
-                open.batch.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
-            let of_refused = verdicts.extract_if(.., |verdict| refused.contains_key(&verdict.claim.id));
-            pool.verdicts.add_all(of_refused.map(|verdict| Verdict { claim: refused[&verdict.claim.id], ..verdict }));
+                open.transaction.withdraw(&returned).into_iter().map(|claim| (claim.id, claim)).collect();
+            let of_refused = completions.extract_if(.., |completion| refused.contains_key(&completion.claim.id));
+            pool.completions().add_all(of_refused.map(|completion| {
+                let claim = refused[&completion.claim.id];
+                completion.by(claim)
+            }));
         }
-        account.verdicts.append(&mut verdicts);
+        account.completions.append(&mut completions);
     }
 
     fn committed(&self, mut open: Open, account: Account, marked: HashMap<i64, SystemTime>) {
         let pool = &self.pool;
-        pool.ended(&open.batch);
+        pool.running().end_transaction(&open.transaction);
         open.aside.iter_mut().for_each(|held| held.job.locked_at = marked.get(&held.job.id).copied());
-        let late = open.batch.committed(marked);
+        let late = open.transaction.committed(&marked);
         if !late.is_empty() {
-            pool.verdicts.add_all(late);
-            pool.wake();
+            pool.completions().add_all(late);
+            pool.wakes().wake();
         }
         if !account.left_behind.is_empty() {
-            pool.database.came_back(&account.left_behind);
+            pool.database().came_back(&account.left_behind);
             // Not sooner: a claim from before the commit has not seen them.
-            pool.look.store(true, Ordering::Release);
+            pool.demand().jobs_available();
         }
-        self.settled(account.verdicts, &HashSet::new(), account.withdrawn);
-        pool.held.add(open.aside, None);
+        self.settled(account.completions, &HashSet::new(), account.withdrawn);
+        pool.running().held().add(open.aside, None);
         pool.open_slots();
     }
 
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
-    async fn recover(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
-        self.pool.database.look_everywhere();
+    async fn recover_express(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
+        self.pool.database().look_everywhere();
         let (mut first, mut in_ascii) = (true, false);
         loop {
             // The connection may be the only one that was lost.
@@ -214,8 +218,9 @@ impl Line {
                 Ok(marked) => {
                     self.store_backoff.succeeded();
                     self.committed(open, account, marked);
-                    // For as long as the batch had its jobs, looks passed them over, whoever had locked them.
-                    return self.pool.known.look();
+                    // For as long as the transaction had its jobs, searches for orphaned claims passed them over, whoever had
+                    // locked them.
+                    return self.pool.claimed_set().suspect();
                 }
                 Err(again) => error = Some(again),
             }
@@ -229,20 +234,21 @@ impl Line {
         let refused: HashMap<i64, QueueError> = refused.into_iter().collect();
         let unmarked: HashMap<i64, QueueError> = unmarked.into_iter().collect();
         let mut of_marked = Vec::new();
-        let ended =
-            |verdict: &mut Verdict| marked.contains_key(&verdict.claim.id) || unmarked.contains_key(&verdict.claim.id);
-        for mut verdict in account.verdicts.extract_if(.., ended) {
-            let id = verdict.claim.id;
-            verdict.claim.locked_at = marked.get(&id).copied();
+        let ended = |completion: &mut Completion| {
+            marked.contains_key(&completion.claim.id) || unmarked.contains_key(&completion.claim.id)
+        };
+        for mut completion in account.completions.extract_if(.., ended) {
+            let id = completion.claim.id;
+            completion.claim.locked_at = marked.get(&id).copied();
             if let Some(error) = unmarked.get(&id) {
-                pool.leave_result(&verdict, error);
+                pool.leave_result(&completion, error);
             } else if let Some(error) = refused.get(&id) {
-                pool.hold_result(verdict, error);
+                pool.hold_result(completion, error);
             } else {
-                of_marked.push(verdict);
+                of_marked.push(completion);
             }
         }
-        pool.verdicts.add_all(of_marked);
+        pool.completions().add_all(of_marked);
         for (id, error) in &unmarked {
             let held = open.aside.iter().find(|held| held.job.id == *id);
             pool.hold_claim(*id, held.map(|held| Arc::clone(&held.task)), error);
@@ -258,7 +264,7 @@ impl Line {
         apart: bool,
     ) -> Result<HashMap<i64, SystemTime>, QueueError> {
         let session = self.connected(Lane::Express).await?;
-        let ((ids, attempts), added_at) = (open.batch.kept(), open.batch.kept_since());
+        let Kept { ids, attempts, added_at } = open.transaction.kept();
         let again = match session.lock_again(self.pool.owner(), &ids, &attempts, &added_at).await {
             Ok(again) => again,
             Err(error) => {
@@ -289,20 +295,22 @@ impl Line {
                 return Err(error);
             }
         };
-        // Those that are marked already, by the lost commit or by the other line, may have ended since.
+        // Those that are marked already, by the lost commit or by the other claimer, may have ended since.
         let (mut of_marked, rest): (Vec<_>, Vec<_>) =
-            account.verdicts.drain(..).partition(|verdict| again.marked.contains_key(&verdict.claim.id));
-        account.verdicts = rest;
-        of_marked.iter_mut().for_each(|verdict| verdict.claim.locked_at = again.marked.get(&verdict.claim.id).copied());
-        self.pool.verdicts.add_all(of_marked);
+            account.completions.drain(..).partition(|completion| again.marked.contains_key(&completion.claim.id));
+        account.completions = rest;
+        of_marked
+            .iter_mut()
+            .for_each(|completion| completion.claim.locked_at = again.marked.get(&completion.claim.id).copied());
+        self.pool.completions().add_all(of_marked);
         // What is neither marked now nor was before belongs to somebody else.
         marked.extend(again.marked);
         let owned = |id: &i64| available.contains(id) || marked.contains_key(id);
-        open.batch.disown(ids.into_iter().filter(|id| !owned(id)));
+        open.transaction.disown(ids.into_iter().filter(|id| !owned(id)));
         let lost = open.aside.len();
         self.pool.keep_in_mind(open, &marked);
         open.aside.retain(|held| marked.contains_key(&held.job.id));
-        self.pool.unsettled.fetch_sub(lost - open.aside.len(), Ordering::AcqRel);
+        self.pool.running().settled(lost - open.aside.len());
         self.session = Some(session);
         Ok(marked)
     }
