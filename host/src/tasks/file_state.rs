@@ -10,10 +10,10 @@
 //!
 //! The state is about what the file holds. The build that its tasks run on is beside it, since that may be an earlier one.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use super::launch::{Launch, LaunchReason, Relaunch};
-use crate::plugin::BuildId;
+use super::launch::{Again, Launch, LaunchReason, Refusal, Relaunch, Retry};
+use crate::plugin::{BuildId, Image};
 
 /// What becomes of what a file holds.
 #[derive(Debug, Default)]
@@ -31,28 +31,6 @@ pub(super) enum FileState {
     Gone {
         since: Instant,
     },
-}
-
-/// Why a file is refused, and what may change that.
-#[derive(Debug, Clone)]
-pub(super) struct Refusal {
-    pub(super) reason: String,
-    /// The build that is refused; none if the file cannot be read.
-    pub(super) build: Option<BuildId>,
-    pub(super) again: Again,
-}
-
-/// When a refused file gets another try.
-#[derive(Debug, Clone)]
-pub(super) enum Again {
-    /// When the file or the settings change.
-    OnChange,
-    /// When another file gives up its name or a task.
-    WhenFree,
-    /// At the next scan.
-    Now,
-    /// The reason may pass by itself, so the build is launched again.
-    At(Box<Relaunch>),
 }
 
 /// The facts about the build that serves which decide on the contents of its file.
@@ -127,6 +105,24 @@ impl FileState {
         }
     }
 
+    /// Launches a build. What is refused stays so meanwhile.
+    pub(super) fn launch_build(&mut self, id: u64, image: Arc<Image>, reason: LaunchReason, retry: Option<Retry>) {
+        let refusal = match std::mem::take(self) {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Launching(launch) => launch.refusal,
+            _ => None,
+        };
+        *self = Self::Launching(Launch::new(id, image, reason, retry, refusal));
+    }
+
+    /// A build has been taken into service.
+    pub(super) fn serve(&mut self) {
+        *self = match std::mem::take(self) {
+            Self::Launching(launch) => launch.succeeded().map_or(Self::Serving, Self::Refused),
+            _ => Self::Serving,
+        };
+    }
+
     /// What another file had has become free.
     pub(super) fn freed(&mut self) {
         let refusal = match self {
@@ -149,6 +145,10 @@ impl FileState {
         if let Self::Refused(Refusal { again: again @ Again::Now, .. }) = self {
             *again = Again::OnChange;
         }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
     }
 
     pub(super) fn refusal(&self) -> Option<&Refusal> {
@@ -185,22 +185,11 @@ impl FileState {
     pub(super) fn is_retried(&self) -> bool {
         self.relaunch().is_some() || self.launch().is_some_and(|launch| launch.retry.is_some())
     }
-
-    pub(super) fn into_refusal(self) -> Option<Refusal> {
-        match self {
-            Self::Refused(refusal) => Some(refusal),
-            Self::Launching(launch) => launch.refusal,
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::plugin::Image;
 
     const OLD: BuildId = BuildId([1; 32]);
     const NEW: BuildId = BuildId([2; 32]);
@@ -210,7 +199,7 @@ mod tests {
     }
 
     fn launching(build: BuildId, reason: LaunchReason) -> FileState {
-        FileState::Launching(Launch::new(1, image(build), reason, FileState::Unfinished))
+        FileState::Launching(Launch::new(1, image(build), reason, None, None))
     }
 
     fn refused(build: Option<BuildId>, again: Again) -> FileState {
@@ -218,8 +207,8 @@ mod tests {
     }
 
     fn retried(build: BuildId) -> FileState {
-        let now = Instant::now();
-        launching(build, LaunchReason::Contents).launch().cloned().expect("a launch").failed("no database", true, now).0
+        let launch = Launch::new(1, image(build), LaunchReason::Contents, None, None);
+        FileState::Refused(launch.failed("no database", true, Instant::now()).0)
     }
 
     fn well(build: BuildId) -> InService {

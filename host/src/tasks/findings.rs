@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use super::{
     TasksFolder,
     file_reader::{Contents, Fault, Finding, Loadable},
-    file_state::{Again, FileState, Refusal, Step},
+    file_state::{FileState, Step},
     folder::FolderError,
     known_file::KnownFile,
+    launch::{Again, Refusal},
     listing::Kind,
     scanner::{Found, Listed},
     sections,
@@ -69,7 +70,7 @@ impl TasksFolder {
         self.notices.skip(listed.skipped);
         for (name, kind) in listed.files {
             let known = self.files.entry(name).or_insert_with(|| KnownFile::new(kind));
-            if matches!(known.state, FileState::Gone { .. }) {
+            if known.state.is_gone() {
                 known.state = FileState::Unfinished;
             }
         }

@@ -46,6 +46,13 @@ impl KnownFile {
         self.serving.as_ref().map(|serving| serving.generation.build())
     }
 
+    /// The build that serves stays, however often it crashes.
+    pub(super) fn end_trial(&mut self) {
+        if let Some(serving) = &mut self.serving {
+            serving.trial = None;
+        }
+    }
+
     /// The tasks of the build that serves.
     pub(super) fn tasks(&self) -> &[TaskSpec] {
         self.serving.as_ref().map_or(&[], |serving| serving.generation.tasks())

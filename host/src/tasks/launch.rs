@@ -1,12 +1,11 @@
-//! A build on its way into service: why it is launched, and what becomes of its file when it starts or fails to.
+//! A build on its way into service: why it is launched, and what is refused once it has started or failed to.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::file_state::{Again, FileState, Refusal};
-use crate::plugin::Image;
+use crate::plugin::{BuildId, Image};
 
 /// The wait before the second launch of a build, which doubles with each further one …
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -37,6 +36,28 @@ pub(super) enum LaunchReason {
     Restart,
     /// The build after it has failed its trial.
     RollBack,
+}
+
+/// Why a file is refused, and what may change that.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// The build that is refused; none if the file cannot be read.
+    pub(super) build: Option<BuildId>,
+    pub(super) again: Again,
+}
+
+/// When a refused file gets another try.
+#[derive(Debug, Clone)]
+pub(super) enum Again {
+    /// When the file or the settings change.
+    OnChange,
+    /// When another file gives up its name or a task.
+    WhenFree,
+    /// At the next scan.
+    Now,
+    /// The reason may pass by itself, so the build is launched again.
+    At(Box<Relaunch>),
 }
 
 /// A launch that is to be repeated.
@@ -74,27 +95,28 @@ pub(super) enum Report {
 }
 
 impl Launch {
-    /// A launch in place of `before`: what is refused there stays refused meanwhile.
-    pub(super) fn new(id: u64, image: Arc<Image>, reason: LaunchReason, before: FileState) -> Self {
-        let mut refusal = before.into_refusal();
+    /// `refusal` is what is refused by now.
+    pub(super) fn new(
+        id: u64,
+        image: Arc<Image>,
+        reason: LaunchReason,
+        retry: Option<Retry>,
+        mut refusal: Option<Refusal>,
+    ) -> Self {
         if let Some(own) = refusal.as_mut().filter(|refusal| refusal.build == Some(image.build)) {
             own.again = Again::OnChange;
         }
-        Self { id, image, reason, retry: None, refusal }
+        Self { id, image, reason, retry, refusal }
     }
 
-    /// The state of the file once the build serves.
-    pub(super) fn succeeded(self) -> FileState {
-        let stays = |refusal: &Refusal| refusal.build != Some(self.image.build);
-        match self.refusal {
-            // What the file holds is no better than before.
-            Some(refusal) if self.reason != LaunchReason::Contents && stays(&refusal) => FileState::Refused(refusal),
-            _ => FileState::Serving,
-        }
+    /// What stays refused although the build serves, since it is not what the file holds.
+    pub(super) fn succeeded(self) -> Option<Refusal> {
+        let build = Some(self.image.build);
+        self.refusal.filter(|refusal| self.reason != LaunchReason::Contents && refusal.build != build)
     }
 
-    /// The state of the file after the launch has failed, and how to report that. A reason that may pass is one to try again.
-    pub(super) fn failed(self, reason: &str, passing: bool, now: Instant) -> (FileState, Report) {
+    /// What is refused after the launch has failed, and how to report that. A reason that may pass is one to try again.
+    pub(super) fn failed(self, reason: &str, passing: bool, now: Instant) -> (Refusal, Report) {
         let told = self.refusal.as_ref().map(|refusal| refusal.reason.as_str());
         let (again, report) = if passing {
             let mut retry = self.retry.map_or_else(|| Retry::first(now), Retry::next);
@@ -114,11 +136,9 @@ impl Launch {
         };
         // What the file holds is tried again at its own time.
         let kept = |refusal: &Refusal| self.reason != LaunchReason::Contents && matches!(refusal.again, Again::At(_));
-        let state = FileState::Refused(match self.refusal.filter(kept) {
-            Some(refusal) => refusal,
-            None => Refusal { reason: reason.to_owned(), build: Some(self.image.build), again },
-        });
-        (state, report)
+        let refusal = self.refusal.filter(kept);
+        let own = || Refusal { reason: reason.to_owned(), build: Some(self.image.build), again };
+        (refusal.unwrap_or_else(own), report)
     }
 }
 
@@ -148,31 +168,37 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::BuildId;
 
     const SERVES: BuildId = BuildId([1; 32]);
     const HELD: BuildId = BuildId([2; 32]);
 
-    fn launch(build: BuildId, reason: LaunchReason, before: FileState) -> Launch {
-        Launch::new(1, Arc::new(Image::seal("x.so", build, b"").expect("an image")), reason, before)
+    fn launch(build: BuildId, reason: LaunchReason, refusal: Option<Refusal>) -> Launch {
+        Launch::new(1, Arc::new(Image::seal("x.so", build, b"").expect("an image")), reason, None, refusal)
     }
 
-    fn refused(build: Option<BuildId>) -> FileState {
-        FileState::Refused(Refusal { reason: "broken".to_owned(), build, again: Again::OnChange })
+    fn refused(build: Option<BuildId>) -> Option<Refusal> {
+        Some(Refusal { reason: "broken".to_owned(), build, again: Again::OnChange })
+    }
+
+    fn relaunch_of(refusal: &Refusal) -> Option<&Relaunch> {
+        match &refusal.again {
+            Again::At(relaunch) => Some(relaunch),
+            _ => None,
+        }
     }
 
     /// The launch that follows a failed one, and how that was reported.
     fn again(launch: Launch, reason: &str, now: Instant) -> (Launch, Instant, Report) {
-        let (state, report) = launch.failed(reason, true, now);
-        let Relaunch { image, reason, retry, next } = state.relaunch().expect("it is tried again").clone();
-        (Launch { retry: Some(retry), ..Launch::new(2, image, reason, state) }, next, report)
+        let (refusal, report) = launch.failed(reason, true, now);
+        let Relaunch { image, reason, retry, next } = relaunch_of(&refusal).expect("it is tried again").clone();
+        (Launch::new(2, image, reason, Some(retry), Some(refusal)), next, report)
     }
 
     #[test]
     fn a_build_is_launched_again_after_waits_that_double_up_to_a_minute() {
         let mut now = Instant::now();
         let began = now;
-        let mut launch = launch(HELD, LaunchReason::Contents, FileState::Unfinished);
+        let mut launch = launch(HELD, LaunchReason::Contents, None);
         for (nth, wait) in [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60].map(Duration::from_secs).into_iter().enumerate() {
             let (next, at, report) = again(launch, "no database", now);
             assert_eq!(at - now, wait);
@@ -194,7 +220,7 @@ mod tests {
     #[test]
     fn a_retry_that_was_asked_for_is_reported_as_the_first() {
         let now = Instant::now();
-        let (launch, ..) = again(launch(HELD, LaunchReason::Contents, FileState::Unfinished), "no database", now);
+        let (launch, ..) = again(launch(HELD, LaunchReason::Contents, None), "no database", now);
         let asked = Launch { refusal: None, ..launch };
         let (_, _, report) = again(asked, "no database", now);
         assert!(matches!(report, Report::Rejected { retry_in: Some(_) }), "{report:?}");
@@ -203,11 +229,10 @@ mod tests {
     #[test]
     fn a_lasting_reason_is_reported_once_and_waits_for_a_change() {
         let now = Instant::now();
-        let (state, report) =
-            launch(HELD, LaunchReason::Contents, FileState::Unfinished).failed("no plugin", false, now);
+        let (refusal, report) = launch(HELD, LaunchReason::Contents, None).failed("no plugin", false, now);
         assert_eq!(report, Report::Rejected { retry_in: None });
-        assert!(state.relaunch().is_none());
-        let (_, report) = launch(HELD, LaunchReason::Contents, state).failed("no plugin", false, now);
+        assert!(relaunch_of(&refusal).is_none());
+        let (_, report) = launch(HELD, LaunchReason::Contents, Some(refusal)).failed("no plugin", false, now);
         assert_eq!(report, Report::Nothing);
     }
 
@@ -223,20 +248,19 @@ mod tests {
             (Restart, SERVES, refused(Some(HELD)), true),
             (Restart, SERVES, refused(None), true),
             (RollBack, SERVES, refused(None), true),
-            (RollBack, SERVES, FileState::Serving, false),
+            (RollBack, SERVES, None, false),
         ] {
-            let state = launch(build, reason, before).succeeded();
-            assert_eq!(matches!(state, FileState::Refused(_)), refusal_stays, "{reason:?}");
-            assert_eq!(matches!(state, FileState::Serving), !refusal_stays, "{reason:?}");
+            let refusal = launch(build, reason, before).succeeded();
+            assert_eq!(refusal.is_some(), refusal_stays, "{reason:?}");
         }
     }
 
     #[test]
     fn a_restart_that_fails_leaves_the_retries_of_what_the_file_holds() {
         let now = Instant::now();
-        let (waiting, _) = launch(HELD, LaunchReason::Contents, FileState::Unfinished).failed("no database", true, now);
-        let (state, report) = launch(SERVES, LaunchReason::Restart, waiting).failed("settings", false, now);
-        assert_eq!(state.relaunch().expect("it goes on").image.build, HELD);
+        let (waiting, _) = launch(HELD, LaunchReason::Contents, None).failed("no database", true, now);
+        let (refusal, report) = launch(SERVES, LaunchReason::Restart, Some(waiting)).failed("settings", false, now);
+        assert_eq!(relaunch_of(&refusal).expect("it goes on").image.build, HELD);
         assert_eq!(report, Report::Rejected { retry_in: None });
     }
 }

@@ -13,8 +13,8 @@ use tokio::task::JoinError;
 
 use super::{
     TasksFolder, conflicts,
-    file_state::{Again, FileState, Refusal},
-    launch::{Launch, LaunchReason, Relaunch, Report},
+    file_state::FileState,
+    launch::{Again, Launch, LaunchReason, Refusal, Relaunch, Report, Retry},
     sections,
 };
 use crate::{
@@ -51,24 +51,24 @@ impl TasksFolder {
         if let Some(reason) = conflicts::of_name(&self.files, file, &image.plugin) {
             return self.refuse(file, Refusal { reason, build: Some(image.build), again: Again::WhenFree });
         }
-        self.begin_launch(file, image, LaunchReason::Contents, false);
+        let id = self.spawn_launch(file, Arc::clone(&image), false);
+        if let Some(known) = self.files.get_mut(file) {
+            known.state.launch_build(id, image, LaunchReason::Contents, None);
+        }
     }
 
     /// Launches a build that was launched before, whose name and tasks are its own already.
-    pub(super) fn launch_again(&mut self, file: &str, image: Arc<Image>, reason: LaunchReason) {
-        self.begin_launch(file, image, reason, true);
+    pub(super) fn launch_again(&mut self, file: &str, image: Arc<Image>, reason: LaunchReason, retry: Option<Retry>) {
+        let id = self.spawn_launch(file, Arc::clone(&image), true);
+        if let Some(known) = self.files.get_mut(file) {
+            known.state.launch_build(id, image, reason, retry);
+        }
     }
 
-    fn begin_launch(&mut self, file: &str, image: Arc<Image>, reason: LaunchReason, again: bool) {
-        let Some(known) = self.files.get_mut(file) else { return };
+    /// Begins a launch, and returns its number.
+    fn spawn_launch(&mut self, file: &str, image: Arc<Image>, again: bool) -> u64 {
         self.last_launch += 1;
-        let launch = Launch::new(self.last_launch, image, reason, mem::take(&mut known.state));
-        self.spawn_launch(file, &launch, again);
-        self.files.get_mut(file).expect("it is there").state = FileState::Launching(launch);
-    }
-
-    fn spawn_launch(&mut self, file: &str, launch: &Launch, again: bool) {
-        let (file, id, image) = (file.to_owned(), launch.id, Arc::clone(&launch.image));
+        let (file, id) = (file.to_owned(), self.last_launch);
         let settings = self.plugins.get(&image.plugin).clone();
         let (services, slots) = (self.services.clone(), Arc::clone(&self.launch_slots));
         self.launches.spawn(async move {
@@ -84,6 +84,7 @@ impl TasksFolder {
             let result = AssertUnwindSafe(launch).catch_unwind().await.map_err(|panic| message_of(&*panic));
             Launched { file, id, settings, took: began.elapsed(), result }
         });
+        id
     }
 
     pub(super) fn take_launched(&mut self, ended: Result<Launched, JoinError>) {
@@ -100,8 +101,8 @@ impl TasksFolder {
         match (result, launch) {
             (Ok(Ok(generation)), _) => self.held.push(Held { file, id, generation, settings, took }),
             (_, None) => {}
-            (_, Some(launch)) if settings != *self.plugins.get(&launch.image.plugin) => {
-                self.spawn_launch(&file, &launch, true);
+            (_, Some(Launch { image, reason, retry, .. })) if settings != *self.plugins.get(&image.plugin) => {
+                self.launch_again(&file, image, reason, retry);
             }
             (Ok(Err(error)), Some(launch)) => {
                 let reason = sections::explain(&self.plugins, &launch.image.plugin, &error);
@@ -122,9 +123,12 @@ impl TasksFolder {
 
     fn launch_failed(&mut self, file: &str, launch: Launch, reason: String, passing: bool) {
         let Some(known) = self.files.get_mut(file) else { return };
-        let of_contents = launch.reason == LaunchReason::Contents;
-        let (state, report) = launch.failed(&reason, passing, Instant::now());
-        known.state = state;
+        let launched_for = launch.reason;
+        let (refusal, report) = launch.failed(&reason, passing, Instant::now());
+        known.state = FileState::Refused(refusal);
+        if launched_for == LaunchReason::RollBack && !passing {
+            known.end_trial();
+        }
         let (name, serving) = (file.to_owned(), known.serves());
         match report {
             Report::Nothing => {}
@@ -137,7 +141,7 @@ impl TasksFolder {
                 self.services.events.emit(Event::FileStillRejected(retry));
             }
         }
-        if of_contents {
+        if launched_for == LaunchReason::Contents {
             self.restart_if_outdated(file);
         }
     }
@@ -148,9 +152,10 @@ impl TasksFolder {
         let outdated = known.serving.as_ref().filter(|serving| serving.is_outdated(&self.plugins));
         let image = outdated.and_then(|serving| serving.generation.image().cloned());
         if let Some(image) = image
-            && !matches!(known.state, FileState::Launching(_) | FileState::Gone { .. })
+            && known.state.launch().is_none()
+            && !known.state.is_gone()
         {
-            self.launch_again(file, image, LaunchReason::Restart);
+            self.launch_again(file, image, LaunchReason::Restart, None);
         }
     }
 
@@ -185,10 +190,7 @@ impl TasksFolder {
             return;
         }
         let Relaunch { image, reason, retry, .. } = (**relaunch).clone();
-        self.launch_again(file, image, reason);
-        if let Some(FileState::Launching(launch)) = self.files.get_mut(file).map(|known| &mut known.state) {
-            launch.retry = Some(if hurry { retry.hurried() } else { retry });
-        }
+        self.launch_again(file, image, reason, Some(if hurry { retry.hurried() } else { retry }));
     }
 
     /// Gives a file another chance that was refused or whose build is quarantined. Returns whether to read it for that.
@@ -214,8 +216,8 @@ impl TasksFolder {
                 Some(launch) if held.settings == *self.plugins.get(&launch.image.plugin) => self.held.push(held),
                 superseded_or_outdated => {
                     self.outgoing.push(held.generation);
-                    if let Some(launch) = superseded_or_outdated {
-                        self.spawn_launch(&held.file, &launch, true);
+                    if let Some(Launch { image, reason, retry, .. }) = superseded_or_outdated {
+                        self.launch_again(&held.file, image, reason, retry);
                     }
                 }
             }
@@ -232,6 +234,9 @@ impl TasksFolder {
             let refusal = Refusal { reason, build: Some(generation.build()), again: Again::WhenFree };
             self.outgoing.push(generation);
             if let Some(known) = self.files.get_mut(&file) {
+                if known.state.launch().is_some_and(|launch| launch.reason == LaunchReason::RollBack) {
+                    known.end_trial();
+                }
                 known.state.end_launch();
             }
             self.refuse(&file, refusal);

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveTaskMap,
-    file_state::{FileState, Refusal},
+    file_state::FileState,
     folder::FolderError,
     handle::Request,
     known_file::{KnownFile, Serving},
+    launch::Refusal,
     launches::{Held, Launched},
     listing::Kind,
     notices::Notices,
@@ -286,10 +287,7 @@ impl TasksFolder {
             None => (None, None),
         };
         known.serving = Some(Serving::new(Arc::clone(&generation), settings, trial, Arc::clone(&self.availability)));
-        known.state = match std::mem::take(&mut known.state) {
-            FileState::Launching(launch) => launch.succeeded(),
-            _ => FileState::Serving,
-        };
+        known.state.serve();
         self.news.push(Event::PluginLoaded {
             build: describe(&generation),
             file: file.to_owned(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{TasksFolder, file_state::FileState, known_file::KnownFile, launch::LaunchReason};
+use super::{TasksFolder, launch::LaunchReason};
 use crate::{
     events::{Event, PluginBuild},
     plugin::{Generation, Image},
@@ -37,16 +37,18 @@ impl TasksFolder {
     pub(super) fn look_at_trials(&mut self) {
         let mut back = Vec::new();
         for (name, known) in &mut self.files {
-            // The file holds something newer, which may be better.
-            if matches!(known.state, FileState::Launching(_)) {
+            // What the file holds by now may be better, and a roll-back may wait for its next try.
+            let rolls_back = known.state.relaunch().is_some_and(|relaunch| relaunch.reason == LaunchReason::RollBack);
+            if rolls_back || known.state.launch().is_some() || known.state.is_gone() {
                 continue;
             }
-            let KnownFile { serving: Some(serving), given_up, .. } = known else { continue };
-            let Some(Trial { before, ends }) = &serving.trial else { continue };
+            let Some((serving, trial)) = known.serving.as_ref().and_then(|one| Some((one, one.trial.as_ref()?))) else {
+                continue;
+            };
+            let Trial { before, ends } = trial;
             let (build, crashes) = (serving.generation.build(), serving.generation.crashes());
             let wanted = self.plugins.get(&before.plugin).roll_back && !self.trust.is_delisted(name, before.build);
             if crashes >= TOO_MANY && wanted {
-                *given_up = Some(build);
                 self.services.events.emit(Event::RolledBack {
                     build: PluginBuild { plugin: before.plugin.clone(), build },
                     file: name.clone(),
@@ -54,13 +56,13 @@ impl TasksFolder {
                     crashes,
                 });
                 back.push((name.clone(), Arc::clone(before)));
-                serving.trial = None;
+                known.given_up = Some(build);
             } else if *ends <= Instant::now() {
-                serving.trial = None;
+                known.end_trial();
             }
         }
         for (name, image) in back {
-            self.launch_again(&name, image, LaunchReason::RollBack);
+            self.launch_again(&name, image, LaunchReason::RollBack, None);
         }
     }
 }
