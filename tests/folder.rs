@@ -16,7 +16,7 @@ use taskbay::{
     config::{FolderSettings, PluginLookup},
     events::{Event, Events, FileRejection},
     plugin::{AddJob, BuildId, HostServices, PluginSettings},
-    tasks::{LiveTaskMap, Rejection, TasksFolder},
+    tasks::{FolderHandle, LiveTaskMap, Rejection, TasksFolder},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -83,6 +83,7 @@ struct Watched {
     staging: PathBuf,
     rejections: Vec<Rejection>,
     map: Arc<LiveTaskMap>,
+    handle: FolderHandle,
     events: broadcast::Receiver<Event>,
     force: Arc<Notify>,
     shutdown: CancellationToken,
@@ -110,11 +111,13 @@ impl Watched {
             program: env!("CARGO_BIN_EXE_taskbay").into(),
         };
         let (events, map) = (services.events.subscribe(), Arc::new(LiveTaskMap::default()));
-        let folder = TasksFolder::new(settings, lookup(), services, Arc::clone(&map));
+        let (mut folder, handle) =
+            (TasksFolder::new(settings, lookup(), services, Arc::clone(&map)), FolderHandle::default());
+        folder.answer(&handle);
         let (folder, rejections) = folder.load_all().await.expect("the folder can be listed");
         let (shutdown, force) = (CancellationToken::new(), Arc::new(Notify::new()));
         let running = tokio::spawn(folder.run(shutdown.clone(), Arc::clone(&force)));
-        Self { _home: home, path, staging, rejections, map, events, force, shutdown, running }
+        Self { _home: home, path, staging, rejections, map, handle, events, force, shutdown, running }
     }
 
     /// The next event about a file or the folder.

@@ -91,3 +91,27 @@ async fn a_build_stays_where_that_is_wanted_or_the_one_before_it_crashed_as_well
         host.stop().await;
     }
 }
+
+/// Whichever of the two the host notices first: the next build, or that the one before it has crashed too often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_does_not_start_is_refused_and_the_crashing_one_before_it_rolled_back() {
+    let (database, ledger, folder) = (TestDatabase::installed().await, Ledger::new(), tasks_folder());
+    put(folder.path(), &build_labelled(1));
+    let settings = "[plugins.misbehaving]\nstart_timeout = \"5s\"";
+    let host = Taskbay::run(&database.url(), folder.path()).settings(settings).ledger(&ledger).spawn();
+    echo(&host, &database, "job_done").await;
+    put(folder.path(), &build_labelled_that(2, "echo-crash"));
+    let crashing = host.event("plugin_loaded", |line| line["replaced"].is_string()).await;
+    for _ in 0..2 {
+        echo(&host, &database, "job_failed").await;
+    }
+
+    put(folder.path(), &build_labelled_that(3, "start-hang"));
+    echo(&host, &database, "job_failed").await;
+    let refused = host.event("file_rejected", |_| true).await;
+    assert!(refused["message"].as_str().is_some_and(|said| said.contains("did not finish within 5s")), "{refused}");
+    let back = host.event("plugin_loaded", |line| line["replaced"] == crashing["build"]).await;
+    assert_eq!(back["build"], crashing["replaced"]);
+    database.wait_until_no_jobs().await;
+    host.stop().await;
+}

@@ -25,7 +25,7 @@ use crate::{
 
 /// How long plugins may take to end when the host does.
 const RETIRE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the host waits for a listing of the tasks folder to end when it has to end itself. Its plugins are killed then.
+/// How long the host waits for the loop of its tasks folder to end when it has to end itself. Its plugins are killed then.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a host without one of its parts may take to stop …
 const STOP_WITHIN: Duration = Duration::from_secs(20);

@@ -1,15 +1,15 @@
 //! Each way in which people and tools put a file into a folder: the new build serves, and nothing else is said.
 
 use std::{
-    fs,
+    fs::{self, File, Permissions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     time::{Duration, Instant},
 };
 
 use taskbay::events::Event;
 
-use super::{FILE, Watched, build_of, stage};
+use super::{FILE, Watched, build_of, make_folder, stage};
 use crate::harness::plugins::build_labelled;
 
 /// In this order, each beginning with what the one before left: what it is called, and how a shell does it.
@@ -151,5 +151,25 @@ async fn a_file_without_its_sections_is_loaded_since_nothing_needs_them() {
     bytes.truncate(bytes.len() - 100);
     folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&bytes));
     folder.loads("after a while", &bytes).await;
+    folder.stop().await;
+}
+
+/// Two files come by one rename, and the state of the folder is asked for when the first of them has been read.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_the_folder_is_told_while_a_large_file_is_read() {
+    let mut folder = Watched::start().await;
+    let large = folder.staging.join("large");
+    make_folder(&large);
+    for name in ["liba.so", "libb.so"] {
+        let file = File::create(large.join(name)).expect("create a file");
+        file.set_len(1 << 30).expect("make it large");
+        file.set_permissions(Permissions::from_mode(0o644)).expect("let nobody else write");
+    }
+    fs::rename(&large, folder.path.join("large")).expect("rename a folder");
+    folder.refuses("large/liba.so").await;
+    let snapshot = folder.handle.snapshot().await.expect("the folder is watched");
+    let refused: Vec<bool> = snapshot.files.iter().map(|file| file.refused.is_some()).collect();
+    assert_eq!(refused, [true, false], "the second file is being read");
+    folder.refuses("large/libb.so").await;
     folder.stop().await;
 }

@@ -5,6 +5,7 @@ use std::{
     fs::{File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -18,21 +19,21 @@ const LARGEST: u64 = 16 << 20;
 /// What may be loaded: the hashes of each name.
 pub(super) type Listed = BTreeMap<String, Vec<BuildId>>;
 
-/// An allow-list, as it was read last.
-#[derive(Debug)]
+/// An allow-list, as it was read last. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(super) struct AllowList {
     path: PathBuf,
     /// Refuse to go by what others may write to.
     strict: bool,
     /// The error is why it cannot be used.
-    listed: Result<Listed, String>,
+    listed: Result<Arc<Listed>, String>,
     /// Why it could not be used, were the rules strict.
     pub(super) warning: Option<String>,
 }
 
 impl AllowList {
     pub(super) fn new(path: &Path, strict: bool) -> Self {
-        Self { path: path.to_owned(), strict, listed: Ok(Listed::new()), warning: None }
+        Self { path: path.to_owned(), strict, listed: Ok(Arc::default()), warning: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -71,7 +72,7 @@ impl AllowList {
         Some(format!("{found}: if it may be loaded, add the line \"{}  {name}\"", build.hex()))
     }
 
-    fn read(&mut self) -> Result<Listed, String> {
+    fn read(&mut self) -> Result<Arc<Listed>, String> {
         let real = self.path.canonicalize().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "does not exist: write it, or name another file".to_owned(),
             _ => format!("cannot be read: {error}"),
@@ -80,7 +81,7 @@ impl AllowList {
         self.warning = unsafe_file_at(&real, &metadata).or_else(|| real.parent().and_then(unsafe_folder));
         match &self.warning {
             Some(reason) if self.strict => Err(format!("is not safe: {reason}")),
-            _ => parse(&text),
+            _ => parse(&text).map(Arc::new),
         }
     }
 }

@@ -75,7 +75,6 @@ pub(super) enum Unfit {
 /// A file that can be mapped.
 #[derive(Debug)]
 pub(super) struct Artifact {
-    pub(super) build: BuildId,
     /// How many bytes, from the start, the loader needs.
     pub(super) loadable: usize,
     /// Whether the file goes on to where its head says that it ends. What lies behind the loadable part is not needed, but
@@ -96,7 +95,7 @@ pub(super) fn hash(bytes: &[u8]) -> BuildId {
 }
 
 /// Looks at all that the loader would rely on.
-pub(super) fn verify(bytes: &[u8], build: BuildId) -> Result<Artifact, Unfit> {
+pub(super) fn verify(bytes: &[u8]) -> Result<Artifact, Unfit> {
     let (header, segments) = head(bytes)?;
     let loadable = loadable(segments, bytes.len())?;
     let dynamic = Dynamic::of(bytes, segments)?;
@@ -104,7 +103,7 @@ pub(super) fn verify(bytes: &[u8], build: BuildId) -> Result<Artifact, Unfit> {
     check_header(&dynamic, dynamic.address_of(HEADER_SYMBOL)?.ok_or(Unfit::NoHeader)?)?;
     let sections = u64::from(header.e_shnum.get(NATIVE)) * u64::from(header.e_shentsize.get(NATIVE));
     let whole = header.e_shoff.get(NATIVE).saturating_add(sections) <= bytes.len() as u64;
-    Ok(Artifact { build, loadable, whole })
+    Ok(Artifact { loadable, whole })
 }
 
 fn head(bytes: &[u8]) -> Result<(&Elf, &[ProgramHeader64<Endianness>]), Unfit> {
@@ -265,7 +264,7 @@ mod tests {
     }
 
     fn refusal(bytes: &[u8]) -> Unfit {
-        verify(bytes, hash(bytes)).expect_err("it is unfit")
+        verify(bytes).expect_err("it is unfit")
     }
 
     #[test]
@@ -293,7 +292,7 @@ mod tests {
     #[test]
     fn numbers_of_symbols_that_no_file_could_hold_are_refused() {
         let bytes = include_bytes!("../../../fuzz/corpus/plugin_file/symbols_beyond_the_file");
-        assert!(verify(bytes, hash(bytes)).is_err());
+        assert!(verify(bytes).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::plugin::{Image, TaskSpec};
 /// Which other file has the same plugin name, as `x.so` and `libx.so` do, in a sentence.
 pub(super) fn of_name(files: &BTreeMap<String, KnownFile>, file: &str, plugin: &str) -> Option<String> {
     let (other, _) = files.iter().find(|(other, known)| {
-        let in_force = known.serving.is_some() || (known.build.is_some() && known.refused.is_none());
+        let in_force = known.serving.is_some() || known.state.launch().is_some();
         *other != file && known.kind == Kind::Plugin && Image::plugin_name(other) == plugin && in_force
     })?;
     Some(name_is_taken(plugin, other))

@@ -2,16 +2,12 @@
 
 use minisign_verify::PublicKey;
 
-use super::{
-    allow_list::parse,
-    artifact::{hash, verify},
-    trust::check_signature,
-};
+use super::{allow_list::parse, artifact::verify, trust::check_signature};
 use crate::{config::public_key, plugin::interpreter_of};
 
 /// Looks at a file as at one in the tasks folder.
 pub fn plugin_file(bytes: &[u8]) {
-    match verify(bytes, hash(bytes)) {
+    match verify(bytes) {
         Ok(artifact) => assert!(artifact.loadable <= bytes.len(), "only what is there is handed to the loader"),
         Err(unfit) => assert!(!unfit.to_string().is_empty()),
     }

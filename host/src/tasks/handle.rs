@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FolderSnapshot, TasksFolder, listing::Kind, sections, trust::Trust};
+use super::{FolderSnapshot, TasksFolder, listing::Kind, sections};
 use crate::{
     config::{LiveSettings, PLUGIN_SETTINGS, PluginLookup},
     events::Event,
-    plugin::Generation,
     sync::{Mutex, PoisonError},
 };
 
@@ -100,13 +99,14 @@ impl TasksFolder {
 
     fn apply(&mut self, LiveSettings { mut folder, plugins }: LiveSettings) -> AppliedSettings {
         folder.path.clone_from(&self.settings.path);
-        if folder != self.settings {
-            self.trust = Trust::of(&folder);
-            self.settings = folder;
-        }
+        self.settings = folder;
         let before = std::mem::replace(&mut self.plugins, plugins);
         let applied = self.applied_since(&before);
-        self.restart_where_changed(&before);
+        // What serves finishes its jobs under the old settings. Launches under way are looked at when they end, and
+        // executables when they are read.
+        for file in self.files.keys().cloned().collect::<Vec<_>>() {
+            self.restart_if_outdated(&file);
+        }
         self.tell_unknown_sections();
         applied
     }
@@ -118,37 +118,13 @@ impl TasksFolder {
             let (before, now) = (before.get(&plugin), self.plugins.get(&plugin));
             let differs = PLUGIN_SETTINGS.iter().filter(|setting| setting.differs(before, now));
             let from = match known.kind {
-                _ if known.serving.is_none() && !self.is_launching(file) => AppliesFrom::NextStart,
+                _ if known.serving.is_none() && known.state.launch().is_none() => AppliesFrom::NextStart,
                 Kind::Plugin => AppliesFrom::Restart,
                 Kind::Executable => AppliesFrom::NextJob,
             };
             (plugin, AppliedTo { keys: differs.map(|setting| setting.key).collect(), from })
         });
         AppliedSettings(applied.collect())
-    }
-
-    /// Starts the builds anew whose settings have changed. Those that serve finish their jobs under the old ones. Launches that
-    /// are under way are looked at when they end.
-    fn restart_where_changed(&mut self, before: &PluginLookup) {
-        let plugins = &self.plugins;
-        let has_changed = |one: &Generation| before.get(one.plugin()) != plugins.get(one.plugin());
-        let mut images = Vec::new();
-        for (name, known) in &mut self.files {
-            let Some(serving) = known.serving.as_ref().filter(|serving| has_changed(&serving.generation)) else {
-                continue;
-            };
-            match serving.generation.image() {
-                Some(image) => images.push((name.clone(), Arc::clone(image))),
-                None => known.restart = true,
-            }
-        }
-        for (name, generation, _) in self.held.extract_if(.., |(_, held, _)| has_changed(held)) {
-            images.extend(generation.image().map(|image| (name, Arc::clone(image))));
-            self.outgoing.push(generation);
-        }
-        for (name, image) in images {
-            self.launch_again(&name, image);
-        }
     }
 
     /// Says of each section of the settings that no file is its plugin, and of each plugin which of its settings do nothing.

@@ -9,9 +9,9 @@ use std::{
 
 use super::{
     artifact, conflicts,
+    file_reader::{Fault, verify},
     folder::{Folder, FolderError, unsafe_file_at},
     listing::{Kind, is_executable, is_plugin_path},
-    program::{self, Unrunnable},
     sections::{explain, plugin_of, settings_without_effect},
     trust::Trust,
 };
@@ -173,21 +173,18 @@ impl<'a> Inspection<'a> {
         let verdict = async {
             let bytes = bytes.map_err(Verdict::Refused)?;
             let hash = artifact::hash(&bytes);
-            let stranger = self.trust.refusal(path, name, &bytes, hash);
-            if kind == Kind::Executable {
-                return match (program::verify(&bytes), stranger) {
-                    (Ok(()), None) => Ok(executable_manifest(&plugin)),
-                    (Ok(()), Some(reason)) => Err(Verdict::Refused(reason)),
-                    (Err(library @ Unrunnable::Library), _) => Err(Verdict::Skipped(library.to_string())),
-                    (Err(unfit), _) => Err(Verdict::Refused(unfit.to_string())),
-                };
-            }
-            let artifact = artifact::verify(&bytes, hash).map_err(|unfit| Verdict::Refused(unfit.to_string()))?;
-            // To ask it what it is, its code has to run.
-            if let Some(reason) = stranger {
+            let verified = verify(kind, &bytes).map_err(|fault| match fault {
+                Fault::Library(reason) => Verdict::Skipped(reason),
+                Fault::Short(reason) | Fault::Unfit(reason) => Verdict::Refused(reason),
+            })?;
+            // To ask a plugin what it is, its code has to run.
+            if let Some(reason) = self.trust.refusal(path, name, &bytes, hash) {
                 return Err(Verdict::Refused(reason));
             }
-            let image = Image::seal(name, hash, &bytes[..artifact.loadable])
+            if kind == Kind::Executable {
+                return Ok(executable_manifest(&plugin));
+            }
+            let image = Image::seal(name, hash, &bytes[..verified.loadable])
                 .map_err(|error| Verdict::Refused(format!("cannot be copied into memory: {error}")))?;
             probe(&Arc::new(image), self.plugins.get(&plugin), self.program)
                 .await

@@ -1,26 +1,29 @@
 //! A folder becomes a task map.
 //!
-//! The watcher says that something changed; the listing of the folder and those below it is the truth; each plugin becomes
-//! an artifact that was verified before anything of it runs, and each executable a task that runs from where it lies; the reloader launches what is new and publishes a whole new [`TaskMap`].
-//! Nothing here knows that Postgres exists.
+//! The watcher reports that something may have changed. The scanner lists the folder and those below it, verifies new files
+//! before anything of them runs, and sends its findings. The reloader holds the state of each file, launches new builds, and
+//! publishes a whole new [`TaskMap`]. Nothing here knows that Postgres exists.
 
 mod allow_list;
 mod artifact;
 mod conflicts;
-mod executables;
+mod file_reader;
+mod file_state;
+mod findings;
 mod folder;
 #[cfg(fuzzing)]
 pub mod fuzzed;
 mod handle;
 mod inspect;
 mod known_file;
+mod launch;
 mod launches;
 mod listing;
+mod notices;
 mod program;
-mod relaunch;
 mod reload;
 mod roll_back;
-mod scanning;
+mod scanner;
 mod sections;
 mod snapshot;
 mod task_map;

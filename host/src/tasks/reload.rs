@@ -1,46 +1,44 @@
 //! The reloader: keeps the task map in step with the folder.
 //!
-//! One loop owns all that is known of the files. Launching a build may take seconds, so launches run beside the loop; the
-//! map is published when they have ended. A file that fails at any step costs only itself, and what was serving serves on.
+//! One loop owns all that is known of the files. Scans and launches may take seconds, so they run beside the loop; the map is
+//! published when they end. A file that fails at any step costs only itself, and what was serving serves on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
-    task::{self, JoinSet},
+    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveTaskMap,
-    folder::{Folder, FolderError},
+    file_state::FileState,
+    folder::FolderError,
     handle::Request,
     known_file::{KnownFile, Serving},
-    launches::Launched,
-    listing::{Candidate, Kind, Skipped},
+    launch::Refusal,
+    launches::{Held, Launched},
+    listing::Kind,
+    notices::Notices,
     roll_back::Trial,
-    scanning::contained,
+    scanner::{Rescan, ScanEvent, ScanRequest, Scans},
     trust::Trust,
-    watcher::Watcher,
 };
 use crate::{
-    blocking::off_the_runtime,
     config::{FolderSettings, PluginLookup},
     events::{Event, FileRejection, PluginBuild},
     parts::Part,
-    plugin::{Generation, HostServices},
+    plugin::{Generation, HostServices, PluginSettings},
 };
 
 /// So many builds are started at once.
 const LAUNCHES_AT_ONCE: usize = 4;
-/// Links to files elsewhere are followed this often, and the allow-list is read, since no event tells of what is written there.
-const LINKED_RESCAN: Duration = Duration::from_secs(1);
 
 /// A file that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,36 +53,30 @@ pub struct Rejection {
 #[derive(Debug)]
 pub struct TasksFolder {
     pub(super) settings: FolderSettings,
+    /// As of the last scan.
     pub(super) trust: Trust,
     pub(super) plugins: PluginLookup,
     pub(super) services: HostServices,
     part: Part,
     map: Arc<LiveTaskMap>,
     pub(super) files: BTreeMap<String, KnownFile>,
+    pub(super) scans: Scans,
     pub(super) launches: JoinSet<Launched>,
-    /// Which file each of them is for.
-    pub(super) launching: HashMap<task::Id, String>,
     pub(super) launch_slots: Arc<Semaphore>,
-    /// Builds that were launched and wait for the others to end, since they claim tasks that another build has now.
-    pub(super) held: Vec<(String, Arc<Generation>, Duration)>,
+    pub(super) last_launch: u64,
+    pub(super) held: Vec<Held>,
     /// Replaced and removed builds that finish their jobs.
     retiring: JoinSet<()>,
     /// A build crashed, came back, or was quarantined.
-    pub(super) availability: Arc<Notify>,
+    availability: Arc<Notify>,
     /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
     pub(super) outgoing: Vec<Arc<Generation>>,
-    news: Vec<Event>,
+    pub(super) news: Vec<Event>,
     /// It has been listed once, so that an error no longer ends the start.
     pub(super) listed: bool,
     /// Since when the folder cannot be used, and why.
     pub(super) unusable: Option<(Instant, FolderError)>,
-    warned: BTreeSet<String>,
-    /// What lies in the folder but is no plugin and no task, as it was said.
-    pub(super) skipped: BTreeMap<String, Skipped>,
-    /// Which executables' tasks are another file's, as it was said.
-    pub(super) shadowed: BTreeMap<String, (String, String)>,
-    /// The folders below the folder.
-    pub(super) folders: Vec<PathBuf>,
+    pub(super) notices: Notices,
     /// What others ask.
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
 }
@@ -93,15 +85,17 @@ impl TasksFolder {
     pub fn new(settings: FolderSettings, plugins: PluginLookup, services: HostServices, map: Arc<LiveTaskMap>) -> Self {
         Self {
             trust: Trust::of(&settings),
+            scans: Scans::new(&settings),
             settings,
             plugins,
             part: services.events.parts().part("tasks folder"),
+            notices: Notices::new(services.events.clone()),
             services,
             map,
             files: BTreeMap::new(),
             launches: JoinSet::new(),
-            launching: HashMap::new(),
             launch_slots: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
+            last_launch: 0,
             held: Vec::new(),
             retiring: JoinSet::new(),
             availability: Arc::new(Notify::new()),
@@ -109,10 +103,6 @@ impl TasksFolder {
             news: Vec::new(),
             listed: false,
             unusable: None,
-            warned: BTreeSet::new(),
-            skipped: BTreeMap::new(),
-            shadowed: BTreeMap::new(),
-            folders: Vec::new(),
             requests: mpsc::unbounded_channel().1,
         }
     }
@@ -123,24 +113,28 @@ impl TasksFolder {
     }
 
     /// Lists the folder for the first time, and returns when every file in it serves or was refused.
-    pub async fn load_all(self) -> Result<(Self, Vec<Rejection>), FolderError> {
-        let (mut this, listed) = self.scan_aside(false).await;
-        if let Err(error) = listed
-            && !this.may_start_without(&error)
-        {
-            return Err(error);
-        }
-        this.listed = true;
+    pub async fn load_all(mut self) -> Result<(Self, Vec<Rejection>), FolderError> {
+        self.scan(false);
         loop {
-            while let Some(launched) = this.launches.join_next_with_id().await {
-                this.take_launched(launched);
+            while self.scans.is_running() || !self.launches.is_empty() {
+                tokio::select! {
+                    event = self.scans.next() => drop(self.take_scan_event(event)),
+                    Some(launched) = self.launches.join_next() => self.take_launched(launched),
+                }
             }
-            let Some(look) = this.next_look() else { break };
-            tokio::time::sleep_until(look.into()).await;
-            this = this.scan_aside(false).await.0;
+            if let Some((_, error)) = &self.unusable
+                && !self.listed
+                && !self.may_start_without(error)
+            {
+                return Err(error.clone());
+            }
+            self.listed = true;
+            let Some(next) = self.next_scan() else { break };
+            tokio::time::sleep_until(next.into()).await;
+            self.scan(false);
         }
-        let rejections = this.announce_ready();
-        Ok((this, rejections))
+        let rejections = self.announce_ready();
+        Ok((self, rejections))
     }
 
     /// Whether a host may start although its folder cannot be used.
@@ -161,8 +155,8 @@ impl TasksFolder {
         });
         self.tell_unknown_sections();
         let refused = |(file, known): (&String, &KnownFile)| {
-            let (file, passing) = (file.clone(), known.relaunch.is_some());
-            known.refused.as_ref().map(|reason| Rejection { file, reason: reason.clone(), passing })
+            let (file, passing) = (file.clone(), known.state.is_retried());
+            known.state.refusal().map(|refusal| Rejection { file, reason: refusal.reason.clone(), passing })
         };
         self.files.iter().filter_map(refused).collect()
     }
@@ -170,45 +164,93 @@ impl TasksFolder {
     /// Follows the folder until told to stop. `force` lists it at once and gives refused files another chance.
     pub async fn run(mut self, shutdown: CancellationToken, force: Arc<Notify>) -> Self {
         let part = self.part();
-        let FolderSettings { path, settle, settle_cap, .. } = self.settings.clone();
-        let events = self.services.events.clone();
-        let mut watcher = off_the_runtime(move || Watcher::new(&path, settle, settle_cap, events)).await;
+        self.scans.watch(self.services.events.clone()).await;
         let availability = Arc::clone(&self.availability);
         // What changed between the first listing and the first watch.
         let mut due = Instant::now();
+        // A scan is to begin once the one that runs has ended; `true` if it is forced.
+        let mut wanted = None;
         loop {
             part.turn();
-            let look = [self.next_look(), self.next_relaunch()].into_iter().flatten().fold(due, Instant::min);
-            let mut list = Some(false);
+            if let Some(forced) = wanted.take_if(|_| !self.scans.is_running()) {
+                self.scan(forced);
+                continue;
+            }
+            let scan_at = (!self.scans.is_running()).then(|| self.next_scan().map_or(due, |next| next.min(due)));
+            let wake_at = scan_at.into_iter().chain(self.next_relaunch()).min();
             tokio::select! {
                 () = shutdown.cancelled() => return self,
                 () = part.tick() => continue,
-                () = watcher.changed() => {}
-                () = force.notified() => list = Some(true),
-                () = tokio::time::sleep_until(look.into()) => {}
-                () = availability.notified() => list = None,
+                event = self.scans.next() => match self.take_scan_event(event) {
+                    Some(Rescan::Now) => wanted = wanted.or(Some(false)),
+                    Some(Rescan::WhenDue) => due = Instant::now() + self.scans.pause(),
+                    None => {}
+                },
+                () = force.notified() => wanted = Some(true),
+                () = sleep_until(wake_at) => {
+                    if scan_at.is_some_and(|at| at <= Instant::now()) {
+                        wanted = wanted.or(Some(false));
+                    }
+                }
+                () = availability.notified() => self.publish(),
                 Some(request) = self.requests.recv() => {
-                    list = self.follow_request(request).then_some(true);
-                    watcher.set_pace(self.settings.settle, self.settings.settle_cap);
+                    if self.follow_request(request) {
+                        wanted = Some(true);
+                    }
                 }
-                Some(launched) = self.launches.join_next_with_id() => {
-                    self.take_launched(launched);
-                    list = None;
-                }
-                Some(_) = self.retiring.join_next() => list = None,
+                Some(launched) = self.launches.join_next() => self.take_launched(launched),
+                Some(_) = self.retiring.join_next() => {}
             }
             self.look_at_trials();
             self.launch_what_is_due();
-            match list {
-                Some(forced) => {
-                    let again;
-                    (self, watcher, again) = part.outside(self.watch_and_scan(watcher, forced)).await;
-                    let outside = self.settings.manifest.is_some() || self.files.values().any(|file| file.outside);
-                    let rescan = self.settings.rescan;
-                    let usual = if outside { rescan.min(LINKED_RESCAN) } else { rescan };
-                    due = Instant::now() + if again { Duration::ZERO } else { watcher.rescan(usual) };
+        }
+    }
+
+    /// Begins a scan. A forced one gives refused files another chance.
+    fn scan(&mut self, forced: bool) {
+        let mut asked = BTreeSet::new();
+        for file in self.files.keys().cloned().collect::<Vec<_>>() {
+            let chance = forced && self.give_another_chance(&file);
+            let Some(known) = self.files.get_mut(&file) else { continue };
+            if chance || known.is_in_doubt(&self.plugins) {
+                known.state.reading();
+                asked.insert(file);
+            }
+        }
+        self.scans.start(ScanRequest { settings: self.settings.clone(), asked });
+    }
+
+    /// When the next scan is due because of what is known of the files, or the missing folder is given up.
+    fn next_scan(&self) -> Option<Instant> {
+        if let Some((since, _)) = self.unusable {
+            // Files cannot be read until the folder is back, which the watcher or the next rescan tells.
+            return self.settings.missing_grace.filter(|_| !self.files.is_empty()).map(|grace| since + grace);
+        }
+        let in_doubt =
+            |(file, known): (&String, &KnownFile)| known.is_in_doubt(&self.plugins) && !self.scans.will_read(file);
+        let gone = self.files.values().filter_map(|known| match known.state {
+            FileState::Gone { since } => Some(since + self.settings.settle),
+            _ => None,
+        });
+        let doubt = self.files.iter().any(in_doubt).then(Instant::now);
+        gone.chain(doubt).chain(self.scans.next_read()).min()
+    }
+
+    /// Deals with what the scanner says, and returns whether to scan again.
+    fn take_scan_event(&mut self, event: ScanEvent) -> Option<Rescan> {
+        match event {
+            ScanEvent::Changed => Some(Rescan::Now),
+            ScanEvent::Found(found) => {
+                self.take_found(*found);
+                while let Some(found) = self.scans.try_next() {
+                    self.take_found(found);
                 }
-                None => self.publish(),
+                None
+            }
+            ScanEvent::Ended(rescan) => {
+                self.admit();
+                self.publish();
+                Some(rescan)
             }
         }
     }
@@ -217,7 +259,7 @@ impl TasksFolder {
     pub async fn stop(mut self, limit: Duration) {
         self.launches.shutdown().await;
         let serving = self.files.values_mut().filter_map(|file| file.serving.take()).map(|serving| serving.generation);
-        let held = self.held.drain(..).map(|(_, generation, _)| generation);
+        let held = self.held.drain(..).map(|held| held.generation);
         let all: Vec<_> = serving.chain(held).chain(self.outgoing.drain(..)).collect();
         for generation in &all {
             let generation = Arc::clone(generation);
@@ -232,33 +274,20 @@ impl TasksFolder {
         }
     }
 
-    pub(super) fn look_at(&mut self, folder: &Folder, name: &str, candidate: &Candidate) {
-        let known = self.files.get_mut(name).expect("looked-at files are known");
-        let was_refused = known.refused.is_some();
-        match contained(|| known.read(folder, name, candidate, &self.trust)) {
-            Ok(None) => {
-                if let Some(serving) = known.serving.as_ref().filter(|_| was_refused && known.refused.is_none()) {
-                    let build = serving.generation.build();
-                    self.services.events.emit(Event::FileRestored(name.to_owned(), build));
-                }
+    /// Takes a build into service in its file's place.
+    pub(super) fn serve(&mut self, file: &str, generation: Arc<Generation>, settings: PluginSettings, took: Duration) {
+        let known = self.files.get_mut(file).expect("only builds of known files are served");
+        let (replaced, trial) = match known.serving.take() {
+            // The same build with other settings is no other build.
+            Some(Serving { generation: same, trial, .. }) if same.build() == generation.build() => (Some(same), trial),
+            Some(Serving { generation: before, .. }) => {
+                let trial = Trial::after(&before);
+                (Some(before), trial)
             }
-            Ok(Some((image, warning))) => {
-                self.warn(name, warning);
-                self.launch(name, Arc::new(image));
-            }
-            Err(reason) => self.refuse(name, reason, false),
-        }
-    }
-
-    pub(super) fn serve(&mut self, file: &str, generation: Arc<Generation>, took: Duration) {
-        let serving = Serving::new(Arc::clone(&generation), Arc::clone(&self.availability));
-        let known = self.files.get_mut(file).expect("wanted files are known");
-        let replaced = known.serving.replace(serving).map(|serving| serving.generation);
-        // The same build with other settings is no other build.
-        if replaced.as_ref().is_none_or(|replaced| replaced.build() != generation.build()) {
-            known.trial = replaced.as_deref().and_then(Trial::after);
-        }
-        (known.refused, known.conflict, known.relaunch) = (None, false, None);
+            None => (None, None),
+        };
+        known.serving = Some(Serving::new(Arc::clone(&generation), settings, trial, Arc::clone(&self.availability)));
+        known.state.serve();
         self.news.push(Event::PluginLoaded {
             build: describe(&generation),
             file: file.to_owned(),
@@ -271,11 +300,6 @@ impl TasksFolder {
             self.outgoing.push(replaced);
             self.retry_conflicts();
         }
-    }
-
-    pub(super) fn remove(&mut self, name: &str) {
-        self.withdraw(name);
-        self.files.remove(name);
     }
 
     /// Takes what a file serves out of service.
@@ -294,17 +318,15 @@ impl TasksFolder {
 
     /// Another file's tasks or name may have become free.
     fn retry_conflicts(&mut self) {
-        for known in self.files.values_mut().filter(|known| known.conflict) {
-            known.retry = true;
-        }
+        self.files.values_mut().for_each(|known| known.state.freed());
     }
 
     /// Says once why a file is refused; what was serving under its name serves on.
-    pub(super) fn refuse(&mut self, name: &str, reason: String, conflict: bool) {
-        let Some(known) = self.files.get_mut(name) else { return };
-        if known.refuse(&reason, conflict) {
-            let serving = known.serving.as_ref().map(|serving| serving.generation.build());
-            let file = name.to_owned();
+    pub(super) fn refuse(&mut self, file: &str, refusal: Refusal) {
+        let Some(known) = self.files.get_mut(file) else { return };
+        let reason = refusal.reason.clone();
+        if known.state.refuse(refusal) {
+            let (file, serving) = (file.to_owned(), known.serves());
             let rejection = FileRejection { file, reason, serving, retry_in: None };
             self.services.events.emit(Event::FileRejected(rejection));
         }
@@ -320,32 +342,18 @@ impl TasksFolder {
         for event in self.news.drain(..).chain(in_force.published) {
             self.services.events.emit(event);
         }
-        self.tell_shadowed(in_force.shadowed);
+        self.notices.shadow(in_force.shadowed);
         for generation in self.outgoing.drain(..) {
             let retire = async move { generation.retire().await };
             self.retiring.spawn(self.services.events.parts().guard("retirement of a build", retire));
         }
     }
+}
 
-    /// When a file that looked unfinished or gone is to be looked at again, or the missing folder is given up.
-    fn next_look(&self) -> Option<Instant> {
-        if let Some((since, _)) = self.unusable {
-            // Files cannot be looked at until the folder is back, which the watcher or the next rescan tells.
-            return self.settings.missing_grace.filter(|_| !self.files.is_empty()).map(|grace| since + grace);
-        }
-        let looks = self.files.values().flat_map(|known| {
-            let gone = known.gone_since.map(|since| since + self.settings.settle);
-            [known.next_look(), gone, known.retry.then(Instant::now)].into_iter().flatten()
-        });
-        looks.min()
-    }
-
-    pub(super) fn warn(&mut self, what: &str, warning: Option<String>) {
-        if let Some(reason) = warning
-            && self.warned.insert(what.to_owned())
-        {
-            self.services.events.emit(Event::LaxPermissions { what: what.to_owned(), reason });
-        }
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::TasksFolder;
+use super::{TasksFolder, launch::LaunchReason};
 use crate::{
     events::{Event, PluginBuild},
-    plugin::{BuildId, Generation, Image},
+    plugin::{Generation, Image},
 };
 
 /// How long. Until then, the build before is kept in memory.
@@ -37,33 +37,32 @@ impl TasksFolder {
     pub(super) fn look_at_trials(&mut self) {
         let mut back = Vec::new();
         for (name, known) in &mut self.files {
-            let Some(Trial { before, ends }) = &known.trial else { continue };
-            let Some(serving) = &known.serving else { continue };
-            let crashes = serving.generation.crashes();
+            // What the file holds by now may be better, and a roll-back may wait for its next try.
+            let rolls_back = known.state.relaunch().is_some_and(|relaunch| relaunch.reason == LaunchReason::RollBack);
+            if rolls_back || known.state.launch().is_some() || known.state.is_gone() {
+                continue;
+            }
+            let Some((serving, trial)) = known.serving.as_ref().and_then(|one| Some((one, one.trial.as_ref()?))) else {
+                continue;
+            };
+            let Trial { before, ends } = trial;
+            let (build, crashes) = (serving.generation.build(), serving.generation.crashes());
             let wanted = self.plugins.get(&before.plugin).roll_back && !self.trust.is_delisted(name, before.build);
             if crashes >= TOO_MANY && wanted {
-                known.goes_back_to = Some(before.build);
                 self.services.events.emit(Event::RolledBack {
-                    build: PluginBuild { plugin: before.plugin.clone(), build: serving.generation.build() },
+                    build: PluginBuild { plugin: before.plugin.clone(), build },
                     file: name.clone(),
                     to: before.build,
                     crashes,
                 });
                 back.push((name.clone(), Arc::clone(before)));
-                known.trial = None;
+                known.given_up = Some(build);
             } else if *ends <= Instant::now() {
-                known.trial = None;
+                known.end_trial();
             }
         }
         for (name, image) in back {
-            self.launch(&name, image);
+            self.launch_again(&name, image, LaunchReason::RollBack, None);
         }
-    }
-
-    /// Whether a build is what its file holds, or what it goes back to, or one that serves and is started anew.
-    pub(super) fn is_wanted(&self, file: &str, build: BuildId) -> bool {
-        let Some(known) = self.files.get(file) else { return false };
-        let serving = known.serving.as_ref().map(|serving| serving.generation.build());
-        known.goes_back_to.or(known.build) == Some(build) || serving == Some(build)
     }
 }

@@ -110,12 +110,12 @@ impl TasksFolder {
                     crashes: generation.crashes(),
                 }
             }),
-            refused: known.refused.as_ref().map(|reason| RefusalSnapshot {
-                reason: reason.clone(),
-                retry_in: known.relaunch.as_ref().and_then(|relaunch| relaunch.next()).map(wait_until),
+            refused: known.state.refusal().map(|refusal| RefusalSnapshot {
+                reason: refusal.reason.clone(),
+                retry_in: known.state.relaunch().map(|relaunch| wait_until(relaunch.next)),
             }),
-            starting: self.is_launching(file),
-            shadowed: self.shadowed.get(file).cloned(),
+            starting: known.state.launch().is_some(),
+            shadowed: self.notices.shadowed(file).cloned(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which files may be loaded beside what their permissions say: those that an allow-list has, and those that somebody has
 //! signed, where either is asked for. Both are about the very bytes that are loaded.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
 use minisign_verify::{Error as SignatureError, PublicKey, Signature};
 
@@ -17,12 +17,12 @@ const SIGNATURE: &str = ".minisig";
 const LARGEST_SIGNATURE: u64 = 16 << 10;
 const HOW_TO_SIGN: &str = "sign it with `minisign -Sm` and one of the trusted keys";
 
-/// Whom to believe.
-#[derive(Debug)]
+/// Whom to believe. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(super) struct Trust {
     list: Option<AllowList>,
     /// Any of them will do. None: nothing needs a signature. The error is which one is no key.
-    keys: Result<Vec<PublicKey>, String>,
+    keys: Result<Arc<[PublicKey]>, String>,
 }
 
 impl Trust {
@@ -45,7 +45,7 @@ impl Trust {
 
     /// The present state of a file's signature, if that matters.
     pub(super) fn signature_of(&self, file: &Path) -> Option<FileKey> {
-        if self.keys.as_ref().is_ok_and(Vec::is_empty) {
+        if self.keys.as_ref().is_ok_and(|keys| keys.is_empty()) {
             return None;
         }
         fs::metadata(signature_path(file)).ok().map(|metadata| FileKey::of(&metadata))
