@@ -90,6 +90,7 @@ mod service_manager;
 // The host as a process: its log, its threads, its parts, and its place as the first process of a container.
 mod process;
 // Jobs in the hands of administrators: by the command line, and by the library.
+mod admin;
 mod jobs_command;
 mod worker_utils;
 // The private Postgres of a folder.

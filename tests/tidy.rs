@@ -10,7 +10,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// What each module of the host may use of the others, from the ground up: a module stands below all modules that use it, so that
 /// there are no cycles.
-const MODULES: [(&str, &[&str]); 25] = [
+const MODULES: [(&str, &[&str]); 26] = [
     ("blocking", &[]),
     ("build_id", &[]),
     ("crontab", &[]),
@@ -25,7 +25,8 @@ const MODULES: [(&str, &[&str]); 25] = [
     ("listener", &["events", "queue", "trouble"]),
     ("migrate", &["queue"]),
     ("start_up", &["events", "migrate", "queue", "trouble"]),
-    ("worker_utils", &["migrate", "queue"]),
+    ("admin", &["queue"]),
+    ("worker_utils", &["admin", "migrate", "queue"]),
     ("cron", &["blocking", "crontab", "events", "queue", "trouble"]),
     // Nothing of Postgres.
     ("plugin", &["blocking", "build_id", "crontab", "events", "parts", "sync"]),
@@ -58,6 +59,7 @@ const MODULES: [(&str, &[&str]); 25] = [
     (
         "cli",
         &[
+            "admin",
             "blocking",
             "config",
             "embedded_postgres",
@@ -70,7 +72,6 @@ const MODULES: [(&str, &[&str]); 25] = [
             "queue",
             "status_socket",
             "tasks",
-            "worker_utils",
         ],
     ),
     ("main", &["cli"]),

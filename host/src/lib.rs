@@ -82,7 +82,8 @@ pub mod queue;
 // Where the database comes from.
 pub mod embedded_postgres;
 pub mod migrate;
-// For programs that administer jobs without running any.
+// What administrators do with jobs, for the command line and for programs that run no jobs.
+pub mod admin;
 pub mod worker_utils;
 // What is said while the database is away.
 mod trouble;

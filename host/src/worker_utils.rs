@@ -1,6 +1,7 @@
 //! What an administrator or an application does with jobs, without working them: graphile-worker's `WorkerUtils`.
 
 use crate::{
+    admin::{Action, Admin},
     migrate::{self, MigrateError, Revision},
     queue::{
         CleanedUp, CleanupTask, Database, Job, NewJob, QueueError, Reschedule, RowAccess, Session, StoredJob,
@@ -64,61 +65,59 @@ impl WorkerUtils {
     /// Deletes jobs as if they had been done, and returns them. Jobs that a worker holds are left alone, unless their lock
     /// is older than four hours.
     pub async fn complete_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Delete).await?.administer_complete(ids).await
+        self.change(&Action::Complete, ids).await
     }
 
     /// Makes jobs fail for good, and returns them. Jobs that a worker holds are left alone, unless their lock is older than
     /// four hours. Without a reason their `last_error` becomes the database's own.
     pub async fn permanently_fail_jobs(&self, ids: &[i64], reason: Option<&str>) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Update).await?.administer_fail(ids, reason).await
+        self.change(&Action::Fail(reason.map(str::to_owned)), ids).await
     }
 
     /// Runs jobs again that were tried before, now and with all of their attempts, and returns them: those that wait for their
     /// next attempt, and those that failed for good. Jobs that a worker holds or that were never tried are left alone. Idle
     /// workers find what is due at their next poll.
     pub async fn retry_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Update).await?.administer_retry(ids).await
+        self.change(&Action::Retry, ids).await
     }
 
     /// Deletes jobs, and returns them. Jobs that a worker holds are left alone, unless their lock is older than four hours.
     pub async fn remove_jobs(&self, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Delete).await?.administer_remove(ids).await
+        self.change(&Action::Remove, ids).await
     }
 
     /// Changes when and how often jobs are tried, and returns them. Jobs that a worker holds are left alone, unless their
     /// lock is older than four hours. Idle workers find what is due at their next poll. A job that failed for good stays so
     /// unless it is given attempts: see [`WorkerUtils::retry_jobs`].
     pub async fn reschedule_jobs(&self, ids: &[i64], change: &Reschedule) -> Result<Vec<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Update).await?.administer_reschedule(ids, change).await
+        self.change(&Action::Reschedule(*change), ids).await
     }
 
     /// Removes the job under a key and returns it; `None` if there is none. A job that a worker holds goes on, but loses its
     /// key and is not tried again.
     pub async fn remove_job(&self, key: &str) -> Result<Option<StoredJob>, QueueError> {
-        self.session_to(RowAccess::Change).await?.remove_job(key).await
+        self.admin(RowAccess::Change).await?.remove_under_key(key).await
     }
 
     /// Unlocks the jobs and queues of these workers, and tells what each held. A worker is named as in `locked_by`: by its
     /// pool's id, or before graphile-worker 0.17 by its own. Only for workers that do not live any more: the jobs of a
     /// living one would run twice.
     pub async fn force_unlock_workers(&self, workers: &[&str]) -> Result<Vec<UnlockedWorker>, QueueError> {
-        self.session_to(RowAccess::Unlock).await?.force_unlock_workers(workers).await
+        self.admin(RowAccess::Unlock).await?.session().force_unlock_workers(workers).await
     }
 
     /// Deletes what nobody needs any more, and tells how much. The names of tasks in `keep` are not forgotten: name there
     /// the tasks of all workers that run. See [`Session::cleanup`].
     pub async fn cleanup(&self, tasks: &[CleanupTask], keep: &[&str]) -> Result<Vec<CleanedUp>, QueueError> {
-        self.session_to(RowAccess::Work).await?.cleanup(tasks, keep).await
+        self.admin(RowAccess::Work).await?.clean_up(tasks, keep).await
     }
 
-    /// A session for statements that find nothing, instead of being refused, where row-level security hides the rows. To delete
-    /// the names of what has no jobs, all jobs have to be seen.
-    async fn session_to(&self, access: RowAccess) -> Result<Session, QueueError> {
-        let session = self.session().await?;
-        match session.check_row_security(access).await? {
-            Some(limits) if access == RowAccess::Work || !limits.is_partial() => Err(limits.into()),
-            _ => Ok(session),
-        }
+    async fn change(&self, action: &Action, ids: &[i64]) -> Result<Vec<StoredJob>, QueueError> {
+        self.admin(action.access()).await?.change(action, ids).await
+    }
+
+    async fn admin(&self, access: RowAccess) -> Result<Admin, QueueError> {
+        Admin::open(&self.database, access).await
     }
 
     async fn session(&self) -> Result<Session, QueueError> {

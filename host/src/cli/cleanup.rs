@@ -13,10 +13,10 @@ use super::{
     print, print_json,
 };
 use crate::{
+    admin::Admin,
     config::{FolderSettings, Layer, Purpose},
-    queue::{CleanedUp, CleanupTask, Database},
+    queue::{CleanedUp, CleanupTask, Database, RowAccess},
     tasks::{Verdict, inspect_folder},
-    worker_utils::WorkerUtils,
 };
 
 /// Delete jobs that failed for good, and the names of tasks and queues without jobs
@@ -79,7 +79,8 @@ pub(super) async fn clean_up(
         keep.extend(tasks_in_folder(settings, keep.is_empty()).await?);
     }
     let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
-    let done = WorkerUtils::new(database.clone()).cleanup(tasks, &keep).await.map_err(explain(database))?;
+    let mut admin = Admin::open(database, RowAccess::Work).await.map_err(explain(database))?;
+    let done = admin.clean_up(tasks, &keep).await.map_err(explain(database))?;
     let all: Vec<String> = done.iter().map(sentence).collect();
     done.iter().for_each(tell_refused);
     let printed = match as_json {

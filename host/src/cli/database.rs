@@ -3,9 +3,10 @@
 use tokio_postgres::error::SqlState;
 
 use crate::{
+    admin::Admin,
     config::{self, ConnectionError, Layer},
     embedded_postgres::EmbeddedPostgres,
-    queue::{Database, DatabaseSettings, QueueError, RowAccess, Session},
+    queue::{Database, DatabaseSettings, QueueError, RowAccess},
 };
 
 use super::{CliError, options::variable};
@@ -31,19 +32,16 @@ impl Connected {
         Ok(Self { settings, _server: server })
     }
 
-    /// The database, and a session in it whose role has this access to the rows. Where row-level security may hide some of them,
-    /// that is said.
-    pub(super) async fn open(&self, access: RowAccess) -> Result<(Database, Session), CliError> {
+    /// The database, and an administrator's session in it whose role has this access to the rows. Where row-level security may
+    /// hide some of them, the log says so.
+    pub(super) async fn open(&self, access: RowAccess) -> Result<(Database, Admin), CliError> {
         let database = Database::new(self.settings.clone())?;
-        let session = database.session().await?;
-        if let Some(limits) = session.check_row_security(access).await? {
-            if !limits.is_partial() {
-                return Err(QueueError::from(limits).into());
-            }
+        let admin = Admin::open(&database, access).await?;
+        if let Some(limits) = admin.limits() {
             let limits = limits.to_string().replace('\n', " ");
             tracing::warn!(event = "row_security", "some jobs may be missing here: {limits}");
         }
-        Ok((database, session))
+        Ok((database, admin))
     }
 }
 

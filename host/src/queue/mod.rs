@@ -84,6 +84,7 @@ pub use settle_apart::SettledApart;
 pub use stored_job::{JobState, StoredJob};
 pub use task_ids::TaskIds;
 pub use tls::{RootCertificates, TlsError, TlsMode, TlsSettings, TlsVersions};
+pub use unknown_tasks::UnknownTask;
 
 pub(crate) use add_batch::Batch;
 pub(crate) use bisection::Bisection;

@@ -17,10 +17,10 @@ const NAMES: &str = "select identifier from @schema@._private_tasks order by id 
 
 /// A name that no worker has registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UnknownTask {
-    pub(crate) name: String,
+pub struct UnknownTask {
+    pub name: String,
     /// The known name that was probably meant.
-    pub(crate) nearest: Option<String>,
+    pub nearest: Option<String>,
 }
 
 impl fmt::Display for UnknownTask {

@@ -12,12 +12,13 @@ use super::{
         run_at::RunAtOptions,
         whole_number::{ATTEMPTS, PRIORITIES, whole_number},
     },
-    apply::{Change, apply, holder},
+    apply::apply,
     filter::Target,
     json::JsonJob,
-    report::name,
+    report::{holder, name},
 };
 use crate::{
+    admin::Action,
     config::Layer,
     queue::{JobState, Reschedule, RowAccess},
 };
@@ -132,19 +133,19 @@ pub(super) struct Remove {
 
 impl Complete {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, Change::Complete, self.json, &settings).await
+        apply(&self.target, Action::Complete, None, self.json, &settings).await
     }
 }
 
 impl Fail {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, Change::Fail(self.reason), self.json, &settings).await
+        apply(&self.target, Action::Fail(self.reason), None, self.json, &settings).await
     }
 }
 
 impl Retry {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
-        apply(&self.target, Change::Retry, self.json, &settings).await
+        apply(&self.target, Action::Retry, None, self.json, &settings).await
     }
 }
 
@@ -158,7 +159,7 @@ impl RescheduleJobs {
                 "say what to change: --run-at (or --in), --priority, --attempts or --max-attempts".to_owned(),
             ));
         }
-        apply(&self.target, Change::Reschedule(change, run_at), self.json, &settings).await
+        apply(&self.target, Action::Reschedule(change), run_at, self.json, &settings).await
     }
 }
 
@@ -166,18 +167,22 @@ impl Remove {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         match self.target.only_key() {
             Some(key) => remove_key(key, self.json, &settings).await,
-            None => apply(&self.target, Change::Remove, self.json, &settings).await,
+            None => apply(&self.target, Action::Remove, None, self.json, &settings).await,
         }
     }
 }
 
 async fn remove_key(key: &str, as_json: bool, settings: &Layer) -> Result<Ending, CliError> {
     let connected = Connected::find(settings).await?;
-    let (database, session) = connected.open(RowAccess::Change).await?;
-    let removed = session.remove_job(key).await.map_err(explain(&database))?;
+    let (database, admin) = connected.open(RowAccess::Change).await?;
+    let removed = admin.remove_under_key(key).await.map_err(explain(&database))?;
     let done = removed.as_ref().map(|job| match job.state {
         JobState::Running => {
-            format!("{} {}; it goes on, without its key, and is not tried again", name(job), holder(job))
+            format!(
+                "{} {}; it goes on, without its key, and is not tried again",
+                name(job),
+                holder(job.locked_by.as_deref(), job.locked_at)
+            )
         }
         _ => format!("removed {}", name(job)),
     });

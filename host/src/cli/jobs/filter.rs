@@ -8,7 +8,10 @@ use std::{
 use clap::Args;
 
 use super::super::{CliError, moment, note, output::ask};
-use crate::queue::{JobFilter, JobState, Session};
+use crate::{
+    admin::{Admin, Selection},
+    queue::{JobFilter, JobState},
+};
 
 /// What jobs have in common. Several values of one option: any of them. Several options: all of them.
 #[derive(Debug, Args)]
@@ -54,7 +57,7 @@ pub(super) struct FilterOptions {
 pub(super) struct Target {
     /// The jobs' ids
     #[arg(value_name = "ID", value_parser = parse_id)]
-    pub(super) ids: Vec<i64>,
+    ids: Vec<i64>,
     #[command(flatten)]
     filter: FilterOptions,
     /// Do not ask before many jobs are changed
@@ -63,10 +66,9 @@ pub(super) struct Target {
 }
 
 /// Says of tasks that the database does not know, so that no job can be found, which were probably meant.
-pub(super) async fn tell_unknown_tasks(session: &Session, filter: &JobFilter) {
-    let names: Vec<&str> = filter.tasks.iter().map(String::as_str).collect();
+pub(super) async fn tell_unknown_tasks(admin: &Admin, filter: &JobFilter) {
     // What goes wrong here is of no importance.
-    for task in session.unknown_tasks(&names, &[]).await.unwrap_or_default() {
+    for task in admin.unknown_tasks(filter).await.unwrap_or_default() {
         let hint = task.nearest.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
         note(format_args!("this database knows no task {:?}{hint}", task.name));
     }
@@ -103,8 +105,8 @@ impl FilterOptions {
 }
 
 impl Target {
-    /// What to look for where no ids are given; `None` where they are.
-    pub(super) fn filter(&self) -> Result<Option<JobFilter>, CliError> {
+    /// The jobs that are meant.
+    pub(super) fn selection(&self) -> Result<Selection, CliError> {
         let filter = self.filter.to_filter();
         match (self.ids.is_empty(), filter.is_empty()) {
             (true, true) => Err(CliError::Usage(
@@ -114,8 +116,8 @@ impl Target {
             (false, false) => Err(CliError::Usage(
                 "give either the ids of jobs, or options such as --task that say which jobs are meant".to_owned(),
             )),
-            (false, true) => Ok(None),
-            (true, false) => Ok(Some(filter)),
+            (false, true) => Ok(Selection::Ids(self.ids.clone())),
+            (true, false) => Ok(Selection::Matching(filter)),
         }
     }
 

@@ -14,12 +14,13 @@ use super::{
     filter::{FilterOptions, tell_unknown_tasks},
     json::JsonJob,
     json_output::JsonOutput,
-    stats::summarize,
+    stats::{precision, summarize},
     table::{job_table, shorten},
 };
 use crate::{
+    admin::Listing,
     config::Layer,
-    queue::{Database, JobOrder, JobStream, RowAccess, StoredJob},
+    queue::{Database, JobOrder, RowAccess},
 };
 
 /// How many lines a table has. A longer list is several of them, each as wide as its jobs want it.
@@ -74,9 +75,9 @@ impl List {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let filter = self.filter.to_filter();
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Read).await?;
+        let (database, admin) = connected.open(RowAccess::Read).await?;
         if self.summary {
-            return summarize(&database, &session, &filter, self.exact, self.json).await;
+            return summarize(&database, &admin, &filter, precision(self.exact), self.json).await;
         }
         let order = match self.sort {
             Order::Oldest => JobOrder::Oldest,
@@ -85,19 +86,17 @@ impl List {
             Order::Priority => JobOrder::Priority,
         };
         let limit = if self.all { None } else { Some(usize::try_from(self.limit).unwrap_or(usize::MAX)) };
-        // One more than asked for tells whether there are more.
-        let stream = session.stream_jobs(&filter, order, limit.map(|limit| limit.saturating_add(1))).await;
-        let mut jobs = Jobs { database: &database, stream: stream.map_err(explain(&database))?, limit, listed: 0 };
+        let mut jobs = admin.list(&filter, order, limit).await.map_err(explain(&database))?;
         if self.json {
-            print_as_json(&mut jobs).await?;
+            print_as_json(&mut jobs, &database).await?;
         } else {
-            print_as_tables(&mut jobs).await?;
-            if jobs.listed == 0 {
+            print_as_tables(&mut jobs, &database).await?;
+            if jobs.is_empty() {
                 print(if filter.is_empty() { "there are no jobs\n" } else { "there are no such jobs\n" })?;
             }
         }
-        tell_unknown_tasks(&session, &filter).await;
-        if let Some(limit) = limit.filter(|limit| jobs.listed > *limit) {
+        tell_unknown_tasks(&admin, &filter).await;
+        if let Some(limit) = limit.filter(|_| jobs.has_more()) {
             note(format_args!(
                 "there are more than these {limit}: --limit lists more and --all all of them; `taskbay jobs stats` counts"
             ));
@@ -106,26 +105,9 @@ impl List {
     }
 }
 
-/// The jobs to be listed.
-struct Jobs<'a> {
-    database: &'a Database,
-    stream: JobStream<'a>,
-    limit: Option<usize>,
-    /// How many were read, those beyond the limit with them.
-    listed: usize,
-}
-
-impl Jobs<'_> {
-    async fn next(&mut self) -> Result<Option<StoredJob>, CliError> {
-        let job = self.stream.next().await.map_err(explain(self.database))?;
-        self.listed += usize::from(job.is_some());
-        Ok(job.filter(|_| self.limit.is_none_or(|limit| self.listed <= limit)))
-    }
-}
-
-async fn print_as_json(jobs: &mut Jobs<'_>) -> Result<(), CliError> {
+async fn print_as_json(jobs: &mut Listing<'_>, database: &Database) -> Result<(), CliError> {
     let mut output = JsonOutput::begin("[")?;
-    while let Some(job) = jobs.next().await? {
+    while let Some(job) = jobs.next().await.map_err(explain(database))? {
         output.element(&JsonJob::of(&job))?;
         if output.reader_is_gone() {
             return Ok(());
@@ -135,11 +117,11 @@ async fn print_as_json(jobs: &mut Jobs<'_>) -> Result<(), CliError> {
     output.flush()
 }
 
-async fn print_as_tables(jobs: &mut Jobs<'_>) -> Result<(), CliError> {
+async fn print_as_tables(jobs: &mut Listing<'_>, database: &Database) -> Result<(), CliError> {
     loop {
         let mut page = Vec::new();
         while page.len() < PAGE {
-            let Some(job) = jobs.next().await? else { break };
+            let Some(job) = jobs.next().await.map_err(explain(database))? else { break };
             page.push(shorten(job));
         }
         if page.is_empty() {

@@ -12,9 +12,11 @@ use super::{
         options::DatabaseOptions,
         print, print_json,
     },
+    stats::precision,
     table::table,
 };
 use crate::{
+    admin::{LivingHosts, UnlockReport},
     config::Layer,
     queue::{LockHolder, LockHolders, RowAccess, UnlockedWorker},
 };
@@ -69,11 +71,8 @@ pub(super) struct Unlock {
 impl Workers {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Read).await?;
-        let found = match self.exact {
-            true => session.lock_holders().await.map(|holders| LockHolders { holders, sampled: None }),
-            false => session.estimate_lock_holders().await,
-        };
+        let (database, admin) = connected.open(RowAccess::Read).await?;
+        let found = admin.workers(precision(self.exact)).await;
         let LockHolders { holders, sampled } = found.map_err(explain(&database))?;
         if self.json {
             let list: Vec<_> = holders
@@ -115,15 +114,14 @@ impl Workers {
 impl Unlock {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Unlock).await?;
+        let (database, admin) = connected.open(RowAccess::Unlock).await?;
         let names: Vec<&str> = self.workers.iter().map(String::as_str).collect();
-        let alive = session.living_owners(&names).await.map_err(explain(&database))?;
-        let spared = |name: &&str| !self.force && alive.iter().any(|alive| alive == name);
-        let (spared, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(spared);
-        let unlocked = session.force_unlock_workers(&names).await.map_err(explain(&database))?;
-        let all = spared.is_empty() && unlocked.iter().all(|worker| worker.jobs + worker.queues > 0);
+        let living = if self.force { LivingHosts::LoseLocks } else { LivingHosts::KeepLocks };
+        let report = admin.unlock(&names, living).await.map_err(explain(&database))?;
+        let UnlockReport { unlocked, kept, alive } = report;
+        let all = kept.is_empty() && unlocked.iter().all(holds);
         let printed = self.print(&unlocked);
-        for worker in spared {
+        for worker in kept {
             note(format_args!(
                 "{worker} is alive, so its locks stay: stop that host, and it releases its jobs, or take its locks with --force, \
                  and its jobs may run twice"

@@ -1,31 +1,18 @@
 //! Says which jobs were changed and which were not.
 
+use std::time::SystemTime;
+
 use serde_json::json;
 
 use super::{
-    super::{CliError, Ending, note, print},
+    super::{CliError, Ending, moment::age, note, print},
     json::JsonJob,
     json_output::JsonOutput,
 };
-use crate::queue::StoredJob;
+use crate::{admin::Left, queue::StoredJob};
 
 /// How many jobs are named one by one, unless they were so by the user.
 const NAMED: usize = 20;
-
-/// Why a job was not changed.
-#[derive(Debug)]
-pub(super) enum Left {
-    Gone,
-    /// By whom and since when.
-    Held(Box<str>),
-    /// It was held when the change came, and is not any more.
-    Freed,
-    /// It has failed for good.
-    Spent,
-    Untried,
-    /// By the database, and what it says.
-    Refused(String),
-}
 
 /// What became of the jobs so far. Of those that were found by a filter, no more is kept than is said.
 #[derive(Debug)]
@@ -87,7 +74,7 @@ impl Report {
     fn end_document(&self, mut json: JsonOutput) -> Result<(), CliError> {
         json.end_list("], \"left_alone\": [")?;
         for (id, why) in &self.left {
-            json.element(&json!({ "id": id, "reason": why.sentence(*id) }))?;
+            json.element(&json!({ "id": id, "reason": sentence(why, *id) }))?;
         }
         json.end_list("]}\n")?;
         json.flush()
@@ -105,7 +92,7 @@ impl Report {
         }
         let named = if self.found { self.left.len().min(NAMED) } else { self.left.len() };
         for (id, why) in &self.left[..named] {
-            note(format_args!("job {id} {}", why.sentence(*id)));
+            note(format_args!("job {id} {}", sentence(why, *id)));
         }
         match self.left.len() - named {
             0 => {}
@@ -116,19 +103,25 @@ impl Report {
     }
 }
 
-impl Left {
-    fn sentence(&self, id: i64) -> String {
-        match self {
-            Self::Gone => "does not exist; it may be done already".to_owned(),
-            Self::Held(holder) => format!("{holder} and was left alone"),
-            Self::Freed => "was being run and was left alone; it is not any more".to_owned(),
-            Self::Spent => format!("has failed for good and was left alone: `taskbay jobs retry {id}` runs it again"),
-            Self::Refused(reason) => format!("was refused by the database: {reason}"),
-            Self::Untried => format!(
+fn sentence(why: &Left, id: i64) -> String {
+    match why {
+        Left::Gone => "does not exist; it may be done already".to_owned(),
+        Left::Held { worker, since } => format!("{} and was left alone", holder(worker.as_deref(), *since)),
+        Left::Freed => "was being run and was left alone; it is not any more".to_owned(),
+        Left::Spent => format!("has failed for good and was left alone: `taskbay jobs retry {id}` runs it again"),
+        Left::Refused(reason) => format!("was refused by the database: {reason}"),
+        Left::Untried => {
+            format!(
                 "has not been tried yet and was left alone: `taskbay jobs reschedule {id} --run-at now` runs it now"
-            ),
+            )
         }
     }
+}
+
+/// `is being run by pool-… since 3s`
+pub(super) fn holder(worker: Option<&str>, since: Option<SystemTime>) -> String {
+    let since = since.map_or_else(String::new, |since| format!(" since {}", age(since)));
+    format!("is being run by {}{since}", worker.unwrap_or("somebody"))
 }
 
 pub(super) fn name(job: &StoredJob) -> String {

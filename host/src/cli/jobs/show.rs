@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Layer,
-    queue::{JobFilter, JobOrder, JobState, RowAccess, StoredJob},
+    queue::{JobState, RowAccess, StoredJob},
 };
 
 /// Show everything of a job: its payload, its last error, who holds it
@@ -47,14 +47,12 @@ pub(super) struct Show {
 impl Show {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Read).await?;
-        let filter = JobFilter {
-            ids: self.id.into_iter().collect(),
-            keys: self.key.clone().into_iter().collect(),
-            ..JobFilter::default()
+        let (database, admin) = connected.open(RowAccess::Read).await?;
+        let found = match (self.id, &self.key) {
+            (Some(id), _) => admin.job(id).await,
+            (None, key) => admin.job_under_key(key.as_deref().unwrap_or_default()).await,
         };
-        let found = session.list_jobs(&filter, JobOrder::Oldest, 1).await.map_err(explain(&database))?;
-        let Some(job) = found.first() else {
+        let Some(job) = found.map_err(explain(&database))? else {
             let name = match (self.id, &self.key) {
                 (Some(id), _) => format!("job {id} does not exist in {}; it may be done already", database.name()),
                 (None, key) => format!("there is no job under the key {:?}", key.as_deref().unwrap_or_default()),
@@ -63,11 +61,11 @@ impl Show {
             return Ok(Ending::Refusals);
         };
         if self.json {
-            print_json(&JsonJob::of(job))?;
+            print_json(&JsonJob::of(&job))?;
         } else if self.payload {
             print_stored_json(&job.payload)?;
         } else {
-            print(describe(job))?;
+            print(describe(&job))?;
         }
         Ok(Ending::Success)
     }

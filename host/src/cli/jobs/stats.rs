@@ -17,8 +17,9 @@ use super::{
     table::table,
 };
 use crate::{
+    admin::{Admin, Precision},
     config::Layer,
-    queue::{Database, JobCounts, JobFilter, JobState, RowAccess, Session},
+    queue::{Database, JobCounts, JobFilter, JobState, RowAccess},
 };
 
 /// Say how many jobs there are of each task and in each state
@@ -47,29 +48,29 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) async fn execute(self, settings: Layer) -> Result<Ending, CliError> {
         let connected = Connected::find(&settings).await?;
-        let (database, session) = connected.open(RowAccess::Read).await?;
-        summarize(&database, &session, &self.filter.to_filter(), self.exact, self.json).await
+        let (database, admin) = connected.open(RowAccess::Read).await?;
+        summarize(&database, &admin, &self.filter.to_filter(), precision(self.exact), self.json).await
     }
+}
+
+pub(super) fn precision(exact: bool) -> Precision {
+    if exact { Precision::Exact } else { Precision::Estimate }
 }
 
 pub(super) async fn summarize(
     database: &Database,
-    session: &Session,
+    admin: &Admin,
     filter: &JobFilter,
-    exact: bool,
+    precision: Precision,
     as_json: bool,
 ) -> Result<Ending, CliError> {
-    let counts = match exact {
-        true => session.count_jobs(filter).await.map(|counts| JobCounts { counts, sampled: None }),
-        false => session.estimate_jobs(filter).await,
-    };
-    let counts = counts.map_err(explain(database))?;
+    let counts = admin.count(filter, precision).await.map_err(explain(database))?;
     if as_json {
         print_as_json(&counts)?
     } else {
         print_as_table(&counts)?
     }
-    tell_unknown_tasks(session, filter).await;
+    tell_unknown_tasks(admin, filter).await;
     if let Some(part) = counts.sampled {
         note(format_args!(
             "estimated from {:.2} % of the table, which is large: a task or state with fewer than about {} jobs may be \
