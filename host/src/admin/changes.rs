@@ -17,6 +17,7 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// Which jobs are to be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each change")]
 pub enum Selection {
     /// The jobs with these ids.
     Ids(Vec<i64>),
