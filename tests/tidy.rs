@@ -258,7 +258,8 @@ fn the_architecture_names_files_that_exist() {
     let text = fs::read_to_string(workspace().join("docs/architecture.md")).expect("read the architecture");
     let mut names = 0;
     // What stands between backticks is at each odd place.
-    for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains('/') && !name.contains([' ', '(', '\n'])) {
+    for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains('/') && !name.contains([' ', '(', '\n']))
+    {
         let places = ["", "host/src/", "docs/"].map(|folder| workspace().join(folder).join(name));
         let exists = places.iter().any(|place| place.exists() || place.with_extension("rs").exists());
         assert!(exists, "docs/architecture.md names {name}, which does not exist");
