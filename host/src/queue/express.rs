@@ -20,7 +20,10 @@ use tokio_postgres::{
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session, TaskIds,
-    claim::{ABOUT_FREE, ABOUT_STEPS, Answer, FORMS as ALL_FORMS, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
+    claim::{
+        Answer, FACTS, FORMS as ALL_FORMS, FOUND_PRIORITIES, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock,
+        with_facts,
+    },
     crash_record::WITH_RECORD,
     fail_jobs::Failures,
 };
@@ -34,22 +37,21 @@ const SELECT: &str = "
 with
   @known_part@,
   @step_part@
-select *, 0::int2
-from (
+@answer@";
+
+const SELECTED: &str = "(
   select *
   from (@free_part@
   ) as first
   limit $2
-) as job
-@about_steps@
-@about_free@";
+)";
 
 /// The same without steps: $1 ids of tasks, $2 how many, $3 names of the tasks, then what the [`Conditions`] need. It answers with
 /// jobs alone.
 const SELECT_IN_ONE_GO: &str = "
 with
   @known_part@
-select *, 0::int2
+select *
 from (@in_one_go@
 ) as job
 limit $2";
@@ -63,13 +65,13 @@ const COLUMNS: &str = "
 /// The statement for these conditions.
 fn select(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; ALL_FORMS]> = LazyLock::new(|| {
+        let facts = FACTS.iter().chain([&FOUND_PRIORITIES]);
         let text = SELECT
+            .replace("@answer@", &with_facts(SELECTED, Job::COLUMNS, facts))
             .replace("@step_part@", STEPS.trim_start())
             .replace("@free_part@", FREE)
             .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
             .replace("@columns@", COLUMNS.trim_start())
-            .replace("@about_steps@", ABOUT_STEPS.trim_start())
-            .replace("@about_free@", ABOUT_FREE.trim_start())
             .replace("@took@", "clock_timestamp() - statement_timestamp()");
         forms(&text, 1, 7)
     });
@@ -190,16 +192,18 @@ impl Session {
         if lock(&frontiers).calm.is() {
             parameters.push(names);
             parameters.extend(conditions.parameters());
-            let answer = self.begin_with(select_in_one_go(conditions), &parameters).await;
-            let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
-            lock(&frontiers).calm.looked(answer.jobs.len() < limit, sent.elapsed());
-            return Ok(answer.jobs);
+            let rows = self.begin_with(select_in_one_go(conditions), &parameters).await;
+            let rows = rows.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
+            lock(&frontiers).calm.looked(rows.len() < limit, sent.elapsed());
+            let jobs = rows.iter().map(Job::from_row).collect::<Result<_, _>>();
+            return jobs.map_err(|error| QueueError::statement(LOCK, &error));
         }
         let (begun, steps) = lock(&frontiers).begin_free(sent);
         parameters.extend(steps.free_parameters());
         parameters.push(names);
         parameters.extend(conditions.parameters());
-        let answer = self.begin_with(select(conditions), &parameters).await;
+        let rows = self.begin_with(select(conditions), &parameters).await;
+        let answer = rows.and_then(|rows| Answer::read(LOCK, &rows, sent.elapsed()));
         let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
         self.learn(&answer, tasks).await;
         if tasks.are_outdated() {
@@ -214,13 +218,12 @@ impl Session {
         &self,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Answer, QueueError> {
-        let sent = Instant::now();
+    ) -> Result<Vec<Row>, QueueError> {
         let begin = self.begin_read_committed();
         let (transaction, rows) =
             tokio::join!(biased; self.command(LOCK, begin), self.query_as_part(LOCK, sql, parameters));
         transaction?;
-        Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
+        rows
     }
 
     /// Stores what became of the jobs, and commits. Tells when those are marked that are marked now. All statements are sent at

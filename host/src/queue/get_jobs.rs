@@ -170,8 +170,6 @@ impl Session {
         } else {
             self.query(WHAT, sql, parameters).await?
         };
-        let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
-        answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
-        Ok(answer)
+        Answer::read(WHAT, &rows, sent.elapsed())
     }
 }

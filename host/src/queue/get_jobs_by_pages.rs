@@ -150,22 +150,21 @@ fn goes_on(error: QueueError) -> Result<(), QueueError> {
 
 /// The page, and how many of the tasks have the ids that were given.
 fn read(rows: &[Row]) -> Result<(Seen, usize), tokio_postgres::Error> {
-    let (mut seen, mut right_ids) = (Seen::default(), 0);
-    for row in rows {
-        let (id, queue, priority, run_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        match row.try_get::<_, Option<i64>>(4)? {
-            None => {
-                let spot = (row.try_get(2)?, row.try_get(3)?);
-                seen.candidates.push(Candidate { id: row.try_get(0)?, queue, spot });
-            }
-            Some(entries) => {
-                right_ids = usize::try_from(queue.unwrap_or_default()).unwrap_or_default();
-                (seen.entries, seen.priority, seen.run_at, seen.id) = (entries, priority, run_at, id);
-            }
-        }
-    }
-    seen.candidates.sort_by_key(|candidate| (candidate.spot, candidate.id));
-    Ok((seen, right_ids))
+    let Some((facts, candidates)) = rows.split_last() else { return Ok((Seen::default(), 0)) };
+    let candidate = |row: &Row| {
+        let spot = (row.try_get("priority")?, row.try_get("run_at")?);
+        Ok(Candidate { id: row.try_get("id")?, queue: row.try_get("job_queue_id")?, spot })
+    };
+    let mut candidates: Vec<Candidate> = candidates.iter().map(candidate).collect::<Result<_, _>>()?;
+    candidates.sort_by_key(|candidate| (candidate.spot, candidate.id));
+    let seen = Seen {
+        candidates,
+        entries: facts.try_get("entries")?,
+        priority: facts.try_get("page_priority")?,
+        run_at: facts.try_get("last_run_at")?,
+        id: facts.try_get("highest_id")?,
+    };
+    Ok((seen, usize::try_from(facts.try_get::<_, i32>("known_tasks")?).unwrap_or_default()))
 }
 
 fn unreadable(error: tokio_postgres::Error) -> QueueError {

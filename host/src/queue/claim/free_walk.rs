@@ -100,21 +100,6 @@ pub(in crate::queue) const IN_ONE_GO: &str = "
     limit 1000
     for update skip locked";
 
-/// What is said of the steps beside the jobs: see [`super::Answer`].
-pub(in crate::queue) const ABOUT_STEPS: &str = "
-union all
-select null, null, null, null, null, found, null, null, null, null, null, null, null, null, null, 3::int2
-from step
-where found is not null";
-
-/// And of the walk as a whole. It comes after the jobs, for `@took@` may be asked only then.
-pub(in crate::queue) const ABOUT_FREE: &str = "
-union all
-select
-  (extract(epoch from @took@) * 1000000)::int8, (select tasks from known), null,
-  pg_relation_filenode(@jobs@)::text, null, null, @now@, null, null, null, now(), null, null,
-  (pg_relation_size(@jobs@) / 8192)::int4, null, 4::int2";
-
 /// The forms of a statement, for [`form`] to choose from: a condition that is not needed is not in it, because some of the walks
 /// read nothing but an index as long as none asks for a column beside it. Given are the numbers of the parameters for the
 /// ids and the names of the tasks; those of the conditions follow the names.

@@ -20,8 +20,8 @@ use std::{
 };
 
 pub(super) use self::{
-    answer::Answer,
-    free_walk::{ABOUT_FREE, ABOUT_STEPS, FORMS, FREE, IN_ONE_GO, STEPS, form, forms},
+    answer::{Answer, FACTS, FOUND_PRIORITIES, with_facts},
+    free_walk::{FORMS, FREE, IN_ONE_GO, STEPS, form, forms},
     frontier::{Begun, End, Frontier, Walk},
     page::{Candidate, Page, Seen},
     page_statements::{claim_picked_statement, page_statement, priorities_statement},
@@ -178,15 +178,15 @@ impl Frontiers {
         let (end, cut_short) = answer.queued_end(last);
         self.wider = if cut_short { self.wider.max(1).saturating_mul(WIDER) } else { 1 };
         if begin.width > 0 {
-            let (took, jobs) = (answer.queued_took, answer.queued().count());
+            let (took, jobs) = (answer.queued.took, answer.queued().count());
             self.queued.ended(begin.queued, Walk { end, cut_short, took, jobs, priorities: &priorities }, now);
         }
 
-        answer.gone.iter().for_each(|queue| self.waiting.gone(*queue));
+        answer.queued.gone.iter().for_each(|queue| self.waiting.gone(*queue));
         answer.queued().filter_map(|job| Some((job.job_queue_id?, spot(job)))).for_each(|(queue, spot)| {
             self.waiting.claimed(queue, spot);
         });
-        for (queue, spot, _) in answer.passed.iter().filter(|(_, spot, id)| !end.is_before(*spot, *id)) {
+        for (queue, spot, _) in answer.queued.passed.iter().filter(|(_, spot, id)| !end.is_before(*spot, *id)) {
             self.waiting.passed(*queue, *spot);
         }
         cut_short && last.is_none()
@@ -267,7 +267,7 @@ impl Answer {
     /// Where the walk over jobs in queues ended: at the last job that was wanted, or that was seen, whichever comes first. And
     /// whether it was the latter.
     fn queued_end(&self, last: Option<&Job>) -> (End, bool) {
-        match (self.last_queued, last) {
+        match (self.queued.last, last) {
             (None, None) => (End::Everything(self.due), false),
             (Some((seen, id)), last) if last.is_none_or(|last| seen < spot(last)) => {
                 (End::job(seen, id, self.due), true)

@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 
 use super::{
-    free_walk::{ABOUT_FREE, FORMS, form, forms},
+    answer::{FACTS, Fact, LOCKED_AT, with_facts},
+    free_walk::{FORMS, form, forms},
     statement::{LOCKED, MARKED},
 };
-use crate::queue::Conditions;
+use crate::queue::{Conditions, Job};
 
 /// $1 ids of tasks, $2 their names, then what the [`Conditions`] need: some priorities, and what the time is.
 ///
@@ -40,8 +41,7 @@ where priority is not null";
 /// $1 ids of tasks, $2 priority, $3 time, and $4 id of the [`super::pages::Cursor`], $5 up to when jobs are due, $6 how many entries,
 /// $7 names of the tasks, then what the [`Conditions`] need.
 ///
-/// It answers with the jobs that may be claimed, and at the end with a line about the page: its highest id, how many of the tasks
-/// have the ids that were given, its priority, its latest time, how many entries it has.
+/// It answers with the jobs that may be claimed, and then with the [facts](PAGE_FACTS) about the page.
 ///
 /// `here` is the first priority from there on, and nothing where an id is another task's by now.
 const PAGE: &str = "
@@ -82,13 +82,14 @@ with
   )
 @answer@";
 
-const ANSWER: &str = "
-select id, job_queue_id, priority, run_at, null::int8
-from page
-where wanted
-union all
-select max(id), (select tasks from known), (select priority from here), max(run_at), count(*)
-from page";
+/// What is said of a page.
+const PAGE_FACTS: [Fact; 5] = [
+    ("known_tasks", "int4", "(select tasks from known)"),
+    ("entries", "int8", "(select count(*) from page)"),
+    ("page_priority", "int2", "(select priority from here)"),
+    ("last_run_at", "timestamptz", "(select max(run_at) from page)"),
+    ("highest_id", "int8", "(select max(id) from page)"),
+];
 
 /// $1 owner, $2 ids of tasks, $3 ids of jobs, one of each queue at most, $4 names of the tasks, then what the [`Conditions`] need. It
 /// answers as the statement that looks for jobs itself, and locks in the same order: the queue, then its job.
@@ -126,8 +127,7 @@ with
     select id, job_queue_id, queue_name, priority, run_at from heads
   ),
   @marked@
-select marked_job.*, 0::int2 from marked_job
-@about_free@";
+@answer@";
 
 pub(in crate::queue) fn priorities_statement(conditions: Conditions<'_>) -> &'static str {
     static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| forms(PRIORITIES, 1, 2));
@@ -147,13 +147,14 @@ pub(in crate::queue) fn claim_picked_statement(in_parts: bool, conditions: Condi
 }
 
 fn of_page(text: &str) -> [String; FORMS] {
-    forms(&text.replace("@answer@", ANSWER.trim_start()), 1, 7)
+    let candidates = "(select id, job_queue_id, priority, run_at from page where wanted)";
+    forms(&text.replace("@answer@", &with_facts(candidates, 4, PAGE_FACTS.iter())), 1, 7)
 }
 
 fn of_claim(marked: &str) -> [String; FORMS] {
     let text = PICKED
         .replace("@marked@", marked.trim_start())
-        .replace("@about_free@", ABOUT_FREE.trim_start())
+        .replace("@answer@", &with_facts("marked_job", Job::COLUMNS, FACTS.iter().chain([&LOCKED_AT])))
         .replace("@took@", "clock_timestamp() - statement_timestamp()");
     forms(&text, 2, 4)
 }

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use super::{
     CROWD,
-    free_walk::{ABOUT_FREE, ABOUT_STEPS, FORMS, FREE, STEPS, form, forms},
+    answer::{FACTS, FOUND_PRIORITIES, LOCKED_AT, QUEUED_FACTS, with_facts},
+    free_walk::{FORMS, FREE, STEPS, form, forms},
 };
-use crate::queue::Conditions;
+use crate::queue::{Conditions, Job};
 
 /// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
 /// wait behind, $14 names of the tasks, then what the [`Conditions`] need: see [`claim_statement`].
@@ -25,6 +26,8 @@ use crate::queue::Conditions;
 ///   alone with the queue.
 /// * `heads`: the first job of each of those queues, locked and looked at again for the same reason. It may be gone by
 ///   now; then its queue stays unmarked.
+/// * `passed`: of each queue of which a job was met and not claimed, the first such job.
+/// * `last_walked`: the last of the jobs in queues, with its ties, if there may be more behind.
 const CLAIM: &str = "
 with
   @known_part@,
@@ -257,51 +260,32 @@ with
     order by priority, run_at, id
     limit $3
   ),
+  passed as materialized (
+    select id, job_queue_id, priority, run_at
+    from front
+    where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
+    union all
+    (
+      select distinct on (walked.job_queue_id) walked.id, walked.job_queue_id, walked.priority, walked.run_at
+      from walked
+      join chosen on chosen.job_queue_id = walked.job_queue_id and chosen.id <> walked.id
+      order by walked.job_queue_id, walked.priority, walked.run_at, walked.id
+    )
+  ),
+  last_walked as materialized (
+    select last.priority, last.run_at, count(*)::int4 as ties, max(walked.id) as id
+    from (
+      select priority, run_at
+      from walked
+      where (select jobs from queued_walk) = $10
+      order by priority desc, run_at desc
+      limit 1
+    ) as last
+    join walked on walked.priority = last.priority and walked.run_at = last.run_at
+    group by last.priority, last.run_at
+  ),
   @marked@
-select marked_job.*, 0::int2 from marked_job
-union all
-select
-  id, null, job_queue_id, null, null, priority, run_at, null, null, null, null, null, null, null, null, 1::int2
-from (
-  select id, job_queue_id, priority, run_at
-  from front
-  where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
-  union all
-  (
-    select distinct on (walked.job_queue_id) walked.id, walked.job_queue_id, walked.priority, walked.run_at
-    from walked
-    join chosen on chosen.job_queue_id = walked.job_queue_id and chosen.id <> walked.id
-    order by walked.job_queue_id, walked.priority, walked.run_at, walked.id
-  )
-) as passed
-union all
-select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
-from (
-  select job_queue_id from alone where id is null
-  union all
-  select queue_id from missed where gone
-) as gone
-@about_steps@
-@about_free@
-union all
-select
-  (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, null, null, null, null,
-  null, null, null, null, null, null, null, null, null, null, 5::int2
-from free_walk
-cross join queued_walk
-union all
-select
-  max(walked.id), count(*)::int4, null, null, null, last.priority, last.run_at, null, null, null, null, null, null, null,
-  null, 6::int2
-from (
-  select priority, run_at
-  from walked
-  where (select jobs from queued_walk) = $10
-  order by priority desc, run_at desc
-  limit 1
-) as last
-join walked on walked.priority = last.priority and walked.run_at = last.run_at
-group by last.priority, last.run_at";
+@answer@";
 
 /// Marks what was chosen.
 pub(super) const MARKED: &str = "
@@ -345,10 +329,10 @@ pub(in crate::queue) fn careful_claim_statement(conditions: Conditions<'_>) -> &
 }
 
 fn statements(marked: &str) -> [String; FORMS] {
+    let facts = FACTS.iter().chain([&FOUND_PRIORITIES, &LOCKED_AT]).chain(&QUEUED_FACTS);
     let text = CLAIM
         .replace("@marked@", marked.trim_start())
-        .replace("@about_steps@", ABOUT_STEPS.trim_start())
-        .replace("@about_free@", ABOUT_FREE.trim_start())
+        .replace("@answer@", &with_facts("marked_job", Job::COLUMNS, facts))
         .replace("@took@", "(select took from free_walk)")
         .replace("@step_part@", STEPS.trim_start())
         .replace("@free_part@", FREE)
