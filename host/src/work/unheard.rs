@@ -214,7 +214,7 @@ async fn give_back_once(pool: &Pool) -> Result<Looked, QueueError> {
     }
     if queues > 0 {
         // Their jobs stand where claims may have passed them.
-        pool.database.look_everywhere();
+        pool.database.reset_cursors();
         pool.marked_next.store(true, Ordering::Release);
     }
     if freed != Unlocked::default() {

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 
-use super::{CROWD, waiting::Spot};
+use super::{MIN_TIES, waiting::Spot};
 use crate::queue::{Job, QueueError};
 
 /// A column of the row of facts: its name, its type, and the expression that yields it.
 pub(in crate::queue) type Fact = (&'static str, &'static str, &'static str);
 
-/// Of every claim. The row of facts comes after the jobs, so that `@took@` may read the clock.
+/// Facts of every claim. The row comes after the jobs, so `@took@` may read the clock.
 pub(in crate::queue) const FACTS: [Fact; 5] = [
     ("free_microseconds", "int8", "(extract(epoch from @took@) * 1000000)::int8"),
     ("known_tasks", "int4", "(select tasks from known)"),
@@ -19,11 +19,11 @@ pub(in crate::queue) const FACTS: [Fact; 5] = [
     ("due_at", "timestamptz", "@now@"),
 ];
 
-/// Of a claim by steps: priorities that had none.
+/// Of a claim by ranges: the first priority in each gap.
 pub(in crate::queue) const FOUND_PRIORITIES: Fact =
-    ("found_priorities", "int2[]", "array(select found from step where found is not null)");
+    ("found_priorities", "int2[]", "array(select found from scan_range where found is not null)");
 
-/// Of a claim that marks jobs.
+/// Of a claim that locks jobs by a mark.
 pub(super) const LOCKED_AT: Fact = ("locked_at", "timestamptz", "now()");
 
 /// Of a claim of jobs with and without queues.
@@ -31,12 +31,12 @@ pub(super) const QUEUED_FACTS: [Fact; 10] = [
     (
         "queued_microseconds",
         "int8",
-        "(select (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8 from free_walk, queued_walk)",
+        "(select (extract(epoch from queued_scan.took - free_scan.took) * 1000000)::int8 from free_scan, queued_scan)",
     ),
-    ("last_priority", "int2", "(select priority from last_walked)"),
-    ("last_run_at", "timestamptz", "(select run_at from last_walked)"),
-    ("last_ties", "int4", "(select ties from last_walked)"),
-    ("last_id", "int8", "(select id from last_walked)"),
+    ("last_priority", "int2", "(select priority from last_scanned)"),
+    ("last_run_at", "timestamptz", "(select run_at from last_scanned)"),
+    ("last_ties", "int4", "(select ties from last_scanned)"),
+    ("last_id", "int8", "(select id from last_scanned)"),
     ("passed_queues", "int4[]", "array(select job_queue_id from passed)"),
     ("passed_priorities", "int2[]", "array(select priority from passed)"),
     ("passed_run_at", "timestamptz[]", "array(select run_at from passed)"),
@@ -44,11 +44,11 @@ pub(super) const QUEUED_FACTS: [Fact; 10] = [
     (
         "gone_queues",
         "int4[]",
-        "array(select job_queue_id from alone where id is null union all select queue_id from missed where gone)",
+        "array(select job_queue_id from single where id is null union all select queue_id from missed where gone)",
     ),
 ];
 
-/// Selects the rows of `jobs`, which have so many `columns`, and then one row of facts.
+/// Selects the rows of `jobs`, with this number of columns, and then one row of facts.
 pub(in crate::queue) fn with_facts<'a>(
     jobs: &str,
     columns: usize,
@@ -60,41 +60,41 @@ pub(in crate::queue) fn with_facts<'a>(
     format!("select\n  job.*{empty}\nfrom {jobs} as job\nunion all\nselect\n  {nulls}{values}")
 }
 
-/// The claimed jobs, and what the statement saw on its way to them.
+/// The claimed jobs, and facts about the claim.
 #[derive(Debug)]
 pub(in crate::queue) struct Answer {
-    /// In the order in which they are to run.
+    /// In the order of priority and time.
     pub(in crate::queue) jobs: Vec<Job>,
-    /// Up to when jobs were due.
+    /// The time up to which jobs were due.
     pub(super) due: SystemTime,
-    /// How many pages the table of jobs has.
+    /// The size of the table of jobs, in pages.
     pub(in crate::queue) pages: i32,
-    /// The file in which it is stored: another one once the table was emptied by `truncate`, or made anew.
+    /// The file of the table. `truncate` and a new installation change it.
     pub(super) file: Option<String>,
-    /// How many of the tasks have the ids by which they were asked for.
+    /// The number of tasks that have the ids given.
     pub(in crate::queue) right_ids: usize,
-    /// Priorities that were not among the steps.
+    /// Priorities that had no range.
     pub(super) found: Vec<i16>,
-    /// How long the walk over jobs without a queue took.
+    /// The time that the scan for jobs without a queue took.
     pub(super) free_took: Duration,
-    /// What it saw of jobs in queues, if it looked for them.
+    /// Empty unless the claim looked for jobs in queues.
     pub(super) queued: Queued,
 }
 
-/// What a walk over jobs in queues saw.
+/// The result of the scan for jobs in queues.
 #[derive(Debug, Default)]
 pub(super) struct Queued {
     pub(super) took: Duration,
-    /// The last job that it saw, if it did not see all, with the highest id of its crowd.
+    /// The last scanned job of an incomplete scan, with the highest id of its ties if they are many.
     pub(super) last: Option<(Spot, Option<i64>)>,
-    /// Queues of which it saw a job that was not claimed, and the first such job.
+    /// Queues with a job that was scanned and not claimed, and the first such job.
     pub(super) passed: Vec<(i32, Spot, i64)>,
-    /// Of the queues in question, those that are free and have nothing near, or that do not exist.
+    /// Waiting queues that are free and have no job near their position, or do not exist.
     pub(super) gone: Vec<i32>,
 }
 
 impl Answer {
-    /// `waited` is how long the answer took, by this process.
+    /// `waited` is the response time, by the clock of this process.
     pub(in crate::queue) fn read(what: &'static str, rows: &[Row], waited: Duration) -> Result<Self, QueueError> {
         let (facts, jobs) = rows.split_last().ok_or_else(|| QueueError::Statement {
             what,
@@ -131,8 +131,8 @@ impl Queued {
         let last = match facts.try_get("last_priority")? {
             None => None,
             Some(priority) => {
-                let is_crowd = facts.try_get::<_, i32>("last_ties")? >= CROWD;
-                let id = if is_crowd { facts.try_get("last_id")? } else { None };
+                let is_tied = facts.try_get::<_, i32>("last_ties")? >= MIN_TIES;
+                let id = if is_tied { facts.try_get("last_id")? } else { None };
                 Some(((priority, facts.try_get("last_run_at")?), id))
             }
         };
@@ -150,7 +150,7 @@ impl Queued {
     }
 }
 
-/// A time that Postgres took, by a clock that may have been set meanwhile, and then by hours.
+/// A duration measured by Postgres, capped because its clock may have been set meanwhile.
 fn took(facts: &Row, column: &str, waited: Duration) -> Result<Duration, tokio_postgres::Error> {
     Ok(Duration::from_micros(u64::try_from(facts.try_get::<_, i64>(column)?).unwrap_or_default()).min(waited))
 }

@@ -66,7 +66,7 @@ impl Line {
             pool.marked_next.store(false, Ordering::Release);
             if pool.mode == Mode::Once && pool.unsettled.load(Ordering::Acquire) == 0 {
                 // If this claim finds nothing, there is nothing, and the pool ends.
-                pool.database.look_everywhere();
+                pool.database.reset_cursors();
             }
         }
         let _unknown = match lane {
@@ -103,7 +103,7 @@ impl Line {
         let jobs = jobs?;
         pool.are_claimed(jobs.iter().map(|job| job.id));
         let again = (lane == Lane::Marked && jobs.len() < wanted)
-            .then(|| pool.database.look_again(&registered.tasks, conditions))
+            .then(|| pool.database.next_full_scan(&registered.tasks, conditions))
             .flatten();
         pool.look_again_at(again.map(|rest| Instant::now() + rest));
         if registered.tasks.are_outdated() {
