@@ -73,7 +73,7 @@ impl Site {
             if !claimed.is_empty() {
                 return claimed;
             }
-            let rest = self.database.look_again(&self.task, NOTHING).expect("it has not seen everything");
+            let rest = self.database.next_full_scan(&self.task, NOTHING).expect("it has not seen everything");
             assert!(rest <= Duration::from_secs(1), "{rest:?} is long");
             assert!(began.elapsed() < Duration::from_secs(60), "it was promised, and is not found");
             // Nothing will happen until then.
@@ -120,11 +120,11 @@ async fn asking_for_the_same_tasks_again_keeps_the_place() {
     let tasks = site.session.task_ids(&names).await.unwrap();
     assert_eq!(site.session.get_jobs("w", &tasks, 10, NOTHING).await.unwrap(), []);
     // Nothing that it could have missed on its way here, since it began at the beginning.
-    assert_eq!(site.database.look_again(&tasks, NOTHING), None);
+    assert_eq!(site.database.next_full_scan(&tasks, NOTHING), None);
     assert_eq!(site.session.get_jobs("w", &tasks, 10, NOTHING).await.unwrap(), []);
     for _ in 0..5 {
         let again = site.session.task_ids(&names).await.unwrap();
-        assert!(site.database.look_again(&again, NOTHING).is_some(), "it begins at the beginning");
+        assert!(site.database.next_full_scan(&again, NOTHING).is_some(), "it begins at the beginning");
     }
 }
 
@@ -133,7 +133,7 @@ async fn whoever_knows_that_something_is_there_finds_it_at_once() {
     let site = Site::new().await;
     for job in [overdue(), NewJob { queue_name: Some("p".to_owned()), ..overdue() }] {
         let id = site.add(job).await;
-        site.database.look_everywhere();
+        site.database.reset_cursors();
         assert_eq!(site.claim_ids().await, [id]);
     }
 }
@@ -169,7 +169,7 @@ async fn what_is_given_back_is_found_at_once() {
     let site = Site::new().await;
     for job in [overdue(), NewJob { queue_name: Some("p".to_owned()), ..overdue() }] {
         let id = site.add(job).await;
-        site.database.look_everywhere();
+        site.database.reset_cursors();
         let claimed = site.claim().await;
         assert_eq!(claimed[0].id, id);
         site.add(NewJob::new("mine")).await;

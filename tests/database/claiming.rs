@@ -59,7 +59,7 @@ async fn the_most_urgent_come_first_with_and_without_queues() {
         test.client().await.batch_execute("select graphile_worker.force_unlock_workers('{w}')").await.unwrap();
         let again = "update graphile_worker._private_jobs set attempts = 0";
         test.client().await.batch_execute(again).await.unwrap();
-        database.look_everywhere();
+        database.reset_cursors();
     }
 }
 

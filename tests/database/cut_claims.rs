@@ -195,7 +195,7 @@ async fn a_job_that_turns_up_behind_is_found_by_a_later_lap_although_claims_are_
                  select id, now() - interval '2 days' from graphile_worker._private_tasks where identifier = 'mine'";
     site.test.execute(first).await;
     while site.claim_all(10).await.is_empty() {
-        let rest = site.database.look_again(&site.task, NOTHING).expect("it has not seen everything");
+        let rest = site.database.next_full_scan(&site.task, NOTHING).expect("it has not seen everything");
         // Nothing will happen until then.
         tokio::time::sleep(rest).await;
     }

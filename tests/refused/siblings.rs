@@ -134,7 +134,7 @@ async fn a_queue_that_was_claimed_again_is_not_freed_for_the_sake_of_an_earlier_
     let first = claim().await;
     session.free_queue("pool-1", &first).await.expect("free the queue");
     assert_eq!(database.locked_queues().await, 0);
-    database.database().look_everywhere();
+    database.database().reset_cursors();
     let second = claim().await;
     assert_eq!(first.job_queue_id, second.job_queue_id);
     session.free_queue("pool-1", &first).await.expect("free the queue once more");

@@ -19,12 +19,12 @@ use tokio_postgres::{
 
 use super::{
     claim::Memory,
-    claimed::STILL_CLAIMED,
     connect::{Connection, Connector, TargetSession},
     error::QueueError,
     health::Health,
     limits::Pooled,
     liveness::NOTICE_SOON,
+    placeholders::fill_in,
     retry::Retries,
     tls::TlsSettings,
 };
@@ -135,17 +135,11 @@ impl Database {
         self.inner.connector.name()
     }
 
-    /// Puts the schema's name into a statement, for `@jobs@` the table of jobs as a value, and for `@still_claimed@`
-    /// [`STILL_CLAIMED`].
+    /// Fills in the placeholders of a statement, see [`fill_in`].
     pub(crate) fn render(&self, sql: &'static str) -> Arc<str> {
         let schema = &self.inner.quoted_schema;
         let mut rendered = self.inner.rendered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let render = || {
-            let jobs = format!("'{}._private_jobs'::regclass", schema.replace('\'', "''"));
-            // First what has the others in it.
-            sql.replace("@still_claimed@", STILL_CLAIMED).replace("@schema@", schema).replace("@jobs@", &jobs).into()
-        };
-        rendered.entry(sql).or_insert_with(render).clone()
+        rendered.entry(sql).or_insert_with(|| fill_in(sql, schema).into()).clone()
     }
 
     /// Without, a session may be a pooler's.

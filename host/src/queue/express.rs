@@ -20,37 +20,37 @@ use tokio_postgres::{
 
 use super::{
     Conditions, FailedJob, Job, QueueError, Session, TaskIds,
-    claim::{ABOUT_FREE, ABOUT_STEPS, Answer, FORMS as ALL_FORMS, FREE, IN_ONE_GO, STEPS, Steps, form, forms, lock},
-    crash_record::WITH_RECORD,
-    fail_jobs::Failures,
+    claim::{
+        Answer, FACTS, FORMS as ALL_FORMS, FOUND_PRIORITIES, FREE_SCAN, PROBE, RANGES, Ranges, form, forms, lock,
+        with_facts,
+    },
+    fail_jobs::{Failures, with_failure},
 };
 
 const LOCK: &str = "lock jobs";
 pub(super) const SETTLE: &str = "store the results of jobs";
 
-/// $1 ids of tasks, $2 how many, $3 to $6 the steps of the walk, $7 names of the tasks, then what the [`Conditions`] need. It answers
-/// as the statement of the marked lane does.
+/// $1 ids of tasks, $2 how many, $3 to $6 the ranges of the scan, $7 names of the tasks, then the [`Conditions`]. Returns jobs and
+/// facts, as the statement of the marked lane does.
 const SELECT: &str = "
 with
   @known_part@,
-  @step_part@
-select *, 0::int2
-from (
+  @ranges_part@
+@answer@";
+
+const SELECTED: &str = "(
   select *
   from (@free_part@
   ) as first
   limit $2
-) as job
-@about_steps@
-@about_free@";
+)";
 
-/// The same without steps: $1 ids of tasks, $2 how many, $3 names of the tasks, then what the [`Conditions`] need. It answers with
-/// jobs alone.
-const SELECT_IN_ONE_GO: &str = "
+/// The fast path: $1 ids of tasks, $2 how many, $3 names of the tasks, then the [`Conditions`]. Returns jobs only.
+const SELECT_PROBE: &str = "
 with
   @known_part@
-select *, 0::int2
-from (@in_one_go@
+select *
+from (@probe@
 ) as job
 limit $2";
 
@@ -63,22 +63,22 @@ const COLUMNS: &str = "
 /// The statement for these conditions.
 fn select(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; ALL_FORMS]> = LazyLock::new(|| {
+        let facts = FACTS.iter().chain([&FOUND_PRIORITIES]);
         let text = SELECT
-            .replace("@step_part@", STEPS.trim_start())
-            .replace("@free_part@", FREE)
-            .replace("@steps@", "$3, $4, $5, $6) as step (below, priority, free_at, free_id")
+            .replace("@answer@", &with_facts(SELECTED, Job::COLUMNS, facts))
+            .replace("@ranges_part@", RANGES.trim_start())
+            .replace("@free_part@", FREE_SCAN)
+            .replace("@ranges@", "$3, $4, $5, $6) as scan_range (below, priority, free_at, free_id")
             .replace("@columns@", COLUMNS.trim_start())
-            .replace("@about_steps@", ABOUT_STEPS.trim_start())
-            .replace("@about_free@", ABOUT_FREE.trim_start())
             .replace("@took@", "clock_timestamp() - statement_timestamp()");
         forms(&text, 1, 7)
     });
     &FORMS[form(conditions)]
 }
 
-fn select_in_one_go(conditions: Conditions<'_>) -> &'static str {
+fn probe(conditions: Conditions<'_>) -> &'static str {
     static FORMS: LazyLock<[String; ALL_FORMS]> = LazyLock::new(|| {
-        let text = SELECT_IN_ONE_GO.replace("@in_one_go@", IN_ONE_GO).replace("@columns@", COLUMNS.trim_start());
+        let text = SELECT_PROBE.replace("@probe@", PROBE).replace("@columns@", COLUMNS.trim_start());
         forms(&text, 1, 3)
     });
     &FORMS[form(conditions)]
@@ -97,23 +97,11 @@ returning job.id, job.locked_at";
 /// As `fail_jobs` does with a job that was marked. $1 ids, $2 messages, $3 whether for good, $4 the tasks' limits of attempts,
 /// $5 payloads, both null where the job's own stays, $6 records of crashes, null where it was none.
 pub(super) static FAIL: LazyLock<String> =
-    LazyLock::new(|| FAIL_TEXT.replace("@flags@", &WITH_RECORD.replace("@record@", "failure.crashes")));
+    LazyLock::new(|| with_failure(FAIL_TEXT, "failure", "job.attempts + 1", "statement_timestamp()"));
 
 const FAIL_TEXT: &str = "
 update @schema@._private_jobs as job
-set
-  last_error = failure.message,
-  payload = coalesce(failure.payload::json, job.payload),
-  flags = @flags@,
-  attempts = case
-    when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
-    else job.attempts + 1
-  end,
-  max_attempts = greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1),
-  run_at = greatest(statement_timestamp(), job.run_at) + interval '1 second' * exp(least(10, case
-    when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), job.attempts + 1)
-    else job.attempts + 1
-  end))
+set @failure@
 from unnest($1, $2, $3, $4, $5, $6) as failure (id, message, permanent, max_attempts, payload, crashes)
 where job.id = failure.id";
 
@@ -158,17 +146,17 @@ impl Session {
         let marks = [Type::TEXT, ids.clone()];
         let texts = Type::TEXT_ARRAY;
         let failures = [ids.clone(), texts.clone(), Type::BOOL_ARRAY, Type::INT2_ARRAY, texts.clone(), texts];
-        let in_one_go = [Type::INT4_ARRAY, Type::INT8, Type::TEXT_ARRAY];
-        let [ids_of_tasks, limit, names] = in_one_go.clone();
-        let selects: Vec<Type> = [ids_of_tasks, limit].into_iter().chain(Steps::KINDS).chain([names]).collect();
-        let (lock, lock_in_one_go, delete, mark, fail) = tokio::join!(
+        let probe_kinds = [Type::INT4_ARRAY, Type::INT8, Type::TEXT_ARRAY];
+        let [ids_of_tasks, limit, names] = probe_kinds.clone();
+        let selects: Vec<Type> = [ids_of_tasks, limit].into_iter().chain(Ranges::KINDS).chain([names]).collect();
+        let (lock, lock_probe, delete, mark, fail) = tokio::join!(
             self.prepare_ahead(LOCK, select(Conditions::default()), &selects),
-            self.prepare_ahead(LOCK, select_in_one_go(Conditions::default()), &in_one_go),
+            self.prepare_ahead(LOCK, probe(Conditions::default()), &probe_kinds),
             self.prepare_ahead(SETTLE, DELETE, std::slice::from_ref(&ids)),
             self.prepare_ahead(SETTLE, MARK, &marks),
             self.prepare_ahead(SETTLE, &FAIL, &failures),
         );
-        lock.and(lock_in_one_go).and(delete).and(mark).and(fail)
+        lock.and(lock_probe).and(delete).and(mark).and(fail)
     }
 
     /// Begins a transaction and locks up to `limit` jobs without a queue of the given tasks in it, the most urgent first; at
@@ -182,31 +170,33 @@ impl Session {
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
-        let frontiers = self.database().memory().of(tasks, conditions);
+        let state = self.database().memory().of(tasks, conditions);
         let sent = Instant::now();
         let [ids, names] = tasks.parameters();
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(9);
         parameters.extend([ids, (&wanted, Type::INT8)]);
-        if lock(&frontiers).calm.is() {
+        if lock(&state).fast_path.is_open() {
             parameters.push(names);
             parameters.extend(conditions.parameters());
-            let answer = self.begin_with(select_in_one_go(conditions), &parameters).await;
-            let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
-            lock(&frontiers).calm.looked(answer.jobs.len() < limit, sent.elapsed());
-            return Ok(answer.jobs);
+            let rows = self.begin_with(probe(conditions), &parameters).await;
+            let rows = rows.inspect_err(|error| lock(&state).failed(error, Instant::now()))?;
+            lock(&state).fast_path.probed(rows.len() < limit, sent.elapsed());
+            let jobs = rows.iter().map(Job::from_row).collect::<Result<_, _>>();
+            return jobs.map_err(|error| QueueError::statement(LOCK, &error));
         }
-        let (begun, steps) = lock(&frontiers).begin_free(sent);
-        parameters.extend(steps.free_parameters());
+        let (started, ranges) = lock(&state).begin_free(sent);
+        parameters.extend(ranges.free_parameters());
         parameters.push(names);
         parameters.extend(conditions.parameters());
-        let answer = self.begin_with(select(conditions), &parameters).await;
-        let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
+        let rows = self.begin_with(select(conditions), &parameters).await;
+        let answer = rows.and_then(|rows| Answer::read(LOCK, &rows, sent.elapsed()));
+        let answer = answer.inspect_err(|error| lock(&state).failed(error, Instant::now()))?;
         self.learn(&answer, tasks).await;
         if tasks.are_outdated() {
             return Ok(answer.jobs);
         }
         let now = Instant::now();
-        lock(&frontiers).ended_free(begun, &answer, limit, now, now - sent);
+        lock(&state).ended_free(started, &answer, limit, now, now - sent);
         Ok(answer.jobs)
     }
 
@@ -214,13 +204,12 @@ impl Session {
         &self,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Answer, QueueError> {
-        let sent = Instant::now();
+    ) -> Result<Vec<Row>, QueueError> {
         let begin = self.begin_read_committed();
         let (transaction, rows) =
             tokio::join!(biased; self.command(LOCK, begin), self.query_as_part(LOCK, sql, parameters));
         transaction?;
-        Answer::read(&rows?, sent.elapsed()).map_err(|error| QueueError::statement(LOCK, &error))
+        rows
     }
 
     /// Stores what became of the jobs, and commits. Tells when those are marked that are marked now. All statements are sent at

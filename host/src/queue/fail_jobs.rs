@@ -38,29 +38,50 @@ pub struct StoredFailure {
     pub retry_at: Option<SystemTime>,
 }
 
+/// The wait after a failed attempt: e to the power of the attempts, up to the tenth, so 2.7 s, 7.4 s, 20 s … 6 h 7 min.
+macro_rules! retry_delay {
+    ($attempts:literal) => {
+        concat!("interval '1 second' * exp(least(10, ", $attempts, "))")
+    };
+}
+pub(super) use retry_delay;
+
+/// What a failure changes in the row `job`, in both lanes. The wait counts from now or from when the job was due, whichever is
+/// later. A job that is not tried again gets it as well, as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
+const FAILURE: &str = concat!(
+    "
+  last_error = failure.message,
+  payload = coalesce(failure.payload::json, job.payload),
+  flags = @flags@,
+  attempts = @attempts@,
+  max_attempts = greatest(least(job.max_attempts, failure.max_attempts), @attempt@),
+  run_at = greatest(@now@, job.run_at) + ",
+    retry_delay!("@attempts@")
+);
+const ATTEMPTS: &str = "case
+    when failure.permanent then greatest(least(job.max_attempts, failure.max_attempts), @attempt@)
+    else @attempt@
+  end";
+
+/// Puts [`FAILURE`] into a statement for `@failure@`, and for `failure` the name of the row with the failure. `attempt` counts the
+/// attempt that failed.
+pub(super) fn with_failure(text: &str, failure: &str, attempt: &str, now: &str) -> String {
+    let changes = FAILURE
+        .replace("@flags@", &WITH_RECORD.replace("@record@", "failure.crashes"))
+        .replace("@attempts@", ATTEMPTS)
+        .replace("@attempt@", attempt)
+        .replace("@now@", now)
+        .replace("failure.", &format!("{failure}."));
+    text.replace("@failure@", changes.trim_start())
+}
+
 /// $1 owner, $2 to $5 the claims, $6 messages, $7 whether for good, $8 the task's limit of attempts, null where it is not lower,
-/// $9 payloads, null where it stays, $10 records of crashes, null where it was none. The wait grows with e to the power of the
-/// attempts, up to the tenth: 2.7 s, 7.4 s, 20 s … 6 h 7 min, counted from now or from when the job was due, whichever is later. A
-/// job that is not tried again gets it as well, as it does from graphile-worker: `run_at` and `attempts` tell when it failed.
+/// $9 payloads, null where it stays, $10 records of crashes, null where it was none.
 const FAILED: &str = "
 with
   failed as (
     update @schema@._private_jobs as job
-    set
-      last_error = claimed.message,
-      payload = coalesce(claimed.payload::json, job.payload),
-      flags = @flags@,
-      attempts = case
-        when claimed.permanent then greatest(least(job.max_attempts, claimed.max_attempts), job.attempts)
-        else job.attempts
-      end,
-      max_attempts = greatest(least(job.max_attempts, claimed.max_attempts), job.attempts),
-      run_at = greatest(now(), job.run_at) + interval '1 second' * exp(least(10, case
-        when claimed.permanent then greatest(least(job.max_attempts, claimed.max_attempts), job.attempts)
-        else job.attempts
-      end)),
-      locked_by = null,
-      locked_at = null
+    set @failure@, locked_by = null, locked_at = null
     from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)
       as claimed (id, attempt, keyed, locked_at, message, permanent, max_attempts, payload, crashes)
     where @still_claimed@
@@ -81,8 +102,8 @@ static WITHOUT_QUEUES: LazyLock<String> = LazyLock::new(|| statement(""));
 static WITH_QUEUES: LazyLock<String> = LazyLock::new(|| statement(FREED));
 
 fn statement(freed: &str) -> String {
-    format!("{FAILED}{freed}\nselect id, case when is_available then run_at end from failed")
-        .replace("@flags@", &WITH_RECORD.replace("@record@", "claimed.crashes"))
+    let text = format!("{FAILED}{freed}\nselect id, case when is_available then run_at end from failed");
+    with_failure(&text, "claimed", "job.attempts", "now()")
 }
 
 impl Session {

@@ -11,19 +11,19 @@ use super::{
 
 const WHAT: &str = "claim jobs";
 
-/// The most jobs that one statement claims. The number also stands in the statement.
-const MOST: usize = 1000;
+/// The most jobs that one statement claims.
+pub(super) const BATCH_LIMIT: usize = 1000;
 
-/// And the most that one claim marks part by part.
+/// The most jobs that one claim marks part by part.
 pub(super) const MOST_CAREFULLY: usize = 100;
 
-/// Which of the jobs that wait are not to be claimed.
+/// Conditions that exclude waiting jobs from a claim.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Conditions<'a> {
     /// Jobs with any of these flags stay.
     pub forbidden_flags: &'a [String],
-    /// What the time is; `None`: what the database's clock says. Locks have the database's time in any case, because
-    /// other programs judge their age by it.
+    /// The current time; `None` for the database's clock. Locks always get the database's time, because other programs judge
+    /// their age by it.
     pub now: Option<SystemTime>,
     /// Jobs with these ids stay. Each costs every claim something.
     pub left_out: &'a [i64],
@@ -41,37 +41,36 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// A job that can be claimed again, and where it stands.
+/// A released job and its position.
 #[derive(Debug)]
-pub(crate) struct CameBack {
+pub(crate) struct ReleasedJob {
     pub(crate) id: i64,
     pub(crate) queue: Option<i32>,
     pub(crate) priority: i16,
     pub(crate) run_at: SystemTime,
 }
 
-impl CameBack {
+impl ReleasedJob {
     pub(crate) fn of(job: &Job) -> Self {
         Self { id: job.id, queue: job.job_queue_id, priority: job.priority, run_at: job.run_at }
     }
 }
 
 impl Database {
-    /// Has the next claims begin at the beginning, as they do now and then: there may be jobs that they have passed already,
-    /// and that can be claimed now.
-    pub fn look_everywhere(&self) {
-        self.memory().look_everywhere();
+    /// Makes the next claims scan from the beginning, because jobs behind the cursors may have become available.
+    pub fn reset_cursors(&self) {
+        self.memory().reset_cursors();
     }
 
-    /// Jobs can be claimed again, which stand where they stood.
-    pub(crate) fn came_back(&self, jobs: &[CameBack]) {
-        self.memory().came_back(jobs);
+    /// Moves the cursors back to jobs that were released.
+    pub(crate) fn released(&self, jobs: &[ReleasedJob]) {
+        self.memory().released(jobs);
     }
 
-    /// In how long a further claim of these tasks could bring jobs although the last one brought fewer than wanted, and nothing
-    /// has changed since: it began where the one before had ended. `None`: it has seen everything.
-    pub fn look_again(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Option<Duration> {
-        lock(&self.memory().of(tasks, conditions)).next_lap(Instant::now())
+    /// The time until the next full scan, which can bring jobs although the last claim, from the cursors, brought fewer than its
+    /// limit. `None` if that claim has seen everything.
+    pub fn next_full_scan(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Option<Duration> {
+        lock(&self.memory().of(tasks, conditions)).next_full_scan(Instant::now())
     }
 }
 
@@ -80,9 +79,9 @@ impl Session {
     /// gives at most one job, and none while another one of it is being worked by anyone. Where some of the tasks
     /// have other ids by now, it brings nothing: see [`TaskIds::are_outdated`].
     ///
-    /// Fewer than `limit` means that there are no more at the moment, with two exceptions. It does not look through all of a long
-    /// backlog of busy queues once it has found something. And where earlier claims of this process have passed already, it
-    /// looks about once in a second at least, and more often if that costs little. [`Database::look_again`] tells.
+    /// Fewer than `limit` means that no more are available, with two exceptions. A claim that has found something does not read the
+    /// rest of a long backlog of busy queues. And it starts from the cursors of earlier claims: a full scan happens about once a
+    /// second, and more often if it is cheap. [`Database::next_full_scan`] tells when.
     pub async fn get_jobs(
         &self,
         owner: &str,
@@ -90,35 +89,34 @@ impl Session {
         limit: usize,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
-        let limit = limit.min(MOST);
+        let limit = limit.min(BATCH_LIMIT);
         if limit == 0 || tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let frontiers = self.database().memory().of(tasks, conditions);
+        let state = self.database().memory().of(tasks, conditions);
         loop {
-            if lock(&frontiers).is_turn_of_pages(Instant::now()) {
-                let jobs = self.get_jobs_by_pages(owner, tasks, limit, &frontiers, conditions).await?;
+            if lock(&state).is_turn_of_pages(Instant::now()) {
+                let jobs = self.get_jobs_by_pages(owner, tasks, limit, &state, conditions).await?;
                 if !jobs.is_empty() || tasks.are_outdated() {
                     return Ok(jobs);
                 }
             }
-            let begin = lock(&frontiers).begin(limit, Instant::now());
+            let begin = lock(&state).begin(limit, Instant::now());
             let answer = self.claim(false, owner, tasks, limit, &begin, conditions).await;
-            let answer = answer.inspect_err(|error| lock(&frontiers).failed(error, Instant::now()))?;
+            let answer = answer.inspect_err(|error| lock(&state).failed(error, Instant::now()))?;
             self.learn(&answer, tasks).await;
             if tasks.are_outdated() {
                 return Ok(answer.jobs);
             }
-            let mut frontiers = lock(&frontiers);
-            let goes_on =
-                frontiers.ended(&begin, &answer, limit, Instant::now()) || frontiers.has_pages(Instant::now());
+            let mut state = lock(&state);
+            let goes_on = state.ended(&begin, &answer, limit, Instant::now()) || state.has_pages(Instant::now());
             if !goes_on || !answer.jobs.is_empty() {
                 return Ok(answer.jobs);
             }
         }
     }
 
-    /// Has the server plan the claim ahead, which takes it longer than most claims, by one that can bring nothing.
+    /// Makes the server plan the claim ahead by a claim of nothing. Planning takes longer than most claims.
     pub(crate) async fn plan_claim(&self, conditions: Conditions<'_>) -> Result<(), QueueError> {
         if self.prepares_statements() {
             let nothing = TaskIds::default();
@@ -128,7 +126,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes note of what a claim has seen beside jobs.
+    /// Records the facts of a claim about tasks and the table.
     pub(super) async fn learn(&self, answer: &Answer, tasks: &TaskIds) {
         tasks.confirmed(answer.right_ids);
         self.plan_for(answer.pages).await;
@@ -148,7 +146,7 @@ impl Session {
         let [ids, names] = tasks.parameters();
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(16);
         parameters.extend([(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, (&limit, Type::INT8)]);
-        parameters.extend(begin.steps.parameters());
+        parameters.extend(begin.ranges.parameters());
         parameters.push((&begin.width, Type::INT8));
         parameters.extend(begin.offer.parameters());
         parameters.push(names);
@@ -157,7 +155,7 @@ impl Session {
         self.ask_for_jobs(in_parts, sql, &parameters).await
     }
 
-    /// Runs a statement that answers with jobs, `in_parts` in a transaction that is open.
+    /// Runs a statement that claims, `in_parts` in a transaction that is open.
     pub(super) async fn ask_for_jobs(
         &self,
         in_parts: bool,
@@ -170,8 +168,6 @@ impl Session {
         } else {
             self.query(WHAT, sql, parameters).await?
         };
-        let mut answer = Answer::read(&rows, sent.elapsed()).map_err(|error| QueueError::statement(WHAT, &error))?;
-        answer.jobs.iter_mut().for_each(|job| job.locked_at = answer.locked_at);
-        Ok(answer)
+        Answer::read(WHAT, &rows, sent.elapsed())
     }
 }

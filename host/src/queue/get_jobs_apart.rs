@@ -8,7 +8,7 @@ use super::{Bisection, Conditions, Job, QueueError, Session, TaskIds, claim::loc
 
 const WHAT: &str = "claim jobs";
 
-/// So many statements are sent for one claim at most.
+/// The most statements for one claim.
 const TRIES: usize = 300;
 
 /// Constraints that are checked at the commit are to speak where it is known which job they mean.
@@ -46,10 +46,10 @@ impl Session {
         conditions: Conditions<'_>,
     ) -> Result<CarefulClaim, QueueError> {
         let limit = limit.min(MOST_CAREFULLY);
-        // What this claim passes is not to be remembered: the jobs that are refused stay where they are.
-        let frontiers = self.database().memory().of(tasks, conditions);
-        let picked = lock(&frontiers).pick_carefully(limit);
-        let begin = lock(&frontiers).begin(limit, Instant::now());
+        // The result of this scan is not recorded: refused jobs stay available.
+        let state = self.database().memory().of(tasks, conditions);
+        let picked = lock(&state).pick_carefully(limit);
+        let begin = lock(&state).begin(limit, Instant::now());
         self.command(WHAT, self.begin_read_committed()).await?;
         self.command(WHAT, AT_ONCE).await?;
         let found = match picked {
@@ -64,11 +64,11 @@ impl Session {
         }
         let apart = parts.end();
         let mut refused = Vec::new();
-        for (place, error) in apart.refused {
-            refused.extend(found[place].take().map(|job| (job, error)));
+        for (index, error) in apart.refused {
+            refused.extend(found[index].take().map(|job| (job, error)));
         }
-        for place in apart.untried {
-            found[place] = None;
+        for index in apart.untried {
+            found[index] = None;
         }
         self.command(WHAT, END).await?;
         Ok(CarefulClaim { jobs: found.into_iter().flatten().collect(), refused })

@@ -1,4 +1,4 @@
-//! Claims jobs page by page, where something cuts off the statement that looks for them: see [`super::claim`].
+//! Claims jobs page by page, when the statement that scans for them is cut off: see [`super::claim`].
 
 use std::{
     sync::Mutex,
@@ -13,7 +13,7 @@ use tokio_postgres::{
 use super::{
     Conditions, Job, QueueError, Session, TaskIds,
     claim::{
-        Answer, Candidate, Frontiers, Next, Page, Seen, claim_picked_statement, lock, page_statement,
+        Answer, Candidate, Next, Page, ScanState, Seen, claim_picked_statement, lock, page_statement,
         priorities_statement,
     },
 };
@@ -21,49 +21,49 @@ use super::{
 const WHAT: &str = "look for jobs";
 
 impl Session {
-    /// What a lap by pages brings next. Nothing: it has ended, or there were no candidates on a page, so that it is time to look for
-    /// jobs that became due since the lap began.
+    /// The next jobs of a full scan by pages. None if it has ended, or if a page had no candidates: then a scan from the cursors
+    /// looks for jobs that became due in the meantime.
     pub(super) async fn get_jobs_by_pages(
         &self,
         owner: &str,
         tasks: &TaskIds,
         limit: usize,
-        frontiers: &Mutex<Frontiers>,
+        state: &Mutex<ScanState>,
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let mut empty = false;
         loop {
-            let next = lock(frontiers).next(limit, Instant::now());
+            let next = lock(state).next(limit, Instant::now());
             let sent = Instant::now();
             match next {
-                Next::Walk => return Ok(Vec::new()),
-                Next::Read(_) if empty && !lock(frontiers).is_without_walks() => return Ok(Vec::new()),
+                Next::Scan => return Ok(Vec::new()),
+                Next::Read(_) if empty && !lock(state).is_without_scans() => return Ok(Vec::new()),
                 Next::Begin => {
                     let (priorities, due) = self.look_for_priorities(tasks, conditions).await?;
-                    lock(frontiers).lap_begins(&priorities, due, Instant::now());
+                    lock(state).full_scan_begins(&priorities, due, Instant::now());
                 }
                 Next::Read(page) => match self.read_page(tasks, page, conditions).await {
                     _ if tasks.are_outdated() => return Ok(Vec::new()),
                     Ok(seen) => {
                         empty = seen.candidates.is_empty();
-                        lock(frontiers).page_read(page, seen, sent.elapsed());
+                        lock(state).page_read(page, seen, sent.elapsed());
                     }
-                    Err(error) if error.cuts_off() && lock(frontiers).page_was_cut(page.size) => goes_on(error)?,
+                    Err(error) if error.cuts_off() && lock(state).page_was_cut(page.size) => goes_on(error)?,
                     Err(error) => return Err(error),
                 },
                 Next::Claim(picked) => match self.claim_picked(false, owner, tasks, &picked, conditions).await {
                     Ok(answer) => {
                         self.learn(&answer, tasks).await;
-                        lock(frontiers).picked_are_claimed(&picked, &answer.jobs, sent.elapsed());
+                        lock(state).picked_are_claimed(&picked, &answer.jobs, sent.elapsed());
                         if !answer.jobs.is_empty() || tasks.are_outdated() {
                             return Ok(answer.jobs);
                         }
                     }
                     Err(error) => {
                         let number = picked.len();
-                        let mut frontiers = lock(frontiers);
-                        frontiers.put_back(picked);
-                        if !(error.cuts_off() && frontiers.picked_were_cut(number)) {
+                        let mut state = lock(state);
+                        state.put_back(picked);
+                        if !(error.cuts_off() && state.picked_were_cut(number)) {
                             return Err(error);
                         }
                         goes_on(error)?;
@@ -90,7 +90,7 @@ impl Session {
         self.ask_for_jobs(in_parts, claim_picked_statement(in_parts, conditions), &parameters).await
     }
 
-    /// Some of the priorities that there are, and what the time is.
+    /// Existing priorities, and the time.
     async fn look_for_priorities(
         &self,
         tasks: &TaskIds,
@@ -120,7 +120,7 @@ impl Session {
         Ok(seen)
     }
 
-    /// Asks on one trip, in a transaction that only reads and goes along an index.
+    /// Queries in one trip, in a read-only transaction with plans that read along an index.
     async fn query_in_order(
         &self,
         sql: &'static str,
@@ -143,29 +143,28 @@ impl Session {
     }
 }
 
-/// What was cut off is tried again with less, on this session if it is there still.
+/// Tries again with less after a cancelled statement. A lost session cannot be used again.
 fn goes_on(error: QueueError) -> Result<(), QueueError> {
     if error.is_cancelled() { Ok(()) } else { Err(error) }
 }
 
-/// The page, and how many of the tasks have the ids that were given.
+/// The page, and the number of tasks that have the ids given.
 fn read(rows: &[Row]) -> Result<(Seen, usize), tokio_postgres::Error> {
-    let (mut seen, mut right_ids) = (Seen::default(), 0);
-    for row in rows {
-        let (id, queue, priority, run_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        match row.try_get::<_, Option<i64>>(4)? {
-            None => {
-                let spot = (row.try_get(2)?, row.try_get(3)?);
-                seen.candidates.push(Candidate { id: row.try_get(0)?, queue, spot });
-            }
-            Some(entries) => {
-                right_ids = usize::try_from(queue.unwrap_or_default()).unwrap_or_default();
-                (seen.entries, seen.priority, seen.run_at, seen.id) = (entries, priority, run_at, id);
-            }
-        }
-    }
-    seen.candidates.sort_by_key(|candidate| (candidate.spot, candidate.id));
-    Ok((seen, right_ids))
+    let Some((facts, candidates)) = rows.split_last() else { return Ok((Seen::default(), 0)) };
+    let candidate = |row: &Row| {
+        let spot = (row.try_get("priority")?, row.try_get("run_at")?);
+        Ok(Candidate { id: row.try_get("id")?, queue: row.try_get("job_queue_id")?, spot })
+    };
+    let mut candidates: Vec<Candidate> = candidates.iter().map(candidate).collect::<Result<_, _>>()?;
+    candidates.sort_by_key(|candidate| (candidate.spot, candidate.id));
+    let seen = Seen {
+        candidates,
+        entries: facts.try_get("entries")?,
+        priority: facts.try_get("page_priority")?,
+        run_at: facts.try_get("last_run_at")?,
+        id: facts.try_get("highest_id")?,
+    };
+    Ok((seen, usize::try_from(facts.try_get::<_, i32>("known_tasks")?).unwrap_or_default()))
 }
 
 fn unreadable(error: tokio_postgres::Error) -> QueueError {

@@ -34,6 +34,9 @@ pub struct Job {
 }
 
 impl Job {
+    /// How many columns [`Job::from_row`] reads.
+    pub(super) const COLUMNS: usize = 15;
+
     /// Reads the columns that the statements here select, in this order: `id`, `task_id`, `job_queue_id`, the queue's
     /// name, then the rest as above. JSON is selected as text, so that it arrives byte for byte.
     pub(super) fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {

@@ -62,7 +62,7 @@ pub enum JobOrder {
 /// When a job that waits, or has failed for good, failed last; see `fail_jobs`.
 macro_rules! failed_at_sql {
     () => {
-        "greatest(job.updated_at, job.run_at - interval '1 second' * exp(least(job.attempts, 10)))"
+        concat!("greatest(job.updated_at, job.run_at - ", $crate::queue::fail_jobs::retry_delay!("job.attempts"), ")")
     };
 }
 

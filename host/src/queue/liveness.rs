@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Database, QueueError, Session, crash_record::WITH_HOST_ENDED};
 
-/// How the names of owners begin that hold such a lock while they live. Nobody judges others by it.
+/// Prefix of the ids of owners that hold such a lock while they live. Others are never judged by it.
 pub const SHOWS_LIFE: &str = "taskbay-live-";
 
 /// An answer that takes so many of these will not come.
@@ -33,31 +33,31 @@ set tcp_keepalives_interval = 3;
 set tcp_keepalives_count = 3;
 set tcp_user_timeout = 14000";
 
-/// $1 owner. The first key is for all owners of all programs of this kind, the second one for this owner.
-const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1952543595, pg_catalog.hashtext($1))";
+/// $1 owner. All owners share the first key.
+const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(@liveness_lock@, pg_catalog.hashtext($1))";
 
 /// $1 owner, $2 the process of the server that had its lock: ends that one's connection if it still has the lock.
 const GIVE_UP: &str = "
 select pg_catalog.pg_terminate_backend(held.pid)
 from pg_catalog.pg_locks as held
 where held.locktype = 'advisory'
-  and held.classid = 1952543595
+  and held.classid = @liveness_lock@
   and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
   and held.objsubid = 2
   and held.granted
   and held.pid = $2";
 
 /// Shared by all whose connections were lost a short time ago.
-const TELL: &str = "select pg_catalog.pg_try_advisory_lock_shared(1952543596, 0)";
-const TELL_NO_MORE: &str = "select pg_catalog.pg_advisory_unlock_shared(1952543596, 0)";
+const TELL: &str = "select pg_catalog.pg_try_advisory_lock_shared(@outage_lock@, 0)";
+const TELL_NO_MORE: &str = "select pg_catalog.pg_advisory_unlock_shared(@outage_lock@, 0)";
 
 /// The second keys of all owners that live, and which of them is held by this connection. The last column is true of the lock that
 /// tells of an outage instead.
 const LOOK: &str = "
-select held.objid::int8, held.pid = pg_catalog.pg_backend_pid(), held.classid = 1952543596
+select held.objid::int8, held.pid = pg_catalog.pg_backend_pid(), held.classid = @outage_lock@
 from pg_catalog.pg_locks as held
 where held.locktype = 'advisory'
-  and held.classid in (1952543595, 1952543596)
+  and held.classid in (@liveness_lock@, @outage_lock@)
   and held.objsubid = 2
   and held.granted
   and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
@@ -68,7 +68,7 @@ select exists (
   select
   from pg_catalog.pg_locks as held
   where held.locktype = 'advisory'
-    and held.classid = 1952543595
+    and held.classid = @liveness_lock@
     and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
     and held.objsubid = 2
     and held.pid = pg_catalog.pg_backend_pid()
@@ -81,7 +81,7 @@ macro_rules! living {
     select held.objid as key
     from pg_catalog.pg_locks as held
     where held.locktype = 'advisory'
-      and held.classid = 1952543595
+      and held.classid = @liveness_lock@
       and held.objsubid = 2
       and held.granted
       and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
@@ -93,18 +93,18 @@ pub(super) use living;
 /// Who has something locked and shows its life otherwise.
 const OWNERS: &str = "select locked_by as name
 from @schema@._private_jobs
-where locked_at is not null and locked_by like 'taskbay-live-%'
+where locked_at is not null and locked_by like @live_owners@
 union
 select locked_by
 from @schema@._private_job_queues
-where locked_at is not null and locked_by like 'taskbay-live-%'";
+where locked_at is not null and locked_by like @live_owners@";
 
 /// Of such an owner: nobody holds, or waits for, the lock by which it shows its life.
 const IS_UNSEEN: &str = "not exists (
   select
   from pg_catalog.pg_locks as held
   where held.locktype = 'advisory'
-    and held.classid = 1952543595
+    and held.classid = @liveness_lock@
     and held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
     and held.objsubid = 2
     and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
@@ -149,7 +149,7 @@ with
         select
         from pg_catalog.pg_locks as held
         where held.locktype = 'advisory'
-          and held.classid = 1952543595
+          and held.classid = @liveness_lock@
           and held.objid = (pg_catalog.hashtext($1)::int8 & 4294967295)::oid
           and held.objsubid = 2
           and held.granted
@@ -160,7 +160,7 @@ with
   dead as materialized (
     select name
     from silent
-    where pg_catalog.pg_try_advisory_xact_lock(1952543595, pg_catalog.hashtext(name))
+    where pg_catalog.pg_try_advisory_xact_lock(@liveness_lock@, pg_catalog.hashtext(name))
   ),
   job_held as materialized (
     select job.id, dead.name
@@ -277,12 +277,13 @@ impl Database {
 select
   extract(epoch from clock_timestamp() - pg_catalog.pg_postmaster_start_time())::float8,
   pg_catalog.pg_backend_pid()";
+        let lock = self.render(LOCK);
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let (set, stays, locked, up) = tokio::join!(
             biased;
             client.batch_execute(NOTICE_SOON),
             client.query_typed(self.limits(), &[]),
-            client.query_typed(LOCK, &owner),
+            client.query_typed(&lock, &owner),
             client.query_typed(UP, &[]),
         );
         set.map_err(failed)?;
@@ -323,8 +324,9 @@ impl LifeSign {
         self.ask(if lately { TELL } else { TELL_NO_MORE }).await.map(drop)
     }
 
-    async fn ask(&self, sql: &str) -> Result<Vec<Row>, QueueError> {
-        let Some(answer) = while_this_runs(self.client.query_typed(sql, &[])).await else {
+    async fn ask(&self, sql: &'static str) -> Result<Vec<Row>, QueueError> {
+        let text = self.database.render(sql);
+        let Some(answer) = while_this_runs(self.client.query_typed(&text, &[])).await else {
             self.database.found_silent();
             return Err(no_answer());
         };
@@ -362,7 +364,8 @@ impl Session {
     pub async fn holds_life_of(&self, owner: &str) -> Result<bool, QueueError> {
         // Asked once, so that it is not worth preparing.
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
-        let asked = while_this_runs(self.client().query_typed(HOLDS, &owner)).await;
+        let holds = self.database().render(HOLDS);
+        let asked = while_this_runs(self.client().query_typed(&holds, &owner)).await;
         let Some(asked) = asked else {
             self.database().found_silent();
             return Err(no_answer());

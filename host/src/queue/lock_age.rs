@@ -40,7 +40,7 @@ with
     where locked_at < now() - interval '4 hours'
       and ($1::int8[] is null or id = any ($1))
       and (
-        locked_by like 'taskbay-live-%'
+        locked_by like @live_owners@
         and (pg_catalog.hashtext(locked_by)::int8 & 4294967295)::oid in (select key from living)
       ) is not true
     returning id
@@ -50,7 +50,7 @@ with
     set locked_by = null, locked_at = null
     where locked_at < now() - interval '4 hours'
       and (
-        locked_by like 'taskbay-live-%'
+        locked_by like @live_owners@
         and (pg_catalog.hashtext(locked_by)::int8 & 4294967295)::oid in (select key from living)
       ) is not true
     returning id

@@ -62,7 +62,7 @@ with
   )
 select
   name, jobs, queues, since,
-  case when name like 'taskbay-live-%'
+  case when name like @live_owners@
     then (pg_catalog.hashtext(name)::int8 & 4294967295)::oid in (select key from living)
   end
 from holder
@@ -76,9 +76,9 @@ const LIVING: &str = "
 select distinct owner.name
 from unnest($1) as owner (name)
 join pg_catalog.pg_locks as held on held.objid = (pg_catalog.hashtext(owner.name)::int8 & 4294967295)::oid
-where owner.name like 'taskbay-live-%'
+where owner.name like @live_owners@
   and held.locktype = 'advisory'
-  and held.classid = 1952543595
+  and held.classid = @liveness_lock@
   and held.objsubid = 2
   and held.granted
   and held.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";

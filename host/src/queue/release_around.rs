@@ -3,8 +3,7 @@
 use super::{Bisection, QueueError, Released, Session, liveness::RELEASING};
 
 /// The jobs that may be among them.
-const HELD: &str =
-    "select id from @schema@._private_jobs where locked_at is not null and locked_by like 'taskbay-live-%'";
+const HELD: &str = "select id from @schema@._private_jobs where locked_at is not null and locked_by like @live_owners@";
 
 /// So many statements are sent at most to release jobs around those that the database refuses to release.
 const TRIES: usize = 300;

@@ -5,7 +5,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{CameBack, ClaimedJob, QueueError, Session, claimed::Claims};
+use super::{ClaimedJob, QueueError, ReleasedJob, Session, claimed::Claims};
 
 const WHAT: &str = "give jobs back";
 
@@ -124,16 +124,16 @@ impl Session {
         let parameters = [(&owner as &(dyn ToSql + Sync), Type::TEXT), ids, attempts, keyed, locked_at];
         let rows = self.query(WHAT, sql, &parameters).await?;
         let read = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
-        let came_back = |row: &Row| {
-            Ok(CameBack {
+        let released = |row: &Row| {
+            Ok(ReleasedJob {
                 id: row.try_get(0)?,
                 queue: row.try_get(1)?,
                 priority: row.try_get(2)?,
                 run_at: row.try_get(3)?,
             })
         };
-        let returned = rows.iter().map(came_back).collect::<Result<Vec<_>, _>>().map_err(read)?;
-        self.database().came_back(&returned);
+        let returned = rows.iter().map(released).collect::<Result<Vec<_>, _>>().map_err(read)?;
+        self.database().released(&returned);
         Ok(returned.into_iter().map(|job| job.id).collect())
     }
 }

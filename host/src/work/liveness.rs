@@ -288,7 +288,7 @@ impl<'a> Watch<'a> {
                 }
                 if !released.owners.is_empty() {
                     // They are where they were, which may be behind what is known to be worked.
-                    self.pool.database().look_everywhere();
+                    self.pool.database().reset_cursors();
                     self.pool.nudge();
                     self.pool.events().emit(Event::TakenOver(released));
                 }

@@ -68,7 +68,7 @@ async fn reset(pool: &Pool) {
             Ok(unlocked) => {
                 if unlocked != Unlocked::default() {
                     // Nobody is told of jobs that become free in this way.
-                    pool.database().look_everywhere();
+                    pool.database().reset_cursors();
                     pool.nudge();
                 }
                 pool.events().emit(Event::ResetLockedSucceeded { unlocked, delay });

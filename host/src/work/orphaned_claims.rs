@@ -214,7 +214,7 @@ async fn release_orphans_once(pool: &Pool) -> Result<Searched, QueueError> {
     }
     if queues > 0 {
         // Their jobs stand where claims may have passed them.
-        pool.database().look_everywhere();
+        pool.database().reset_cursors();
         pool.demand().marked_jobs_available();
     }
     if freed != Unlocked::default() {

@@ -1,16 +1,16 @@
-//! The statements of a lap page by page: what is there, and the claim of what was found.
+//! The statements of a full scan by pages: they read priorities and pages, and claim candidates.
 
 use std::sync::LazyLock;
 
 use super::{
-    free_walk::{ABOUT_FREE, FORMS, form, forms},
+    answer::{FACTS, Fact, LOCKED_AT, with_facts},
+    free_scan::{FORMS, form, forms},
     statement::{LOCKED, MARKED},
 };
-use crate::queue::Conditions;
+use crate::queue::{Conditions, Job};
 
-/// $1 ids of tasks, $2 their names, then what the [`Conditions`] need: some priorities, and what the time is.
-///
-/// Each priority takes the server one look into the index.
+/// $1 ids of tasks, $2 their names, then the [`Conditions`]. Returns up to 64 priorities and the time. Each priority takes one
+/// look-up in the index.
 const PRIORITIES: &str = "
 with recursive known_priority as (
   (
@@ -37,13 +37,12 @@ select coalesce(array_agg(priority), '{}'), @now@
 from known_priority
 where priority is not null";
 
-/// $1 ids of tasks, $2 priority, $3 time, and $4 id of the [`super::pages::Cursor`], $5 up to when jobs are due, $6 how many entries,
-/// $7 names of the tasks, then what the [`Conditions`] need.
+/// $1 ids of tasks, $2 priority, $3 time, and $4 id of the [`super::page::PageStart`], $5 up to when jobs are due, $6 the most entries,
+/// $7 names of the tasks, then the [`Conditions`].
 ///
-/// It answers with the jobs that may be claimed, and at the end with a line about the page: its highest id, how many of the tasks
-/// have the ids that were given, its priority, its latest time, how many entries it has.
+/// Returns the jobs that may be claimed, and then the [facts](PAGE_FACTS) about the page.
 ///
-/// `here` is the first priority from there on, and nothing where an id is another task's by now.
+/// `here` is the first existing priority from $2 on. It is empty if an id belongs to another task by now.
 const PAGE: &str = "
 with
   @known_part@,
@@ -66,8 +65,8 @@ with
   )
 @answer@";
 
-/// The same along the primary key, for a moment at which many are due.
-const CROWD_PAGE: &str = "
+/// The same along the primary key, for a run of ties.
+const TIES_PAGE: &str = "
 with
   @known_part@,
   here as materialized (select $2 as priority where @all_are_known@),
@@ -82,16 +81,17 @@ with
   )
 @answer@";
 
-const ANSWER: &str = "
-select id, job_queue_id, priority, run_at, null::int8
-from page
-where wanted
-union all
-select max(id), (select tasks from known), (select priority from here), max(run_at), count(*)
-from page";
+/// Facts about a page.
+const PAGE_FACTS: [Fact; 5] = [
+    ("known_tasks", "int4", "(select tasks from known)"),
+    ("entries", "int8", "(select count(*) from page)"),
+    ("page_priority", "int2", "(select priority from here)"),
+    ("last_run_at", "timestamptz", "(select max(run_at) from page)"),
+    ("highest_id", "int8", "(select max(id) from page)"),
+];
 
-/// $1 owner, $2 ids of tasks, $3 ids of jobs, one of each queue at most, $4 names of the tasks, then what the [`Conditions`] need. It
-/// answers as the statement that looks for jobs itself, and locks in the same order: the queue, then its job.
+/// $1 owner, $2 ids of tasks, $3 ids of jobs, at most one of each queue, $4 names of the tasks, then the [`Conditions`]. Returns the
+/// same as the statement that scans for jobs, and locks in the same order: the queue, then its job.
 const PICKED: &str = "
 with
   @known_part@,
@@ -126,34 +126,34 @@ with
     select id, job_queue_id, queue_name, priority, run_at from heads
   ),
   @marked@
-select marked_job.*, 0::int2 from marked_job
-@about_free@";
+@answer@";
 
 pub(in crate::queue) fn priorities_statement(conditions: Conditions<'_>) -> &'static str {
     static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| forms(PRIORITIES, 1, 2));
     &ALL[form(conditions)]
 }
 
-/// The statement that reads a page, in a crowd or not.
-pub(in crate::queue) fn page_statement(in_crowd: bool, conditions: Conditions<'_>) -> &'static str {
-    static ALL: LazyLock<[[String; FORMS]; 2]> = LazyLock::new(|| [PAGE, CROWD_PAGE].map(of_page));
-    &ALL[usize::from(in_crowd)][form(conditions)]
+/// The statement that reads a page, of ties or of different times.
+pub(in crate::queue) fn page_statement(in_ties: bool, conditions: Conditions<'_>) -> &'static str {
+    static ALL: LazyLock<[[String; FORMS]; 2]> = LazyLock::new(|| [PAGE, TIES_PAGE].map(of_page));
+    &ALL[usize::from(in_ties)][form(conditions)]
 }
 
-/// The one that claims candidates, or `in_parts` the one that only locks them.
+/// The statement that claims candidates, or `in_parts` the one that only locks them.
 pub(in crate::queue) fn claim_picked_statement(in_parts: bool, conditions: Conditions<'_>) -> &'static str {
     static ALL: LazyLock<[[String; FORMS]; 2]> = LazyLock::new(|| [MARKED, LOCKED].map(of_claim));
     &ALL[usize::from(in_parts)][form(conditions)]
 }
 
 fn of_page(text: &str) -> [String; FORMS] {
-    forms(&text.replace("@answer@", ANSWER.trim_start()), 1, 7)
+    let candidates = "(select id, job_queue_id, priority, run_at from page where wanted)";
+    forms(&text.replace("@answer@", &with_facts(candidates, 4, PAGE_FACTS.iter())), 1, 7)
 }
 
 fn of_claim(marked: &str) -> [String; FORMS] {
     let text = PICKED
         .replace("@marked@", marked.trim_start())
-        .replace("@about_free@", ABOUT_FREE.trim_start())
+        .replace("@answer@", &with_facts("marked_job", Job::COLUMNS, FACTS.iter().chain([&LOCKED_AT])))
         .replace("@took@", "clock_timestamp() - statement_timestamp()");
     forms(&text, 2, 4)
 }

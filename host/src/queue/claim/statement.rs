@@ -3,52 +3,54 @@
 use std::sync::LazyLock;
 
 use super::{
-    CROWD,
-    free_walk::{ABOUT_FREE, ABOUT_STEPS, FORMS, FREE, STEPS, form, forms},
+    MIN_TIES,
+    answer::{FACTS, FOUND_PRIORITIES, LOCKED_AT, QUEUED_FACTS, with_facts},
+    free_scan::{FORMS, FREE_SCAN, RANGES, form, forms},
 };
-use crate::queue::Conditions;
+use crate::queue::{Conditions, Job};
 
-/// $1 owner, $2 ids of tasks, $3 how many, $4 to $9 the steps, $10 how many jobs in queues to look at, $11 to $13 queues that
-/// wait behind, $14 names of the tasks, then what the [`Conditions`] need: see [`claim_statement`].
+/// $1 owner, $2 ids of tasks, $3 the most jobs, $4 to $9 the [ranges](super::Ranges), $10 the most jobs in queues to read, $11 to
+/// $13 the [waiting](super::waiting) queues, $14 names of the tasks, then the [`Conditions`].
 ///
-/// * `known`: how many of the tasks still have these ids. Where it is not all, there are no steps and nothing is claimed.
-/// * `free`: jobs without a queue, which have an index of their own and never look at queues.
-/// * `edge`: where the last of them stands, if they are as many as wanted. Jobs in queues matter only up to there.
-/// * `walked`: jobs in queues, whether these are free or not. The index knows nothing of jobs without a queue, so that these
-///   are dropped outside of the walk: a planner that expects few jobs in queues would read and sort all of them.
-/// * `front`: the first job of each queue that it has met.
-/// * `ready`: queues that wait behind the walk and are free by now. Their next job is looked for by one walk for all of them if
-///   they are many, which is `nearby`, and by a short one for each of the first of those that it has `missed`, as far as it has
-///   not seen all.
-/// * `turn`: the queues whose first job stands in front. It is the queue's row that is locked, and Postgres looks at its newest
-///   version: a queue that was taken after this statement's snapshot is not available any more. Whoever holds that lock is
-///   alone with the queue.
-/// * `heads`: the first job of each of those queues, locked and looked at again for the same reason. It may be gone by
-///   now; then its queue stays unmarked.
+/// * `known`: the number of tasks that still have these ids. Unless it is all of them, there are no ranges and nothing is claimed.
+/// * `free`: jobs without a queue. They have an index of their own.
+/// * `edge`: the last of them, if they reach the limit. Jobs in queues matter only up to there.
+/// * `reach`: the ranges of the scan for jobs in queues, cut at the edge.
+/// * `scanned`: jobs in free and in busy queues. The index does not tell them from jobs without a queue, which are dropped outside
+///   the scan: a planner that expects few jobs in queues would read and sort the whole backlog.
+/// * `front`: the first scanned job of each queue.
+/// * `ready`: waiting queues that are free by now. If they are many, one scan looks for their next jobs, `nearby`, and finds
+///   `together`. Up to eight of those that it has `missed` get a short scan each, `single`.
+/// * `turn`: the queues of the first jobs, with their rows locked. Postgres checks the newest version of a row, so a queue that was
+///   taken after the snapshot is left out. The owner of that lock has the queue to itself.
+/// * `heads`: the first job of each of those queues, locked and checked again for the same reason. If it is gone by now, its
+///   queue stays unmarked.
+/// * `passed`: the first job of each queue that was scanned and not claimed.
+/// * `last_scanned`: the last scanned job in a queue, with its ties, if the scan was incomplete.
 const CLAIM: &str = "
 with
   @known_part@,
-  @step_part@,
+  @ranges_part@,
   free as materialized (
     select id, priority, run_at
     from (@free_part@
     ) as first
     limit $3
   ),
-  free_walk as materialized (
+  free_scan as materialized (
     select count(*) as jobs, clock_timestamp() - statement_timestamp() as took from free
   ),
   edge as materialized (
     select
       last.priority,
       last.run_at,
-      crowd.first_id,
-      crowd.last_id,
-      crowd.jobs >= @crowd@ as is_crowd
+      ties.first_id,
+      ties.last_id,
+      ties.jobs >= @min_ties@ as is_tied
     from (
       select priority, run_at
       from free
-      where (select jobs from free_walk) = $3
+      where (select jobs from free_scan) = $3
       order by priority desc, run_at desc
       limit 1
     ) as last
@@ -56,7 +58,7 @@ with
       select count(*) as jobs, min(id) as first_id, max(id) as last_id
       from free
       where free.priority = last.priority and free.run_at = last.run_at
-    ) as crowd
+    ) as ties
   ),
   reach as materialized (
     select
@@ -70,27 +72,27 @@ with
       case
         when stage.priority > edge.priority then '-infinity'
         when stage.priority < edge.priority or edge.priority is null then @now@
-        when is_crowd then edge.run_at - interval '1 microsecond'
+        when is_tied then edge.run_at - interval '1 microsecond'
         else edge.run_at
       end as end_at,
-      case when stage.priority = edge.priority and is_crowd then edge.run_at else stage.queued_at end as crowd_at,
+      case when stage.priority = edge.priority and is_tied then edge.run_at else stage.queued_at end as ties_at,
       case
-        when stage.priority = edge.priority and is_crowd and stage.queued_at = edge.run_at
+        when stage.priority = edge.priority and is_tied and stage.queued_at = edge.run_at
           then coalesce(stage.queued_id, first_id - 1)
-        when stage.priority = edge.priority and is_crowd then first_id - 1
+        when stage.priority = edge.priority and is_tied then first_id - 1
         when (stage.priority, stage.queued_at) > (edge.priority, edge.run_at) then null
         else stage.queued_id
-      end as crowd_begin,
-      case when stage.priority = edge.priority and is_crowd then last_id else stage.queued_id + 10000 end as crowd_end
+      end as ties_begin,
+      case when stage.priority = edge.priority and is_tied then last_id else stage.queued_id + 10000 end as ties_end
     from (
-      select priority, found, queued_at, queued_id from step
+      select priority, found, queued_at, queued_id from scan_range
       union all
-      select priority, null, null, null from edge where edge.priority not in (select priority from step)
+      select priority, null, null, null from edge where edge.priority not in (select priority from scan_range)
     ) as stage
     left join edge on true
     order by stage.priority
   ),
-  walked as materialized (
+  scanned as materialized (
     select id, job_queue_id, priority, run_at
     from (
       select near.*
@@ -110,15 +112,15 @@ with
         select * from (
           select job.id, job.job_queue_id, job.priority, job.run_at
           from @schema@._private_jobs as job
-          where job.id > reach.crowd_begin
-            and job.id <= reach.crowd_end
+          where job.id > reach.ties_begin
+            and job.id <= reach.ties_end
             and coalesce(job.is_available, false)
             and job.priority + 0 = reach.priority
-            and job.run_at + interval '0' = reach.crowd_at
+            and job.run_at + interval '0' = reach.ties_at
             and @may_run@
           order by job.id
           limit (select 9223372036854775807)
-        ) as crowd
+        ) as ties
         union all
         select * from (
           select job.id, job.job_queue_id, job.priority, job.run_at
@@ -127,8 +129,8 @@ with
             and job.priority = reach.priority
             and job.run_at >= reach.begin_at
             and job.run_at <= reach.end_at
-            and (reach.crowd_begin is null or job.run_at <> reach.crowd_at
-              or job.id <= reach.crowd_begin or job.id > reach.crowd_end)
+            and (reach.ties_begin is null or job.run_at <> reach.ties_at
+              or job.id <= reach.ties_begin or job.id > reach.ties_end)
             and @may_run@
           order by job.priority, job.run_at
           limit (select 9223372036854775807)
@@ -141,12 +143,12 @@ with
   ),
   front as materialized (
     select distinct on (job_queue_id) id, job_queue_id, priority, run_at
-    from walked
+    from scanned
     order by job_queue_id, priority, run_at, id
   ),
-  queued_walk as materialized (
+  queued_scan as materialized (
     select seen.jobs, clock_timestamp() - statement_timestamp() as took
-    from (select count(*) as jobs from walked) as seen
+    from (select count(*) as jobs from scanned) as seen
     cross join (select count(*) from front) as met
   ),
   ready as materialized (
@@ -158,7 +160,7 @@ with
       and queue.is_available is distinct from false
       and (front.id is null or (front.priority, front.run_at) > (waiting.priority, waiting.run_at))
   ),
-  place as materialized (
+  near_start as materialized (
     select priority, run_at, 100 + 4 * (select count(*) from ready) as width
     from ready
     where (select count(*) from ready) > 4 and not missing
@@ -167,16 +169,16 @@ with
   ),
   nearby as materialized (
     select near.id, near.job_queue_id, near.priority, near.run_at, near.wanted
-    from place
+    from near_start
     cross join lateral (
       select job.id, job.job_queue_id, job.priority, job.run_at, (job.task_id = any (@ids@)@allowed@) as wanted
       from @schema@._private_jobs as job
       where job.is_available = true
-        and job.priority = place.priority
-        and job.run_at >= place.run_at
+        and job.priority = near_start.priority
+        and job.run_at >= near_start.run_at
         and job.run_at <= @now@
       order by job.priority, job.run_at
-      limit (select width from place)
+      limit (select width from near_start)
     ) as near
   ),
   together as materialized (
@@ -189,13 +191,13 @@ with
     select
       ready.queue_id, ready.priority, ready.run_at,
       ready.missing or (
-        ready.priority = (select priority from place)
-        and (select count(*) from nearby) < (select width from place)
+        ready.priority = (select priority from near_start)
+        and (select count(*) from nearby) < (select width from near_start)
       ) is true as gone
     from ready
     where ready.queue_id not in (select job_queue_id from together)
   ),
-  alone as materialized (
+  single as materialized (
     select first.id, far.queue_id as job_queue_id, first.priority, first.run_at
     from (
       select queue_id, priority, run_at
@@ -223,11 +225,11 @@ with
   head as materialized (
     select distinct on (job_queue_id) id, job_queue_id, priority, run_at
     from (
-      select id, job_queue_id, priority, run_at from front where (select jobs from queued_walk) > 0
+      select id, job_queue_id, priority, run_at from front where (select jobs from queued_scan) > 0
       union all
       select id, job_queue_id, priority, run_at from together
       union all
-      select id, job_queue_id, priority, run_at from alone where id is not null
+      select id, job_queue_id, priority, run_at from single where id is not null
     ) as candidate
     order by job_queue_id, priority, run_at, id
   ),
@@ -251,59 +253,40 @@ with
   chosen as materialized (
     select id, null::int4 as job_queue_id, null::text as queue_name, priority, run_at
     from free
-    where (select jobs from free_walk) > 0
+    where (select jobs from free_scan) > 0
     union all
     select id, job_queue_id, queue_name, priority, run_at from heads
     order by priority, run_at, id
     limit $3
   ),
+  passed as materialized (
+    select id, job_queue_id, priority, run_at
+    from front
+    where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
+    union all
+    (
+      select distinct on (scanned.job_queue_id) scanned.id, scanned.job_queue_id, scanned.priority, scanned.run_at
+      from scanned
+      join chosen on chosen.job_queue_id = scanned.job_queue_id and chosen.id <> scanned.id
+      order by scanned.job_queue_id, scanned.priority, scanned.run_at, scanned.id
+    )
+  ),
+  last_scanned as materialized (
+    select last.priority, last.run_at, count(*)::int4 as ties, max(scanned.id) as id
+    from (
+      select priority, run_at
+      from scanned
+      where (select jobs from queued_scan) = $10
+      order by priority desc, run_at desc
+      limit 1
+    ) as last
+    join scanned on scanned.priority = last.priority and scanned.run_at = last.run_at
+    group by last.priority, last.run_at
+  ),
   @marked@
-select marked_job.*, 0::int2 from marked_job
-union all
-select
-  id, null, job_queue_id, null, null, priority, run_at, null, null, null, null, null, null, null, null, 1::int2
-from (
-  select id, job_queue_id, priority, run_at
-  from front
-  where not exists (select from chosen where chosen.job_queue_id = front.job_queue_id)
-  union all
-  (
-    select distinct on (walked.job_queue_id) walked.id, walked.job_queue_id, walked.priority, walked.run_at
-    from walked
-    join chosen on chosen.job_queue_id = walked.job_queue_id and chosen.id <> walked.id
-    order by walked.job_queue_id, walked.priority, walked.run_at, walked.id
-  )
-) as passed
-union all
-select null, null, job_queue_id, null, null, null, null, null, null, null, null, null, null, null, null, 2::int2
-from (
-  select job_queue_id from alone where id is null
-  union all
-  select queue_id from missed where gone
-) as gone
-@about_steps@
-@about_free@
-union all
-select
-  (extract(epoch from queued_walk.took - free_walk.took) * 1000000)::int8, null, null, null, null,
-  null, null, null, null, null, null, null, null, null, null, 5::int2
-from free_walk
-cross join queued_walk
-union all
-select
-  max(walked.id), count(*)::int4, null, null, null, last.priority, last.run_at, null, null, null, null, null, null, null,
-  null, 6::int2
-from (
-  select priority, run_at
-  from walked
-  where (select jobs from queued_walk) = $10
-  order by priority desc, run_at desc
-  limit 1
-) as last
-join walked on walked.priority = last.priority and walked.run_at = last.run_at
-group by last.priority, last.run_at";
+@answer@";
 
-/// Marks what was chosen.
+/// Marks the chosen jobs and their queues.
 pub(super) const MARKED: &str = "
   marked_queue as (
     update @schema@._private_job_queues as queue
@@ -321,7 +304,7 @@ pub(super) const MARKED: &str = "
       job.max_attempts, job.last_error, job.created_at, job.updated_at, job.key, job.revision, job.flags::text
   )";
 
-/// Leaves it at the locks, for a transaction that marks the jobs later.
+/// Only locks them, for a transaction that marks the jobs later.
 pub(super) const LOCKED: &str = "
   marked_job as (
     select
@@ -338,22 +321,25 @@ pub(in crate::queue) fn claim_statement(conditions: Conditions<'_>) -> &'static 
     &ALL[form(conditions)]
 }
 
-/// The one that finds and locks the same jobs, and answers as if they were marked.
+/// The statement that finds and locks the same jobs, and answers as if they were marked.
 pub(in crate::queue) fn careful_claim_statement(conditions: Conditions<'_>) -> &'static str {
     static ALL: LazyLock<[String; FORMS]> = LazyLock::new(|| statements(LOCKED));
     &ALL[form(conditions)]
 }
 
 fn statements(marked: &str) -> [String; FORMS] {
+    let facts = FACTS.iter().chain([&FOUND_PRIORITIES, &LOCKED_AT]).chain(&QUEUED_FACTS);
     let text = CLAIM
         .replace("@marked@", marked.trim_start())
-        .replace("@about_steps@", ABOUT_STEPS.trim_start())
-        .replace("@about_free@", ABOUT_FREE.trim_start())
-        .replace("@took@", "(select took from free_walk)")
-        .replace("@step_part@", STEPS.trim_start())
-        .replace("@free_part@", FREE)
-        .replace("@steps@", "$4, $5, $6, $7, $8, $9) as step (below, priority, free_at, free_id, queued_at, queued_id")
-        .replace("@crowd@", &CROWD.to_string())
+        .replace("@answer@", &with_facts("marked_job", Job::COLUMNS, facts))
+        .replace("@took@", "(select took from free_scan)")
+        .replace("@ranges_part@", RANGES.trim_start())
+        .replace("@free_part@", FREE_SCAN)
+        .replace(
+            "@ranges@",
+            "$4, $5, $6, $7, $8, $9) as scan_range (below, priority, free_at, free_id, queued_at, queued_id",
+        )
+        .replace("@min_ties@", &MIN_TIES.to_string())
         .replace("@columns@", "job.id, job.priority, job.run_at");
     forms(&text, 2, 14)
 }

@@ -1,7 +1,6 @@
-//! The queues whose next job stands behind the frontier, because they were busy when a walk passed it.
+//! Queues whose next job lies behind the cursor, because they were busy when a scan passed it.
 //!
-//! When such a queue becomes free, its next job is looked for from where the queue was last met, and the walks need not begin
-//! again because of it.
+//! When such a queue becomes free, the claim looks for its next job from the recorded position, so no full scan is needed.
 
 use std::{
     collections::BTreeMap,
@@ -11,24 +10,24 @@ use std::{
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// So many queues are remembered. Others are met by the next lap.
+/// The most queues in memory. The next full scan finds the others.
 const MOST: usize = 20_000;
 
-/// So many of them are looked at in one claim, in turn.
+/// The number of queues that one claim checks, in turn.
 const OFFERED: usize = 128;
 
-/// A job's place in the order of claiming, without its id.
+/// A job's position in the order of claims, without its id.
 pub(in crate::queue) type Spot = (i16, SystemTime);
 
-/// Where to look for the next job of each queue.
+/// The position from which to look for the next job of each queue.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Waiting {
     spots: BTreeMap<i32, Spot>,
-    /// The last queue that was looked at.
+    /// The last queue that was checked.
     last: i32,
 }
 
-/// Some of them, column by column.
+/// Queues to check, column by column.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Offer {
     queues: Vec<i32>,
@@ -37,7 +36,7 @@ pub(in crate::queue) struct Offer {
 }
 
 impl Waiting {
-    /// The next ones that a claim is to look at.
+    /// The next queues for a claim to check.
     pub(in crate::queue) fn offer(&mut self) -> Offer {
         let mut offer = Offer::default();
         let after = self.spots.range((Excluded(self.last), Unbounded));
@@ -51,19 +50,19 @@ impl Waiting {
         offer
     }
 
-    /// Whether the next job of the queue is looked for behind.
+    /// Whether the next job of the queue lies behind the cursor.
     pub(in crate::queue) fn has(&self, queue: i32) -> bool {
         self.spots.contains_key(&queue)
     }
 
-    /// A job of the queue was claimed: what is left of it stands behind.
+    /// A job of the queue was claimed: its other jobs come later.
     pub(in crate::queue) fn claimed(&mut self, queue: i32, spot: Spot) {
         if let Some(known) = self.spots.get_mut(&queue) {
             *known = (*known).max(spot);
         }
     }
 
-    /// A walk passed this job of the queue.
+    /// A scan passed a job of the queue at this position.
     pub(in crate::queue) fn passed(&mut self, queue: i32, spot: Spot) {
         if let Some(known) = self.spots.get_mut(&queue) {
             *known = (*known).min(spot);
@@ -72,7 +71,7 @@ impl Waiting {
         }
     }
 
-    /// There is nothing near the spot of a free queue, or no such queue any more.
+    /// The queue is free and has no job near its position, or does not exist.
     pub(in crate::queue) fn gone(&mut self, queue: i32) {
         self.spots.remove(&queue);
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{Claimer, claim::fits_express};
 use crate::{
     config::ForbiddenFlags,
-    queue::{CameBack, Conditions, Job, QueueError, Session, SettledApart, Settlement, beyond_encoding},
+    queue::{Conditions, Job, QueueError, ReleasedJob, Session, SettledApart, Settlement, beyond_encoding},
     work::{
         completion::{Batch, Completion},
         demand::{Claim, Lane},
@@ -42,7 +42,7 @@ struct Account {
     /// How many no slot has taken; they stay as they were.
     withdrawn: usize,
     /// These.
-    left_behind: Vec<CameBack>,
+    left_behind: Vec<ReleasedJob>,
 }
 
 impl Account {
@@ -158,7 +158,7 @@ impl Claimer {
             if !pool.identity().is_closing() {
                 pool.speed().stalled(BOUND);
             }
-            account.left_behind.extend(withdrawn.iter().map(|held| CameBack::of(&held.job)));
+            account.left_behind.extend(withdrawn.iter().map(|held| ReleasedJob::of(&held.job)));
             let ids: Vec<i64> = withdrawn.iter().map(|held| held.job.id).collect();
             let refused = open.transaction.withdraw(&ids);
             account.withdrawn += ids.len() - refused.len();
@@ -192,7 +192,7 @@ impl Claimer {
             pool.wakes().wake();
         }
         if !account.left_behind.is_empty() {
-            pool.database().came_back(&account.left_behind);
+            pool.database().released(&account.left_behind);
             // Not sooner: a claim from before the commit has not seen them.
             pool.demand().jobs_available();
         }
@@ -204,7 +204,7 @@ impl Claimer {
     /// The connection was lost before the commit was heard of: on another one, locks those of the jobs that nobody else has
     /// taken, and ends as it was meant to. Tries for as long as it takes.
     async fn recover_express(&mut self, mut open: Open, mut account: Account, mut error: Option<QueueError>) {
-        self.pool.database().look_everywhere();
+        self.pool.database().reset_cursors();
         let (mut first, mut in_ascii) = (true, false);
         loop {
             // The connection may be the only one that was lost.

@@ -27,7 +27,7 @@ pub(super) async fn claim(
 ) -> Result<(Vec<Job>, Option<Duration>), QueueError> {
     if pool.identity().works_once() && pool.running().unsettled() == 0 {
         // If this claim finds nothing, there is nothing, and the pool ends.
-        pool.database().look_everywhere();
+        pool.database().reset_cursors();
     }
     let _unknown = pool.claimed_set().claiming().await;
     let mut jobs = session.get_jobs(pool.owner(), &registered.tasks, limit, conditions).await;
@@ -40,7 +40,7 @@ pub(super) async fn claim(
     }
     let jobs = jobs?;
     let sees_less = jobs.len() < limit;
-    let again = sees_less.then(|| pool.database().look_again(&registered.tasks, conditions)).flatten();
+    let again = sees_less.then(|| pool.database().next_full_scan(&registered.tasks, conditions)).flatten();
     Ok((jobs, again))
 }
 

@@ -113,7 +113,7 @@ impl Pool {
         }
         if let_in {
             // They stand where they stood, which claims have passed.
-            self.database().look_everywhere();
+            self.database().reset_cursors();
             self.nudge_for_marked();
         }
     }
