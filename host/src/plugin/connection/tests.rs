@@ -87,7 +87,7 @@ fn job(payload: &str) -> JobInput<'_> {
 }
 
 #[tokio::test]
-async fn a_process_that_sends_nonsense_is_condemned() {
+async fn a_process_that_sends_malformed_messages_is_terminated() {
     let mut unknown = Vec::new();
     push(&mut unknown, 99, 0, |_| ()).unwrap();
     let mut short = Vec::new();
