@@ -267,7 +267,7 @@ fn settings_that_contradict_each_other_are_both_named() {
         ("refetch_max_abort_threshold = 1", "refetch_delay"),
     ] {
         let said = stderr(&call().settings(&format!("[worker]\n{alone}")).output());
-        assert!(said.contains(&format!("says nothing without worker.{other}: set that")), "{said}");
+        assert!(said.contains(&format!("has no effect without worker.{other}: set {other} too")), "{said}");
     }
     let said = stderr(&call().args(["--trusted-key", "nonsense"]).output());
     assert!(said.contains("tasks.trusted_keys (--trusted-key) has \"nonsense\", which is no public key"), "{said}");
@@ -275,7 +275,7 @@ fn settings_that_contradict_each_other_are_both_named() {
     assert!(said.contains("database.max_pool_size = 1 (--max-pool-size) is too small"), "{said}");
     let said =
         stderr(&Taskbay::command("config").settings("[database]\nurl = \"postgres://a\"\nhost = \"b\"").output());
-    assert!(said.contains("taskbay.toml, line 3: database.host cannot stand beside database.url"), "{said}");
+    assert!(said.contains("taskbay.toml, line 3: database.host contradicts database.url"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The items of a batch at the same time.
+//! Concurrent processing of a batch's items.
 
 use std::{
     fmt,
@@ -10,11 +10,11 @@ use std::{
 
 use crate::{TaskError, TaskResult, error::BoxError};
 
-/// Runs the futures of a batch's items, at most `limit` of them at once (and at least one), and gives their results in
-/// order: for [`BatchResult`](crate::BatchResult).
+/// Runs the futures of a batch's items concurrently, at most `limit` at once (and at least one), and returns their results
+/// in order, for [`BatchResult`](crate::BatchResult).
 ///
-/// They run as one, on one thread: what computes for long belongs into a plain task. An item's future is made when its turn
-/// comes, and may borrow whatever lives as long as the batch:
+/// All of them run on one thread; long computations belong in a plain task. Each item's future is created when its turn
+/// comes, and may borrow from anything that outlives the batch:
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
@@ -41,8 +41,8 @@ where
     F: Future<Output = Result<T, E>> + Send + 'a,
     I: IntoIterator<Item = F, IntoIter: Send + 'a>,
 {
-    // The types of iterator and futures end here. Kept in the future of a task, closures and borrows in them would have the
-    // compiler want more of them than it can find out there.
+    // Erases the types of the iterator and its futures. Inside a task's future, closures and borrows in these types would
+    // need higher-ranked bounds that the compiler cannot infer.
     let items: Box<dyn Iterator<Item = Item<'a>> + Send + 'a> =
         Box::new(items.into_iter().map(|future| -> Item<'a> { Box::pin(told(future)) }));
     Concurrently { limit: limit.max(1), waiting: items.fuse(), running: Vec::new(), results: Vec::new() }
@@ -85,7 +85,7 @@ impl Future for Concurrently<'_> {
             if before == 0 {
                 return Poll::Ready(std::mem::take(results).into_iter().flatten().collect());
             }
-            // Those that have ended make room for others, which must be polled before this can wait.
+            // Finished items make room for new ones, which must be polled before this returns `Pending`.
             if running.len() == before {
                 return Poll::Pending;
             }

@@ -1,4 +1,4 @@
-//! The calls that have begun and not ended, by their numbers.
+//! The calls in progress, by number.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::job::{Call, Stop};
 
-/// Whoever removes a call from here reports its end: that is how each is reported exactly once.
+/// Only the caller that removes a call from this table reports its end. Each end is thus reported exactly once.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     table: Mutex<Table>,
@@ -22,17 +22,17 @@ struct Table {
     closed: Option<&'static str>,
 }
 
-/// Why a call cannot begin.
+/// Why a call was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Nothing begins any more, for this reason.
+    /// No more calls are accepted, for this reason.
     Closed(&'static str),
-    /// A call with this number is running; its own end will be reported.
+    /// A call with this number is in progress; its end will be reported separately.
     Running,
 }
 
 impl Calls {
-    /// Enters a call.
+    /// Adds a call.
     pub(crate) fn begin(&self, call: &Arc<Call>) -> Result<(), Refused> {
         let mut table = self.table();
         if let Some(reason) = table.closed {
@@ -47,11 +47,11 @@ impl Calls {
         }
     }
 
-    /// Removes a call; `false` if it has ended already.
+    /// Removes a call; `false` if it has already ended.
     pub(crate) fn end(&self, number: u64) -> bool {
         let mut table = self.table();
         let removed = table.open.remove(&number);
-        // Nobody waits earlier, and to tell nobody is a system call as well.
+        // Only a closed table has waiters, and notifying nobody still costs a system call.
         if table.closed.is_some() {
             self.ended.notify_all();
         }
@@ -59,14 +59,14 @@ impl Calls {
         removed.is_some()
     }
 
-    /// Tells a call to stop, if it still runs. A weaker demand does not undo a stronger one.
+    /// Tells a call to stop if it is still in progress. A weaker request never overrides a stronger one.
     pub(crate) fn stop(&self, number: u64, stop: Stop) {
         if let Some(call) = self.table().open.get(&number) {
             call.tell(stop);
         }
     }
 
-    /// Tells all calls to stop, and refuses those that come.
+    /// Tells all calls to stop, and refuses new ones.
     pub(crate) fn close(&self, reason: &'static str) {
         let mut table = self.table();
         table.closed = Some(reason);
@@ -75,7 +75,7 @@ impl Calls {
         }
     }
 
-    /// Waits until no call is left, and returns those that are left when the time is over.
+    /// Waits until no call is left or the time is over, and returns the remaining calls.
     pub(crate) fn wait_until_empty(&self, until: Instant) -> Vec<u64> {
         let mut table = self.table();
         while !table.open.is_empty() {
@@ -102,7 +102,7 @@ impl Calls {
     }
 }
 
-/// Spreads the numbers of calls, which nobody chooses to do harm, over a table.
+/// Hashes call numbers, which are trusted, for the table.
 #[derive(Debug, Default)]
 struct Spread(u64);
 
@@ -114,7 +114,7 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The golden ratio in 64 bits. The upper half of a product depends on every bit of a factor, the lower one does not.
+        // The golden ratio in 64 bits. Unlike the lower half, the upper half of a product depends on every bit of a factor.
         let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = product ^ (product >> 32);
     }

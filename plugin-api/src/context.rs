@@ -1,4 +1,4 @@
-//! What a task knows of its job, and what it can ask of the host.
+//! A task's view of its job, and its requests to the host.
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +18,9 @@ use crate::{
     new_job::OnHost,
 };
 
-/// The job that a task runs for, and the plugin's state. Cheap to clone.
+/// A task's job and the plugin's state. Cheap to clone.
 ///
-/// A task that needs the state of its plugin takes `Context<State>`, any other plain `Context`.
+/// A task that needs the plugin's state takes `Context<State>`; other tasks take `Context`.
 pub struct Context<S = ()> {
     call: Arc<Call>,
     state: Arc<S>,
@@ -31,7 +31,7 @@ impl<S> Context<S> {
         Self { call, state }
     }
 
-    /// What the plugin's `state:` function built.
+    /// The state returned by the plugin's `state:` function.
     pub fn state(&self) -> &S {
         &self.state
     }
@@ -41,17 +41,17 @@ impl<S> Context<S> {
         self.call.job.id
     }
 
-    /// The name by which the job asked for this task.
+    /// The task's name in the job.
     pub fn task(&self) -> &'static str {
         self.call.task
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.call.job.attempt
     }
 
-    /// How many attempts the job has.
+    /// The maximum number of attempts.
     pub fn max_attempts(&self) -> u32 {
         self.call.job.max_attempts
     }
@@ -61,22 +61,22 @@ impl<S> Context<S> {
         self.attempt() >= self.max_attempts()
     }
 
-    /// A smaller number runs earlier.
+    /// The priority; smaller numbers run first.
     pub fn priority(&self) -> i32 {
         self.call.job.priority
     }
 
-    /// When the job was due.
+    /// The time at which the job was due.
     pub fn run_at(&self) -> SystemTime {
         time(self.call.job.run_at_us)
     }
 
-    /// When the job was added.
+    /// The time at which the job was added.
     pub fn created_at(&self) -> SystemTime {
         time(self.call.job.created_at_us)
     }
 
-    /// When the job was last changed by somebody else than a worker.
+    /// The time of the job's last change other than by a worker.
     pub fn updated_at(&self) -> SystemTime {
         time(self.call.job.updated_at_us)
     }
@@ -91,7 +91,7 @@ impl<S> Context<S> {
         self.call.job.key.as_deref()
     }
 
-    /// How often the job was changed through its key.
+    /// The number of changes of the job through its key.
     pub fn revision(&self) -> i32 {
         self.call.job.revision
     }
@@ -102,38 +102,38 @@ impl<S> Context<S> {
         flags.and_then(Result::ok).unwrap_or_default().into_keys().collect()
     }
 
-    /// Why the previous attempt failed, if there was one.
+    /// The error of the previous attempt, if there was one.
     pub fn last_error(&self) -> Option<&str> {
         self.call.job.last_error.as_deref()
     }
 
-    /// The payload as JSON text, byte for byte as the database keeps it.
+    /// The payload as JSON text, byte for byte as stored in the database.
     pub fn payload(&self) -> &str {
         &self.call.job.payload
     }
 
-    /// How long the job may run, if that is limited.
+    /// The time limit of the job, if it has one.
     pub fn timeout(&self) -> Option<Duration> {
         (self.call.job.timeout_ms > 0).then(|| Duration::from_millis(self.call.job.timeout_ms))
     }
 
-    /// When the job is cancelled for having run too long, if that is limited.
+    /// The time at which the job is cancelled for its time limit, if it has one.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.deadline
     }
 
-    /// Whether the task was told to stop: its time is over, or the host shuts down. A task that goes on regardless is
-    /// ended a short time later, an async one at its next `.await`.
+    /// Whether the job is cancelled, by its time limit or the host's shutdown. An async task that continues is dropped at
+    /// an `.await` a short time later.
     pub fn is_cancelled(&self) -> bool {
         self.call.stop() >= Stop::Asked
     }
 
-    /// Ends when the task is told to stop; for `tokio::select!`.
+    /// Completes when the job is cancelled; for `tokio::select!`.
     pub async fn cancelled(&self) {
         self.call.stopped(Stop::Asked).await;
     }
 
-    /// Adds a job for a task of this plugin or any other.
+    /// Adds a job for a task of this or any other plugin.
     ///
     /// ```
     /// # use taskbay_plugin::prelude::*;
@@ -156,7 +156,7 @@ impl<S> Context<S> {
         NewJob::new(task, payload).by(self.host())
     }
 
-    /// Adds many jobs in one statement: all of them or, on an error, none. No two of them may have the same key.
+    /// Adds many jobs in one statement: all of them or, on an error, none. Their keys must differ.
     ///
     /// ```
     /// # use taskbay_plugin::prelude::*;
@@ -176,9 +176,9 @@ impl<S> Context<S> {
         OnHost::new(&self.call.link, self.call.number)
     }
 
-    /// Runs a future beside the task, as `tokio::spawn` does, with its log lines attributed to this job.
+    /// Spawns a future as `tokio::spawn` does, and attributes its log lines to this job.
     ///
-    /// The job does not wait for it: await the handle if the outcome matters.
+    /// The job does not wait for it; await the handle if the result matters.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,

@@ -1,4 +1,4 @@
-//! Which call the code on this thread works for, so that log lines and panics find their job.
+//! The current call of each thread; it links log lines and panics to their job.
 
 use std::{
     cell::RefCell,
@@ -16,12 +16,12 @@ use crate::{
     panics,
 };
 
-/// A call, as seen from a thread that works for it.
+/// The current call of a thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Current {
     pub(crate) call: u64,
     pub(crate) link: Arc<dyn HostLink>,
-    /// Whether a panic here becomes the outcome of the call. It does not in what a task spawned.
+    /// Whether a panic becomes the outcome of the call; false in futures spawned by a task.
     pub(crate) owns_panics: bool,
 }
 
@@ -29,20 +29,20 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// Gives access to the call that this thread works for now.
+/// Gives access to the current call of this thread.
 pub(crate) fn with<R>(read: impl FnOnce(Option<&Current>) -> R) -> R {
-    // Log lines may still come while the thread's own variables are being dropped.
+    // Destructors of thread-local variables may still write log lines.
     let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
     read(current.as_ref())
 }
 
-/// Makes the thread work for a call until the guard is dropped.
+/// Sets the thread's current call until the guard is dropped.
 #[must_use]
 pub(crate) fn enter(current: Current) -> Entered {
     Entered { previous: CURRENT.replace(Some(current)) }
 }
 
-/// Dropping it restores what the thread worked for before.
+/// Restores the thread's previous call when dropped.
 #[derive(Debug)]
 pub(crate) struct Entered {
     previous: Option<Current>,
@@ -55,21 +55,21 @@ impl Drop for Entered {
 }
 
 impl Entered {
-    /// Gives back what the thread worked for in the meantime.
+    /// Restores the previous call and returns the one set in the meantime.
     fn leave(self) -> Option<Current> {
         CURRENT.take()
     }
 }
 
-/// Runs code for a call; its panic becomes the outcome.
+/// Runs code for a call; a panic becomes the outcome.
 pub(crate) fn guard(current: Current, code: impl FnOnce() -> Ended) -> Ended {
     let _entered = enter(current);
     catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| Ended::Panicked(panics::take(&*payload)))
 }
 
-/// A future that works for a call whenever it is polled and when it is dropped. Its panic becomes the outcome.
+/// A future that sets the current call while it is polled or dropped. A panic becomes the outcome.
 pub(crate) struct Guarded {
-    /// Lent to the thread that polls.
+    /// Moved to the polling thread during a poll.
     current: Option<Current>,
     call: Arc<Call>,
     future: Option<TaskFuture>,
@@ -83,7 +83,7 @@ impl Guarded {
         Self { current: Some(call.current(true)), call: Arc::clone(call), future: Some(future) }
     }
 
-    /// The author's destructors may panic as well, and must do it while the thread works for the call.
+    /// The author's destructors may panic too, so they run with the current call set.
     fn discard(&mut self) -> Option<Ended> {
         let future = self.future.take()?;
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
@@ -127,7 +127,7 @@ impl Drop for Guarded {
     }
 }
 
-/// A future that works for a call whenever it is polled, and is otherwise left alone.
+/// A future that sets the current call while it is polled; its panics are not caught.
 pub(crate) struct Scoped<F> {
     current: Current,
     future: Pin<Box<F>>,

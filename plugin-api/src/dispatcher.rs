@@ -1,6 +1,6 @@
 //! Runs a plugin: its private runtime, its state and its calls, from start-up to shutdown.
 //!
-//! The binary interface is in [`border`](crate::border); nothing here knows of it.
+//! Does not know the binary interface, which is in [`ffi`](crate::ffi).
 
 use std::{
     any::Any,
@@ -24,17 +24,17 @@ use crate::{
     calls::{Calls, Refused},
     current::{Current, Guarded, TaskFuture, guard},
     host_link::{self, Ended, HostLink, Line},
-    intake::{Hand, Intake},
     job::{Call, Job, Stop},
     logging, panics,
+    run_queue::{RunQueue, Worker},
     runs::{run_async, run_blocking},
     watch::{SPARE_THREADS, Watch, Watched},
 };
 
-/// A plugin's state, of a type that only its own code knows.
+/// A plugin's state; only the plugin's own code knows its type.
 pub(crate) type AnyState = Arc<dyn Any + Send + Sync>;
 
-/// What the state function of a plugin comes to.
+/// The result of a plugin's state function.
 pub struct Built {
     pub state: AnyState,
     pub teardown: Teardown,
@@ -49,10 +49,10 @@ impl fmt::Debug for Built {
 /// A future that never changes threads.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Ends a plugin's state.
+/// Tears down a plugin's state.
 pub(crate) type Teardown = Box<dyn FnOnce() -> LocalFuture<Result<(), TaskError>> + Send>;
 
-/// What `plugin!` says of a plugin.
+/// A plugin as declared by `plugin!`.
 #[derive(Debug)]
 pub struct Definition {
     pub name: &'static str,
@@ -62,14 +62,14 @@ pub struct Definition {
     pub worker_threads: usize,
 }
 
-/// What a task needs to run.
+/// The inputs of a task's run.
 #[derive(Debug)]
 pub struct JobCall {
     pub(crate) call: Arc<Call>,
     pub(crate) state: AnyState,
 }
 
-/// A task that is about to run.
+/// A task ready to run.
 pub enum Work {
     Async(TaskFuture),
     Blocking(Box<dyn FnOnce() -> Result<(), TaskError> + Send>),
@@ -93,7 +93,7 @@ struct Running {
     definition: &'static Definition,
     link: Arc<dyn HostLink>,
     calls: Calls,
-    intake: Intake<Waiting>,
+    run_queue: RunQueue<Waiting>,
     built: Mutex<Option<Built>>,
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
@@ -101,7 +101,7 @@ struct Running {
     watch: Watch,
 }
 
-/// A job that is yet to be begun.
+/// A job that has not started.
 struct Waiting {
     task: usize,
     call: Arc<Call>,
@@ -113,7 +113,7 @@ impl Dispatcher {
         Self { definition, running: OnceLock::new() }
     }
 
-    /// Begins the start-up, which ends with a report for [`INIT_CALL`].
+    /// Starts the plugin and returns; the result is reported for [`INIT_CALL`].
     pub(crate) fn init(&'static self, link: &Arc<dyn HostLink>, settings: String) {
         host_link::remember(link);
         panics::install_hook();
@@ -139,7 +139,7 @@ impl Dispatcher {
         self.running.get().map(|running| &running.link)
     }
 
-    /// Begins a job. If this succeeds, the job's end is reported to the host.
+    /// Starts a job and returns. On success, the job's end is reported to the host later.
     pub(crate) fn start(&'static self, task: u32, job: Job, number: u64) -> Result<(), TaskError> {
         let running = self.running.get().ok_or_else(|| TaskError::new("the plugin has not been started"))?;
         running.start(task as usize, job, number);
@@ -152,7 +152,7 @@ impl Dispatcher {
         }
     }
 
-    /// Ends the plugin; `true` if all its threads are gone.
+    /// Shuts the plugin down; `true` if all its threads have ended.
     pub(crate) fn shutdown(&self, timeout: Duration) -> bool {
         self.running.get().is_none_or(|running| running.shutdown(timeout))
     }
@@ -177,7 +177,7 @@ impl Running {
             definition,
             link,
             calls: Calls::default(),
-            intake: Intake::new(definition.worker_threads),
+            run_queue: RunQueue::new(definition.worker_threads),
             built: Mutex::new(None),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -186,7 +186,7 @@ impl Running {
         })
     }
 
-    /// The state function may block as it likes: it has a thread of the blocking pool for itself.
+    /// Runs the state function on a thread of the blocking pool, because it may block.
     fn start_up(&'static self, setup: Setup) {
         let call = Arc::new(Call::new(INIT_CALL, "", Job::default(), Arc::clone(&self.link)));
         if self.calls.begin(&call).is_err() {
@@ -197,8 +197,8 @@ impl Running {
         }
         self.handle.spawn_blocking(|| {
             let watched = Watched { watch: &self.watch, calls: &self.calls, handle: &self.handle, link: &*self.link };
-            let wake = || self.intake.call_another().into_iter().for_each(|hand| self.put_to_work(hand));
-            watched.run(|| self.intake.taken_while_others_wait(), wake);
+            let wake = || self.run_queue.call_another().into_iter().for_each(|worker| self.run_worker(worker));
+            watched.run(|| self.run_queue.taken_while_others_wait(), wake);
         });
         let report = Report { running: self, number: INIT_CALL };
         self.handle.spawn_blocking(move || {
@@ -225,27 +225,27 @@ impl Running {
         }
         self.watch.call_began();
         let report = Report { running: self, number };
-        if let Some(hand) = self.intake.offer(Waiting { task, call, report }) {
-            self.put_to_work(hand);
+        if let Some(worker) = self.run_queue.offer(Waiting { task, call, report }) {
+            self.run_worker(worker);
         }
     }
 
-    fn put_to_work(&'static self, mut hand: Hand) {
+    fn run_worker(&'static self, mut worker: Worker) {
         self.handle.spawn(async move {
             loop {
-                let (job, another) = self.intake.next(&mut hand).await;
+                let (job, another) = self.run_queue.next(&mut worker).await;
                 if let Some(another) = another {
-                    self.put_to_work(another);
+                    self.run_worker(another);
                 }
                 if self.begin(job).await {
-                    self.intake.has_called(&mut hand);
+                    self.run_queue.has_called(&mut worker);
                 }
             }
         });
     }
 
-    /// Runs a job until it ends or first waits for something; then it goes on as a task of its own, and this is `true`.
-    /// Dropped before it is done, as by the end of the runtime, it is reported as cancelled.
+    /// Runs a job until it ends or first waits. A waiting job continues as a task of its own, and this returns `true`.
+    /// A job dropped before its end, for example at the runtime's shutdown, is reported as cancelled.
     async fn begin(&self, Waiting { task, call, report }: Waiting) -> bool {
         let ended = match (call.stop(), self.definition.runs.get(task), self.state()) {
             (Stop::Aborted(reason), ..) => Ended::Cancelled(reason),
@@ -281,7 +281,7 @@ impl Running {
     fn shutdown(&self, timeout: Duration) -> bool {
         let begun = Instant::now();
         self.calls.close("the plugin was shut down");
-        // Half of the time is kept for the state, so that one stuck job does not cost the others their teardown.
+        // Half of the time is reserved for the teardown, which a stuck job must not prevent.
         for number in self.calls.wait_until_empty(begun + timeout / 2) {
             self.report(number, &Ended::Cancelled("the plugin was shut down, and the task did not stop"));
         }
@@ -293,11 +293,11 @@ impl Running {
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(timeout.saturating_sub(begun.elapsed()));
         }
-        drop(self.intake.clear());
+        drop(self.run_queue.clear());
         self.threads.load(Ordering::Relaxed) == 0
     }
 
-    /// The state is dropped inside the runtime, because connections and the like need it until their end.
+    /// Drops the state inside the runtime, which connections need until they are closed.
     fn tear_down(&self, built: Built, until: Instant) {
         let current = self.current();
         let link = Arc::clone(&self.link);
@@ -348,7 +348,7 @@ fn complain(link: &dyn HostLink, message: &str) {
     link.log(INIT_CALL, &Line { level: LEVEL_ERROR, target: "taskbay_plugin", message, fields: None });
 }
 
-/// The duty to report how a call ended. Dropping it reports that the call was cancelled.
+/// The obligation to report a call's end. Dropping it reports the call as cancelled.
 struct Report {
     running: &'static Running,
     number: u64,

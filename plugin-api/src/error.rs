@@ -2,16 +2,16 @@
 
 use std::{error::Error, fmt};
 
-/// Any error that can be sent between threads; what `?` inside a task and the return type of a task accept.
+/// Any error that can be sent between threads. `?` in a task and the task's return type accept it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a task returns.
+/// The result of a task.
 pub type TaskResult = Result<(), TaskError>;
 
 /// Why a task failed, as text for the job's `last_error`.
 ///
-/// Every standard error becomes one by `?`, with its causes: `cannot open the outbox: Permission denied (os error 13)`.
-/// A job that failed is tried again later, unless the error is made by [`TaskError::discard`].
+/// `?` converts every standard error, with its causes: `cannot open the outbox: Permission denied (os error 13)`.
+/// A failed job is retried, unless the error was created by [`TaskError::discard`].
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
@@ -33,22 +33,22 @@ pub struct TaskError {
     items: Option<Box<FailedItems>>,
 }
 
-/// What a batch task returns: a result for each item of the payload, in the order of the payload, or one error for all.
+/// The result of a batch task: one result for each item of the payload, in the same order, or one error for all items.
 ///
-/// Of a job whose payload is an array, only the items that failed are tried again: the job's payload shrinks to them, its
-/// attempts and waiting times are those of any job, and its `last_error` names them.
+/// Only the failed items of the payload are retried: the job's payload shrinks to them, and `last_error` names them. The
+/// job's attempts and delays are those of any other job.
 ///
-/// * An item that fails by [`TaskError::discard`] is named and not tried again. If no other is left, the job fails for good.
-///   A job that has failed for good, for this reason or for want of attempts, keeps all items that failed in its last
-///   attempt.
-/// * There is one result for each item. If there are more or fewer, or if the payload is no array, the host cannot tell
-///   which belongs to which: it writes a warning and takes the job for done.
-/// * A panic, a timeout or a crash fails the job as a whole.
+/// * An item that fails with [`TaskError::discard`] is named in `last_error` and not retried. If no other item is left, the
+///   job fails for good. A job that has failed for good, for this reason or because its attempts are used up, keeps all
+///   items that failed in its last attempt.
+/// * Each item must have one result. If the numbers differ, or if the payload is not an array, the host cannot match results
+///   to items: it logs a warning and counts the job as done.
+/// * A panic, a timeout or a crash fails the whole job.
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
 ///
-/// /// Sends what has gathered under one job key.
+/// /// Sends the digests collected under one job key.
 /// #[task]
 /// async fn send_digests(addresses: Vec<String>) -> BatchResult {
 ///     let send = |address: String| match address.contains('@') {
@@ -61,22 +61,22 @@ pub struct TaskError {
 /// ```
 pub type BatchResult = Result<Vec<TaskResult>, TaskError>;
 
-/// Which items of a payload failed.
+/// The failed items of a payload.
 #[derive(Debug)]
 pub(crate) struct FailedItems {
-    /// How many items there were.
+    /// The number of items.
     pub(crate) items: usize,
-    /// The indexes of those that failed, and whether for good.
+    /// The indexes of the failed items, and whether they failed for good.
     pub(crate) failed: Vec<(usize, bool)>,
 }
 
 impl TaskError {
-    /// The job failed for this reason and is tried again later.
+    /// Fails the job for this reason; it is retried.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), discard: false, items: None }
     }
 
-    /// The job failed for this reason and is never tried again: another attempt would fail the same way.
+    /// Fails the job for good for this reason, because another attempt would fail in the same way.
     pub fn discard(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), discard: true, items: None }
     }
@@ -86,7 +86,7 @@ impl TaskError {
         self.discard
     }
 
-    /// What the results of a batch come to: an error if any of them is one.
+    /// Combines the results of a batch: an error if any of them is an error.
     pub(crate) fn of_items(results: impl ExactSizeIterator<Item = TaskResult>) -> TaskResult {
         let items = results.len();
         let failures: Vec<(usize, Self)> =
@@ -110,13 +110,13 @@ impl TaskError {
         self.items.as_deref()
     }
 
-    /// Puts what was tried in front of the reason.
+    /// Prefixes the message with a description of the failed operation.
     fn while_trying(mut self, what: &dyn fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// Takes any error, and keeps a [`TaskError`] that travelled inside a box as it was.
+    /// Converts any error; a boxed [`TaskError`] stays unchanged.
     pub(crate) fn from_any(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Boxed>() {
             Ok(boxed) => boxed.0,
@@ -125,9 +125,9 @@ impl TaskError {
     }
 }
 
-/// So many failed items are named in the error of their job.
+/// The maximum number of failed items named in a job's error.
 const NAMED_ITEMS: usize = 100;
-/// So much is kept of what each has to say, in characters.
+/// The maximum length of each item's message, in characters.
 const LONGEST_REASON: usize = 500;
 
 fn in_one_line(text: &str) -> String {
@@ -150,7 +150,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for TaskError {
     }
 }
 
-/// `TaskError` cannot be an `Error` itself, because then the conversion above would overlap with `From<T> for T`.
+/// `TaskError` cannot implement `Error`, because the conversion above would then overlap with `From<T> for T`.
 #[derive(Debug)]
 struct Boxed(TaskError);
 
@@ -168,7 +168,7 @@ impl From<TaskError> for BoxError {
     }
 }
 
-/// Many errors repeat their cause in their own text; such a cause is not said twice.
+/// The error with its causes. Many errors include their cause in their own text; such a cause is not repeated.
 fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -183,7 +183,7 @@ fn with_causes(error: &dyn Error) -> String {
     message
 }
 
-/// Says what was tried when something failed.
+/// Adds a description of the failed operation to an error.
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;
@@ -196,18 +196,18 @@ fn with_causes(error: &dyn Error) -> String {
 /// assert_eq!(error.to_string(), "cannot read /nowhere: No such file or directory (os error 2)");
 /// ```
 pub trait OrFail<T> {
-    /// On an error, fails with `what` in front of its text. The job is tried again, unless the error says otherwise.
+    /// Prefixes an error with `what`. The job is retried, unless the error itself fails it for good.
     ///
     /// # Errors
     ///
-    /// The error, with `what` in front.
+    /// The error, prefixed with `what`.
     fn or_fail(self, what: impl fmt::Display) -> Result<T, TaskError>;
 
-    /// As [`or_fail`](OrFail::or_fail), but the job fails for good.
+    /// Prefixes an error with `what`, and fails the job for good.
     ///
     /// # Errors
     ///
-    /// The error, with `what` in front.
+    /// The error, prefixed with `what`.
     fn or_discard(self, what: impl fmt::Display) -> Result<T, TaskError>;
 }
 
@@ -221,7 +221,7 @@ impl<T, E: Into<BoxError>> OrFail<T> for Result<T, E> {
     }
 }
 
-/// Ends the task with an error: `bail!("no account {name}")` is `return Err(TaskError::new(format!("no account {name}")).into())`.
+/// Returns an error from the task: `bail!("no account {name}")` is `return Err(TaskError::new(format!("no account {name}")).into())`.
 #[macro_export]
 macro_rules! bail {
     ($($message:tt)+) => {

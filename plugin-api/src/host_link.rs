@@ -1,4 +1,4 @@
-//! What a plugin can tell and ask its host, without the binary interface.
+//! A plugin's messages and requests to its host, independent of the binary interface.
 
 use std::{
     fmt,
@@ -23,19 +23,19 @@ impl From<Result<(), TaskError>> for Ended {
     }
 }
 
-/// The host: a real one behind the binary interface, or the one that [`testing`](crate::testing) plays.
+/// The host: the real one behind the binary interface, or the one of [`testing`](crate::testing).
 pub(crate) trait HostLink: fmt::Debug + Send + Sync {
     /// Reports how a call ended.
     fn finish(&self, call: u64, ended: &Ended);
     /// Writes a line to the host's log.
     fn log(&self, call: u64, line: &Line<'_>);
-    /// Asks for a job or an array of jobs to be added; the answer comes from any thread, also before this returns.
+    /// Requests a job or an array of jobs to be added. The answer comes on any thread, possibly before this returns.
     fn add_job(&self, call: u64, spec: &str, answer: Answer);
-    /// From when on `run_in` counts.
+    /// The current time, from which `run_in` counts.
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
-    /// The least important level that anybody listens to, by the numbers of `taskbay_abi`.
+    /// The least important level that is logged, as a number of `taskbay_abi`.
     fn max_level(&self) -> u32;
 }
 
@@ -51,12 +51,12 @@ pub(crate) struct Line<'a> {
 
 static FIRST: OnceLock<Arc<dyn HostLink>> = OnceLock::new();
 
-/// Makes a host the one that hears of what belongs to no call. A plugin has one host for all its life.
+/// Sets the host that receives messages outside of calls. A plugin has the same host for all its life.
 pub(crate) fn remember(link: &Arc<dyn HostLink>) {
     let _ = FIRST.set(Arc::clone(link));
 }
 
-/// The host that hears of what belongs to no call.
+/// The host that receives messages outside of calls.
 pub(crate) fn remembered() -> Option<&'static Arc<dyn HostLink>> {
     FIRST.get()
 }

@@ -1,4 +1,4 @@
-//! One job, copied from the host, and the call that runs it.
+//! A job, copied from the host, and the call that runs it.
 
 use std::{
     pin::pin,
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{current::Current, host_link::HostLink};
 
-/// A job as the host handed it over.
+/// A job as received from the host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Job {
     pub(crate) id: i64,
@@ -32,11 +32,11 @@ pub(crate) struct Job {
     pub(crate) flags: Option<String>,
 }
 
-/// How urgently a call is to end.
+/// The urgency of a request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
     No,
-    /// The task was told and may end as it likes.
+    /// The task was told, and may end in its own way.
     Asked,
     /// The task's future is dropped at its next await, for this reason.
     Aborted(&'static str),
@@ -52,9 +52,9 @@ pub(crate) struct Call {
     pub(crate) link: Arc<dyn HostLink>,
     asked: AtomicBool,
     aborted: OnceLock<&'static str>,
-    /// One of these two has changed.
+    /// Signalled when one of the two fields above changes.
     told: Notify,
-    /// Counts the beginnings and the ends of the polls of its future: odd while a thread polls it.
+    /// Counts the beginnings and ends of the future's polls; odd during a poll.
     polls: AtomicU64,
 }
 
@@ -70,17 +70,17 @@ impl Call {
         Current { call: self.number, link: Arc::clone(&self.link), owns_panics }
     }
 
-    /// A poll of its future begins or ends. Only one thread polls it at a time.
+    /// Notes the beginning or end of a poll. Only one thread polls the future at a time.
     pub(crate) fn turn(&self) {
         self.polls.store(self.polls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// The number of the poll that a thread is in.
+    /// The number of the current poll, if there is one.
     pub(crate) fn poll(&self) -> Option<u64> {
         Some(self.polls.load(Ordering::Relaxed)).filter(|polls| polls % 2 == 1)
     }
 
-    /// Tells the call to stop. A weaker demand does not undo a stronger one.
+    /// Tells the call to stop. A weaker request never overrides a stronger one.
     pub(crate) fn tell(&self, stop: Stop) {
         match stop {
             Stop::No => return,
@@ -90,7 +90,7 @@ impl Call {
         self.told.notify_waiters();
     }
 
-    /// What it was told.
+    /// The strongest request so far.
     pub(crate) fn stop(&self) -> Stop {
         match self.aborted.get() {
             Some(reason) => Stop::Aborted(reason),
@@ -99,10 +99,10 @@ impl Call {
         }
     }
 
-    /// Ends when the task is to stop.
+    /// Completes when the task has to stop.
     pub(crate) async fn stopped(&self, at_least: Stop) -> Stop {
         loop {
-            // Listens before it looks, so that nothing is told in between.
+            // Registers before it reads, so no notification is lost in between.
             let mut told = pin!(self.told.notified());
             told.as_mut().enable();
             let stop = self.stop();
@@ -114,7 +114,7 @@ impl Call {
     }
 }
 
-/// Microseconds since the Unix epoch, as they cross the border.
+/// Converts microseconds since the Unix epoch, as used at the FFI boundary.
 pub(crate) fn micros(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),

@@ -10,7 +10,7 @@
 //! taskbay-plugin = "0.1"
 //! ```
 //!
-//! and this is a whole one:
+//! A complete plugin:
 //!
 //! ```
 //! use taskbay_plugin::prelude::*;
@@ -33,37 +33,36 @@
 //! ```
 //!
 //! `cargo build --release`, copy `target/release/lib….so` into the tasks folder, and jobs for `send_email` run this code.
-//! Copy the next build over it, and the next job runs the new code, while the jobs that run finish on the old.
+//! Copy the next build over it: the next job runs the new code, and running jobs finish on the old code.
 //!
 //! # Tasks
 //!
-//! A task is a function with the attribute [`#[task]`](macro@task). It takes, in this order and each optional:
+//! A task is a function with the attribute [`#[task]`](macro@task). It has up to two parameters, in this order:
 //!
-//! * the job, as [`Context`], or [`Context<State>`](Context) if it needs the plugin's state. The macro knows it by its
-//!   name, so do not rename the type;
-//! * the payload, as any type that implements `Deserialize`. [`Json`] takes any payload, and `Box<`[`RawJson`]`>` keeps its
-//!   text as it is. A payload that does not fit fails the job with a message that names the field.
+//! * the job, as [`Context`], or as [`Context<State>`](Context) for access to the plugin's state. The macro recognizes the
+//!   type by its name, so do not rename it;
+//! * the payload, as any type that implements `Deserialize`. [`Json`] accepts any payload, and `Box<`[`RawJson`]`>` keeps its
+//!   text unchanged. A payload of the wrong shape fails the job with a message that names the field.
 //!
-//! An `async fn` runs on the plugin's own tokio runtime: it must not block, and may use everything that needs tokio 1. A
-//! plain `fn` runs on a thread for blocking work: for files, computations, and libraries that are not async. [Threads](#threads)
-//! says what happens to an async task that blocks all the same.
+//! An `async fn` runs on the plugin's own tokio runtime. It may use anything built on tokio 1, and must not block. A plain
+//! `fn` runs on a thread for blocking work, such as file access, computation and synchronous libraries. [Threads](#threads)
+//! describes the effect of an async task that blocks.
 //!
 //! # Outcomes
 //!
 //! * `Ok` completes the job.
-//! * `Err` fails it; it is tried again later until it has used up its attempts. `?` works on every standard error, and
-//!   [`OrFail`] says in front of it what was tried.
-//! * [`TaskError::discard`] fails it for good.
-//! * A panic fails it like an error, with the message and the place of the panic.
+//! * `Err` fails the attempt; the job is retried until its attempts are used up. `?` converts every standard error, and
+//!   [`OrFail`] adds a description of the failed operation.
+//! * [`TaskError::discard`] fails the job for good.
+//! * A panic counts as an error with the panic's message and location.
+//! * A [`BatchResult`] has a result for each item of the payload; see [Batches](#batches).
 //!
-//! * A list of results, [`BatchResult`], fails the items of the payload one by one; see below.
-//!
-//! A job may run more than once: if the machine dies before the end of a job is stored, another one runs it again. Write
-//! tasks so that this does no harm.
+//! A job may run more than once: if the machine dies before the result is stored, another host runs the job again. Make
+//! tasks idempotent.
 //!
 //! # Batches
 //!
-//! A task whose payload is an array may give a result for each item, and then only those that failed are tried again:
+//! A task with an array as its payload may return a result for each item. Only the failed items are then retried:
 //!
 //! ```
 //! use taskbay_plugin::prelude::*;
@@ -77,13 +76,13 @@
 //! }
 //! ```
 //!
-//! Jobs with one key gather their items: whoever adds `[{"to": …}]` with `job_key` while such a job waits appends to its
-//! array. [`BatchResult`] has the rules.
+//! Jobs with the same `job_key` are merged: adding `[{"to": …}]` while a job with that key is waiting appends to its array.
+//! [`BatchResult`] documents the rules.
 //!
 //! # Schedules
 //!
-//! `#[task(schedule = "0 4 * * *")]` has the host add a job every day at four o'clock (UTC), once for all hosts that have the
-//! plugin. The text is a line of a crontab without the task's name, with options and a payload if need be:
+//! With `#[task(schedule = "0 4 * * *")]`, a job is added every day at four o'clock (UTC), once for all hosts with the
+//! plugin. The text is a crontab line without the task's name, optionally with options and a payload:
 //!
 //! ```
 //! # use taskbay_plugin::prelude::*;
@@ -94,22 +93,22 @@
 //! }
 //! ```
 //!
-//! The payload of such a job has a field `_cron` besides: when it was due, and whether that was made up for later.
+//! The payload of such a job has an additional field `_cron`, with the time of the schedule and whether the job was
+//! backfilled.
 //!
 //! # Adding jobs
 //!
-//! [`Context::add_job`] adds one, [`Context::add_jobs`] adds many in one statement: all or none.
+//! [`Context::add_job`] adds one job. [`Context::add_jobs`] adds many in one statement: all or none.
 //!
 //! # Cancellation
 //!
-//! When a job has run longer than its `timeout`, or the host shuts down, the task is told: [`Context::is_cancelled`],
-//! [`Context::cancelled`]. A short time later an async task is dropped at its next `.await`. A plain one cannot be stopped
-//! from inside the process, so one that runs long should look at `is_cancelled` now and then.
+//! When a job exceeds its `timeout`, or the host shuts down, the job is cancelled. [`Context::is_cancelled`] and
+//! [`Context::cancelled`] tell the task. A short time later, an async task is dropped at its next `.await`. A plain task
+//! cannot be stopped from within its process; a long one should check `is_cancelled` from time to time.
 //!
 //! # State
 //!
-//! What all jobs share, such as a pool of connections, is built once for each build of the plugin and torn down after the
-//! last job:
+//! Shared state, such as a connection pool, is created once for each build of the plugin and torn down after its last job:
 //!
 //! ```
 //! use taskbay_plugin::prelude::*;
@@ -149,46 +148,44 @@
 //! # fn main() {}
 //! ```
 //!
-//! The settings are those under the plugin's name in the host's `taskbay.toml`. `state` and `teardown` may be `async`.
-//! While a new build starts, the old one still runs: for a short time both have a state.
-//! If `state` fails, the old build serves on, and the host tries the new one again after a growing wait, unless the error is made by
+//! The settings come from the plugin's section in the host's `taskbay.toml`. `state` and `teardown` may be `async`.
+//! A new build starts while the old one still runs, so both have a state for a short time. If `state` fails, the old build
+//! keeps serving, and the host retries the new one at growing intervals, unless the error was created by
 //! [`TaskError::discard`].
 //!
 //! # Log lines
 //!
-//! The macros of `tracing`, which the prelude has, write to the host's log with the job's id and task; fields of spans are
-//! added to the lines inside them. Lines of the `log` crate arrive as well. What a task spawns keeps its job if it is
-//! spawned with [`Context::spawn`]. Do not install a subscriber of your own.
+//! The macros of `tracing`, included in the prelude, write to the host's log with the job's id and task. Lines within a span
+//! include its fields. Lines of the `log` crate are forwarded as well. Use [`Context::spawn`] for spawned futures: it
+//! attributes their lines to the job. Do not install your own subscriber.
 //!
 //! # Threads
 //!
-//! A plugin has one thread for its async tasks (`worker_threads` in [`plugin!`]) and as many as needed for plain ones. Do not
-//! leave threads or `tokio::spawn`ed work behind that outlive the state.
+//! A plugin has one thread for its async tasks (`worker_threads` in [`plugin!`]), and as many as needed for plain ones.
+//! Threads and futures started by a task must not outlive the state.
 //!
-//! An async task that blocks (`std::thread::sleep`, a file on a slow disk, a library that is not async, a long computation)
-//! keeps its thread from the other async jobs of its plugin. If no thread comes back for a second, a warning in the log names
-//! the job and its task, and a spare thread goes on with the others. There are four of those, so four tasks may block at once
-//! before the rest of the plugin has to wait. A blocked task cannot be stopped: at its timeout, the host ends the whole process
-//! of the plugin, with all that runs in it. Make such a task a plain `fn`, or move what blocks into
-//! `tokio::task::spawn_blocking`.
+//! An async task that blocks (`std::thread::sleep`, a file on a slow disk, a synchronous library, a long computation) stalls
+//! the other async jobs on its thread. If no thread is free for a second, a warning names the job and its task, and a spare
+//! thread takes over the other jobs. A plugin has four spare threads: a fifth blocked task stalls the rest of the plugin. A
+//! blocked task cannot be stopped: at its timeout, the host terminates the plugin's process and thus all jobs in it. Make
+//! such a task a plain `fn`, or move the blocking part into `tokio::task::spawn_blocking`.
 //!
 //! # Tests
 //!
-//! [`testing`] makes a context, so that tests call tasks as the functions they are. A crate of the type `cdylib` has unit
-//! tests like any other.
+//! Tests call tasks as ordinary functions, with a context from [`testing`]. Unit tests work in a `cdylib` crate as in any
+//! other.
 
 // The macros write `::taskbay_plugin`, also in the tests of this crate.
 extern crate self as taskbay_plugin;
 
 mod batch;
-mod border;
 mod calls;
 mod context;
 mod current;
 mod dispatcher;
 mod error;
+mod ffi;
 mod host_link;
-mod intake;
 mod job;
 mod logging;
 #[cfg(doctest)]
@@ -197,8 +194,9 @@ mod new_job;
 mod panics;
 mod payload;
 #[doc(hidden)]
-#[allow(missing_debug_implementations, reason = "no part of the interface for people")]
+#[allow(missing_debug_implementations, reason = "not part of the public interface")]
 pub mod private;
+mod run_queue;
 mod runs;
 mod setup;
 pub mod testing;
@@ -217,7 +215,7 @@ pub use crate::{
     setup::Setup,
 };
 
-/// What a plugin usually needs: `use taskbay_plugin::prelude::*;`.
+/// The items that most plugins need: `use taskbay_plugin::prelude::*;`.
 pub mod prelude {
     #[doc(no_inline)]
     pub use crate::{

@@ -1,6 +1,6 @@
-//! Log lines of the plugin, sent to the host with their fields and the job they belong to.
+//! Sends the plugin's log lines to the host, with their fields and their job.
 //!
-//! A plugin has its own copies of `tracing` and `log`, which the host's subscriber never hears of.
+//! A plugin has its own copies of `tracing` and `log`; the host's subscriber does not receive their events.
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     host_link::{self, HostLink, Line},
 };
 
-/// Begins to forward. Where the process already has a subscriber or logger, as in a test, that one stays.
+/// Starts forwarding. A subscriber or logger that the process already has, as in a test, stays in place.
 pub(crate) fn install(link: &Arc<dyn HostLink>) {
     let most = link.max_level();
     let _ = tracing::subscriber::set_global_default(Registry::default().with(Forward { most }));
@@ -32,7 +32,7 @@ pub(crate) fn install(link: &Arc<dyn HostLink>) {
     }
 }
 
-/// Writes a line for the call that this thread works for.
+/// Writes a line for this thread's current call.
 pub(crate) fn emit(level: u32, target: &str, message: &str, fields: Map<String, Value>) {
     let fields = (!fields.is_empty()).then(|| Value::Object(fields).to_string());
     let line = Line { level, target, message, fields: fields.as_deref() };
@@ -74,7 +74,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Forward {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        // From the outermost span inwards, so that the nearest value of a name is the one that stays.
+        // From the outermost span inwards: inner values replace outer ones of the same name.
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(outer) = span.extensions().get::<Fields>() {
                 fields.map.extend(outer.map.clone());
@@ -109,7 +109,7 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no NaN and no infinity.
+        // JSON has neither NaN nor infinity.
         let number = serde_json::Number::from_f64(value).map(Value::Number);
         self.put(field, number.unwrap_or_else(|| Value::String(value.to_string())));
     }
@@ -139,7 +139,7 @@ impl Visit for Fields {
     }
 }
 
-/// Many libraries write to the `log` crate instead of `tracing`.
+/// Forwards lines of the `log` crate, which many libraries use instead of `tracing`.
 struct ForwardRecords;
 
 impl log::Log for ForwardRecords {

@@ -1,6 +1,6 @@
-//! Plugins that must not compile. What can be seen without types is tested in the crate of the macros.
+//! Plugins that must not compile. Errors that need no type information are tested in the macro crate.
 
-/// A task that wants a state in a plugin without one.
+/// A task that takes a state in a plugin without one.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -11,7 +11,7 @@
 /// ```
 struct StateOfAPluginWithout;
 
-/// A task that wants another state than its plugin has.
+/// A task that takes a state of another type than its plugin's.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -35,7 +35,7 @@ struct AnotherState;
 /// ```
 struct StateWithoutResult;
 
-/// Two tasks of one name.
+/// Two tasks with the same name.
 ///
 /// ```compile_fail,E0080
 /// use taskbay_plugin::prelude::*;
@@ -58,7 +58,7 @@ struct TwoOfOneName;
 /// ```
 struct NoTask;
 
-/// A payload that cannot be read.
+/// A payload that does not implement `Deserialize`.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -69,7 +69,7 @@ struct NoTask;
 /// ```
 struct PayloadWithoutDeserialize;
 
-/// A result that means nothing.
+/// A return type that is not a result.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -79,7 +79,7 @@ struct PayloadWithoutDeserialize;
 /// ```
 struct ReturnsANumber;
 
-/// A batch of something that is no result.
+/// A batch of values that are not results.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -91,7 +91,7 @@ struct ReturnsANumber;
 /// ```
 struct BatchOfNumbers;
 
-/// A batch whose first failure would be the end of it.
+/// A batch that would stop at its first failure.
 ///
 /// ```compile_fail,E0277
 /// use taskbay_plugin::prelude::*;
@@ -103,7 +103,7 @@ struct BatchOfNumbers;
 /// ```
 struct BatchThatStops;
 
-/// A schedule that never is.
+/// A schedule that is never due.
 ///
 /// ```compile_fail
 /// use taskbay_plugin::prelude::*;
@@ -113,7 +113,7 @@ struct BatchThatStops;
 /// ```
 struct ScheduleAtNoHour;
 
-/// The same without the mistake compiles, which is what makes the tests above mean something.
+/// The same code without the mistakes compiles; so each test above fails for its own mistake.
 ///
 /// ```
 /// use taskbay_plugin::prelude::*;

@@ -1,4 +1,4 @@
-//! A job that a task adds.
+//! Jobs added by tasks.
 
 use std::{
     collections::HashMap,
@@ -18,10 +18,10 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{TaskError, host_link::HostLink, job::micros, panics};
 
-/// A job that is about to be added.
+/// A job to add.
 ///
-/// One that [`Context::add_job`](crate::Context::add_job) made is added by `.await` from an async task and by
-/// [`wait`](NewJob::wait) from a plain one; either gives the new job's id. One that [`NewJob::new`] made is for
+/// A job from [`Context::add_job`](crate::Context::add_job) is added by `.await` in an async task and by
+/// [`wait`](NewJob::wait) in a plain one; either returns the new job's id. A job from [`NewJob::new`] is an argument for
 /// [`Context::add_jobs`](crate::Context::add_jobs).
 #[must_use = "a job is added only by `.await`, `.wait()` or `add_jobs`"]
 pub struct NewJob<By = Unsent> {
@@ -31,35 +31,35 @@ pub struct NewJob<By = Unsent> {
     payload: Result<Box<RawValue>, serde_json::Error>,
 }
 
-/// Several jobs that are about to be added, made by [`Context::add_jobs`](crate::Context::add_jobs).
+/// Several jobs to add, from [`Context::add_jobs`](crate::Context::add_jobs).
 ///
-/// `.await` adds them from an async task, [`wait`](NewJobs::wait) from a plain one. Either gives their ids, in their order.
+/// `.await` adds them in an async task, [`wait`](NewJobs::wait) in a plain one. Either returns their ids in the same order.
 #[must_use = "jobs are added only by `.await` or `.wait()`"]
 pub struct NewJobs {
     by: OnHost,
     jobs: Vec<NewJob>,
 }
 
-/// Marks a [`NewJob`] that knows no host yet.
+/// Marks a [`NewJob`] without a host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unsent;
 
-/// Marks a [`NewJob`] that can be added, and leads to the host.
+/// Marks a [`NewJob`] that can be added through its host.
 #[derive(Clone)]
 pub struct OnHost {
     link: Arc<dyn HostLink>,
     call: u64,
 }
 
-/// What happens to a job with the same key that is still waiting.
+/// What happens to a waiting job with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyMode {
-    /// The new job takes its place.
+    /// The new job replaces it.
     #[default]
     Replace,
-    /// The new job takes its place, but the time at which it is due stays.
+    /// The new job replaces it, but keeps its due time.
     PreserveRunAt,
-    /// It stays as it is and nothing is added, even if it is running or has failed for good.
+    /// It stays unchanged and nothing is added, even if it is running or has failed for good.
     UnsafeDedupe,
 }
 
@@ -106,13 +106,13 @@ impl<By> NewJob<By> {
         NewJob { by, spec: self.spec, due: self.due, payload: self.payload }
     }
 
-    /// The jobs of one queue run one after the other.
+    /// The queue; the jobs of a queue run one after the other.
     pub fn queue(mut self, name: impl Into<String>) -> Self {
         self.spec.queue_name = Some(name.into());
         self
     }
 
-    /// When the job is due. Without this it is due at once.
+    /// The time at which the job is due; at once by default.
     pub fn run_at(mut self, time: SystemTime) -> Self {
         self.due = Due::At(time);
         self
@@ -124,19 +124,19 @@ impl<By> NewJob<By> {
         self
     }
 
-    /// A smaller number runs earlier. Without this it is 0.
+    /// The priority; smaller numbers run first. The default is 0.
     pub fn priority(mut self, priority: i32) -> Self {
         self.spec.priority = Some(priority);
         self
     }
 
-    /// How many attempts the job has. Without this it is 25.
+    /// The maximum number of attempts. The default is 25.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.spec.max_attempts = Some(attempts);
         self
     }
 
-    /// There is at most one waiting job with this key; the new one takes the place of the old one.
+    /// The key; at most one job with this key waits. A new one replaces it.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.spec.job_key = Some(key.into());
         self
@@ -152,7 +152,7 @@ impl<By> NewJob<By> {
         self
     }
 
-    /// Sets a flag, by which workers can leave the job out. May be called several times.
+    /// Sets a flag; workers can be told to skip jobs with certain flags. May be called several times.
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.spec.flags.push(flag.into());
         self
@@ -163,7 +163,7 @@ impl<By> NewJob<By> {
         spec.run_at = match due {
             Due::AtOnce => None,
             Due::At(time) => Some(micros(time)),
-            // Beyond what a clock can show, it is due at the end of time.
+            // Saturates at the latest time that can be stored.
             Due::After(delay) => Some(link.now().checked_add(delay).map_or(i64::MAX, micros)),
         };
         let payload = payload.map_err(|error| {
@@ -175,12 +175,12 @@ impl<By> NewJob<By> {
 }
 
 impl NewJob<OnHost> {
-    /// Adds the job and waits, for plain tasks.
+    /// Adds the job and waits for its id, in a plain task.
     ///
     /// # Errors
     ///
-    /// When the payload cannot be written as JSON, or the host could not add the job. In an async task, which this would
-    /// block: write `.await` there. In each case, no job is added.
+    /// When the payload cannot be serialized as JSON, when the host could not add the job, and in an async task, where
+    /// waiting would block the thread (use `.await` there). In each case, no job is added.
     pub fn wait(self) -> Result<i64, TaskError> {
         refuse_in_async_code(&self.to_string())?;
         let (what, pending) = self.send()?;
@@ -198,12 +198,12 @@ impl NewJobs {
         Self { by, jobs: jobs.into_iter().map(|job| job.by(Unsent)).collect() }
     }
 
-    /// Adds the jobs and waits, for plain tasks.
+    /// Adds the jobs and waits for their ids, in a plain task.
     ///
     /// # Errors
     ///
-    /// When a payload cannot be written as JSON, or the host could not add the jobs. In an async task, which this would
-    /// block: write `.await` there. In each case, none of them is added.
+    /// When a payload cannot be serialized as JSON, when the host could not add the jobs, and in an async task, where
+    /// waiting would block the thread (use `.await` there). In each case, no job is added.
     pub fn wait(self) -> Result<Vec<i64>, TaskError> {
         refuse_in_async_code(&self.to_string())?;
         if self.jobs.is_empty() {
@@ -233,7 +233,7 @@ impl fmt::Display for NewJobs {
     }
 }
 
-/// Before anything is sent: a task that cannot hear the answer would add its job again at each attempt.
+/// Checked before the request is sent: a task that cannot receive the answer would add its job again at each attempt.
 fn refuse_in_async_code(what: &str) -> Result<(), TaskError> {
     if !runs_async_code() {
         return Ok(());
@@ -243,7 +243,7 @@ fn refuse_in_async_code(what: &str) -> Result<(), TaskError> {
     )))
 }
 
-/// Whether this thread runs async code. tokio answers that only by a panic where somebody blocks it.
+/// Whether this thread runs async code. tokio has no query for this, and panics when such a thread is blocked.
 fn runs_async_code() -> bool {
     if Handle::try_current().is_err() {
         return false;
@@ -320,25 +320,25 @@ fn read<T: DeserializeOwned>(what: &str, answer: Result<Added, oneshot::error::R
     told.map_err(|reason| TaskError::new(format!("cannot add {what}: {reason}")))
 }
 
-/// The ids as JSON, or why there are none.
+/// The ids as JSON, or the reason for the refusal.
 type Added = Result<String, String>;
 
-/// Requests that the host has not answered. Numbers cross the border instead of pointers, so that an answer which comes
-/// late or twice finds nothing here and does no harm.
+/// Requests without an answer yet. Numbers instead of pointers cross the FFI boundary: a late or second answer finds no
+/// entry in this table and is ignored.
 static UNANSWERED: Mutex<Option<HashMap<u64, oneshot::Sender<Added>>>> = Mutex::new(None);
 
 fn unanswered<R>(change: impl FnOnce(&mut HashMap<u64, oneshot::Sender<Added>>) -> R) -> R {
     change(UNANSWERED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
-/// The host's end of a request, as a number that crosses the border.
+/// The host's end of a request, as a number that crosses the FFI boundary.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer(pub(crate) u64);
 
 impl Answer {
     pub(crate) fn deliver(self, added: Added) {
         if let Some(waiting) = unanswered(|requests| requests.remove(&self.0)) {
-            // The task may have stopped waiting just now.
+            // The task may have stopped waiting.
             let _ = waiting.send(added);
         }
     }
@@ -360,7 +360,7 @@ impl Pending {
     }
 
     fn wait(mut self) -> Result<Added, oneshot::error::RecvError> {
-        // A oneshot receiver can be waited for in place only by value, and this type has a destructor.
+        // `blocking_recv` takes the receiver by value, and this type has a destructor.
         std::mem::replace(&mut self.receiver, oneshot::channel().1).blocking_recv()
     }
 

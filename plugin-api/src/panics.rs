@@ -1,4 +1,4 @@
-//! Where a panic happened and what it said, kept for the outcome of the job.
+//! Records the location and message of a panic for the job's outcome.
 
 use std::{
     any::Any,
@@ -15,13 +15,13 @@ use crate::{
 
 thread_local! {
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// A panic is an answer here.
+    /// Whether a panic on this thread is an expected result and goes unreported.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Installs the hook in this plugin's own copy of the standard library, which the host's hook never hears of.
+/// Installs a panic hook in this plugin's own copy of the standard library; the host's hook does not see these panics.
 ///
-/// It takes no backtrace: to name the functions of one costs tens of megabytes per build, and they are never freed.
+/// The hook captures no backtrace: resolving its symbols takes tens of megabytes for each build, which are never freed.
 pub(crate) fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -44,7 +44,7 @@ pub(crate) fn install_hook() {
     });
 }
 
-/// Whether code panics, which nobody hears of.
+/// Returns whether the code panics, without reporting the panic.
 pub(crate) fn would_panic(code: impl FnOnce()) -> bool {
     EXPECTED.set(true);
     let ended = panic::catch_unwind(AssertUnwindSafe(code));
@@ -52,9 +52,9 @@ pub(crate) fn would_panic(code: impl FnOnce()) -> bool {
     ended.is_err()
 }
 
-/// The message of the panic that was just caught on this thread.
+/// The message of the last panic caught on this thread.
 pub(crate) fn take(payload: &(dyn Any + Send)) -> String {
-    // Nothing was recorded if the panic was resumed instead of begun.
+    // A resumed panic does not run the hook, so nothing was recorded.
     LAST.try_with(RefCell::take).ok().flatten().unwrap_or_else(|| format!("panicked: {}", said(payload)))
 }
 
@@ -63,7 +63,7 @@ fn said(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(with a value that is not text)")
 }
 
-/// A panic that no job answers for, such as one in a thread that a task started, would else be seen by nobody.
+/// Logs a panic outside of any job, such as one in a thread started by a task; it would otherwise go unnoticed.
 fn report(message: &str) {
     let thread = thread::current();
     let message = format!("thread `{}` {message}", thread.name().unwrap_or("unnamed"));

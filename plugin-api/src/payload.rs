@@ -1,10 +1,10 @@
-//! From JSON text to the author's types, with messages for people where it does not fit.
+//! Converts JSON text to the author's types, with readable messages for payloads of the wrong shape.
 
 use serde::de::DeserializeOwned;
 
-/// Reads a value. The error says which field is wrong and how.
+/// Reads a value. The error names the wrong field and the reason.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    // Following the path costs time, so it is done only for a value that is known not to fit.
+    // Tracking the path costs time, so only a value that has already failed is read again with it.
     serde_json::from_str(text).map_err(|error| explain::<T>(text).unwrap_or_else(|| error.to_string()))
 }
 

@@ -1,4 +1,4 @@
-//! A task from where it first waits to its end, or to its abort.
+//! Runs a task from its first wait to its end or abort.
 
 use crate::{
     TaskError,
@@ -15,7 +15,7 @@ pub(crate) async fn run_async(call: &Call, task: Guarded) -> Ended {
     }
 }
 
-/// A plain function cannot be stopped from outside: an abort only keeps one that has not begun from beginning.
+/// Runs a plain function. It cannot be stopped from outside: an abort only prevents a start.
 pub(crate) async fn run_blocking(call: &Call, code: Box<dyn FnOnce() -> Result<(), TaskError> + Send>) -> Ended {
     let current = call.current(true);
     let mut running = tokio::task::spawn_blocking(move || guard(current, || code().into()));

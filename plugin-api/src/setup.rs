@@ -1,10 +1,10 @@
-//! What a plugin has at hand while it builds its state.
+//! The input of a plugin's state function.
 
 use serde::de::DeserializeOwned;
 
 use crate::{TaskError, payload};
 
-/// Handed to the plugin's `state:` function, once per build of the plugin.
+/// The argument of the plugin's `state:` function, which runs once for each build of the plugin.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub(crate) plugin: &'static str,
@@ -17,18 +17,18 @@ impl Setup {
         self.plugin
     }
 
-    /// The plugin's section of the host's settings. It is an empty object if the section is missing, so give fields a
-    /// `#[serde(default)]` where there is a good one.
+    /// The plugin's section of the host's settings; an empty object if the section is missing. Give fields a
+    /// `#[serde(default)]` where a sensible default exists.
     ///
     /// # Errors
     ///
-    /// When the settings do not fit the type; the message names the setting. A start-up that fails with this error is not tried
-    /// again before the settings change.
+    /// When the settings do not match the type; the message names the setting. A start-up that fails with this error is
+    /// retried only after the settings have changed.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         payload::read(&self.settings).map_err(|reason| {
-            // A place in the JSON that the host makes of its file would only mislead.
+            // The position in the JSON would mislead, because the host generates it from its settings file.
             let reason = reason.rsplit_once(" at line ").map_or(&*reason, |(reason, _)| reason);
-            // Another try would meet the same settings.
+            // A retry would use the same settings.
             TaskError::discard(format!("the settings of the plugin `{}` do not fit: {reason}", self.plugin))
         })
     }

@@ -1,7 +1,7 @@
-//! A job to call a task with in the author's own tests.
+//! Test support for authors: a job with which tests call a task.
 //!
-//! `#[task]` leaves the function as it was, so a test calls it like any other. [`TestJob`] makes the context and plays the
-//! host:
+//! `#[task]` leaves the function unchanged, so a test calls it like any other. [`TestJob`] provides the context and acts as
+//! the host:
 //!
 //! ```
 //! use taskbay_plugin::{prelude::*, testing::{TestJob, block_on}};
@@ -17,8 +17,7 @@
 //! assert_eq!(job.added()[0]["payload"]["subject"], "Hello Ada");
 //! ```
 //!
-//! The host that it plays has a clock that stands still, so that the times of added jobs can be told in advance, and it may
-//! refuse them:
+//! This host has a stopped clock, which makes the times of added jobs predictable, and can refuse to add jobs:
 //!
 //! ```
 //! use std::time::{Duration, UNIX_EPOCH};
@@ -41,7 +40,7 @@
 //! assert_eq!(error.to_string(), "nobody will be reminded: cannot add a job for `remind`: the database is gone");
 //! ```
 //!
-//! A batch task gives the results of its items:
+//! A batch task returns the results of its items:
 //!
 //! ```
 //! # use taskbay_plugin::prelude::*;
@@ -74,8 +73,7 @@ use crate::{
     private::Task,
 };
 
-/// A job that exists only in a test. It is the first attempt of the job 1, added now, by a clock that stands still at a whole
-/// second.
+/// A job for a test. By default, it is the first attempt of job 1, added now; its clock is stopped at a whole second.
 #[derive(Debug)]
 pub struct TestJob<S = ()> {
     job: Job,
@@ -129,7 +127,7 @@ impl<S> TestJob<S> {
         this.now(SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs()))
     }
 
-    /// Another time at which the clock stands: when the job was added and is due, and from when on `run_in` counts.
+    /// Sets the time of the stopped clock: the job was added and is due at this time, and `run_in` counts from it.
     #[must_use]
     pub fn now(mut self, now: SystemTime) -> Self {
         self.now = now;
@@ -137,14 +135,14 @@ impl<S> TestJob<S> {
         self.run_at(now)
     }
 
-    /// Another id.
+    /// Sets the id.
     #[must_use]
     pub fn id(mut self, id: i64) -> Self {
         self.job.id = id;
         self
     }
 
-    /// Another attempt, of this many.
+    /// Sets the number of the attempt, and the maximum.
     #[must_use]
     pub fn attempt(mut self, attempt: u32, of: u32) -> Self {
         self.job.attempt = attempt;
@@ -152,32 +150,32 @@ impl<S> TestJob<S> {
         self
     }
 
-    /// A payload, for a task that asks its context for it. Others get theirs as an argument.
+    /// Sets the payload as read through the context. A payload parameter is passed as an argument instead.
     ///
     /// # Panics
     ///
-    /// When it cannot be written as JSON.
+    /// When the payload cannot be serialized as JSON.
     #[must_use]
     pub fn payload<P: Serialize + ?Sized>(mut self, payload: &P) -> Self {
         self.job.payload = serde_json::to_string(payload).expect("the payload cannot be written as JSON");
         self
     }
 
-    /// A key.
+    /// Sets the job key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.job.key = Some(key.into());
         self
     }
 
-    /// A queue.
+    /// Sets the queue.
     #[must_use]
     pub fn queue(mut self, name: impl Into<String>) -> Self {
         self.job.queue = Some(name.into());
         self
     }
 
-    /// A flag. May be called several times.
+    /// Adds a flag. May be called several times.
     #[must_use]
     pub fn flag(mut self, flag: impl Into<String>) -> Self {
         self.flags.insert(flag.into(), true);
@@ -185,42 +183,42 @@ impl<S> TestJob<S> {
         self
     }
 
-    /// Another priority.
+    /// Sets the priority.
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.job.priority = priority;
         self
     }
 
-    /// Another time at which it was due.
+    /// Sets the time at which the job was due.
     #[must_use]
     pub fn run_at(mut self, time: SystemTime) -> Self {
         self.job.run_at_us = micros(time);
         self
     }
 
-    /// Why the attempt before this one failed.
+    /// Sets the error of the previous attempt.
     #[must_use]
     pub fn last_error(mut self, error: impl Into<String>) -> Self {
         self.job.last_error = Some(error.into());
         self
     }
 
-    /// How long it may run. Nobody ends it after that; [`cancel`](TestJob::cancel) is what the host would do.
+    /// Sets the time limit. It is not enforced; [`cancel`](TestJob::cancel) does what a host would do.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.job.timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self
     }
 
-    /// Has the host refuse to add jobs, for this reason.
+    /// Makes the host refuse to add jobs, for this reason.
     #[must_use]
     pub fn refuse_jobs(mut self, reason: impl Into<String>) -> Self {
         self.refusal = Some(reason.into());
         self
     }
 
-    /// The context to call the task with.
+    /// The context for the task.
     pub fn context(&self) -> Context<S> {
         let host = TestHost { now: self.now, refusal: self.refusal.clone(), added: Arc::clone(&self.added) };
         let call = Arc::new(Call::new(1, "test", self.job.clone(), Arc::new(host)));
@@ -231,7 +229,7 @@ impl<S> TestJob<S> {
         Context::new(call, Arc::clone(&self.state))
     }
 
-    /// Tells the task to stop, as the host does at its timeout or shutdown.
+    /// Tells the task to stop, as a host does after a timeout or at its shutdown.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         self.calls().iter().for_each(|call| call.tell(Stop::Asked));
@@ -241,15 +239,15 @@ impl<S> TestJob<S> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The jobs that the task added, as objects with `identifier`, `payload` and what else was set: `queue_name`, `run_at` (a
-    /// time such as `2030-01-31T12:00:00Z`), `max_attempts`, `job_key`, `job_key_mode`, `priority`, `flags`. Their ids count
-    /// from 1.
+    /// The jobs added by the task, as objects with `identifier`, `payload` and the options that were set: `queue_name`,
+    /// `run_at` (such as `2030-01-31T12:00:00Z`), `max_attempts`, `job_key`, `job_key_mode`, `priority`, `flags`. Their ids
+    /// count from 1.
     pub fn added(&self) -> Vec<Json> {
         self.added.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The schedules that a task declares.
+/// The schedules declared by a task.
 ///
 /// ```
 /// use taskbay_plugin::{prelude::*, testing};
@@ -264,7 +262,7 @@ pub fn schedules<T: Task>() -> Vec<&'static str> {
     T::SCHEDULES.map(|lines| lines.lines().collect()).unwrap_or_default()
 }
 
-/// A setup with these settings, for testing a `state:` function.
+/// A setup with these settings, to test a `state:` function.
 #[must_use]
 pub fn setup(settings: &Json) -> Setup {
     Setup { plugin: "test", settings: settings.to_string() }
@@ -274,7 +272,7 @@ pub fn setup(settings: &Json) -> Setup {
 ///
 /// # Panics
 ///
-/// When the system cannot give it what a runtime needs, or when the task panics.
+/// When no runtime can be created, or when the task panics.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("cannot start a runtime for the test").block_on(future)
@@ -318,7 +316,7 @@ impl HostLink for TestHost {
 /// The year 10000.
 const END_OF_DATES: i64 = 253_402_300_800_000_000;
 
-/// Times cross the border as microseconds, which nobody would write into a test.
+/// Replaces the time, in microseconds at the FFI boundary, by readable text.
 fn for_people(mut spec: Json) -> Json {
     if let Some(run_at) = spec.get_mut("run_at")
         && let Some(at @ 0..END_OF_DATES) = run_at.as_i64()

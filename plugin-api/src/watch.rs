@@ -1,11 +1,11 @@
-//! Notices async tasks that block, and has spare threads go on with the other ones.
+//! Detects async tasks that block, and lets spare threads take over the other tasks.
 //!
-//! An async task that blocks keeps its thread. If no other thread is left, nothing else of the plugin goes on, not even a
-//! timer. A runtime cannot get more threads later, so it has some from the start, which do nothing but wait until they are
-//! needed. To tokio, they are busy; one that is let go takes over whatever the blocked thread has not begun.
+//! An async task that blocks occupies its thread. Once all threads are blocked, the whole plugin stalls, including its
+//! timers. tokio cannot add threads to a running runtime; so the runtime starts with spare threads, each parked in a task
+//! that waits. A released spare thread takes over the tasks of the blocked thread that have not started.
 //!
-//! Whether a thread is left is found out by a heartbeat, a task that does nothing, and only while there are jobs. Who keeps
-//! the threads is looked up when it stays away: a future that is in the same poll as before.
+//! A heartbeat, a task that does nothing, shows whether a thread is free; it runs only while there are jobs. If the heartbeat
+//! is late, a blocking task is recognized by its future, which is still in the same poll as before.
 
 use std::{
     sync::{
@@ -24,35 +24,35 @@ use crate::{
     job::Call,
 };
 
-/// So many async tasks of a plugin may block at once before they hold up the others.
+/// The number of async tasks of a plugin that may block at once without delaying the others.
 pub(crate) const SPARE_THREADS: usize = 4;
 
-/// How long a heartbeat may take. A task is taken to block if it is in the same poll after one more of these.
+/// The time limit of a heartbeat. A task that is in the same poll after another such period counts as blocking.
 const BEAT: Duration = Duration::from_millis(500);
 
-/// A spare thread that is not needed any more is taken back after so many heartbeats.
+/// The number of heartbeats after which a spare thread that is no longer needed is parked again.
 const CALM: u32 = 10;
 
-/// Where the spare threads and the one that watches wait.
+/// The waiting place of the spare threads and the watching thread.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     state: Mutex<State>,
-    /// A spare thread is let go.
+    /// Signalled when a spare thread is released.
     let_go: Condvar,
-    /// Jobs have begun where there were none, or the watch is over.
+    /// Signalled when the first job starts or the watch is closed.
     wanted: Condvar,
-    /// Nobody watches, because there are no jobs.
+    /// Whether the watching thread sleeps, because there are no jobs.
     asleep: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many spare threads may go that have not gone yet.
+    /// The number of released spare threads that have not woken up yet.
     leaving: usize,
     closed: bool,
 }
 
-/// What the one who watches needs of the plugin.
+/// The parts of the plugin that the watching thread needs.
 #[derive(Debug)]
 pub(crate) struct Watched<'a> {
     pub(crate) watch: &'static Watch,
@@ -61,11 +61,11 @@ pub(crate) struct Watched<'a> {
     pub(crate) link: &'a dyn HostLink,
 }
 
-/// A call, and the poll that it was in.
+/// A call, and the number of its poll.
 type Polled = (Arc<Call>, u64);
 
 impl Watch {
-    /// Has a thread of the runtime wait, and costs nothing but that.
+    /// Parks a thread of the runtime as a spare one.
     pub(crate) fn keep_spare(&'static self, runtime: &Handle) {
         runtime.spawn(async {
             let state = self.state();
@@ -80,14 +80,14 @@ impl Watch {
         self.let_go.notify_one();
     }
 
-    /// Ends the watch, and lets all spare threads go.
+    /// Ends the watch, and releases all spare threads.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.let_go.notify_all();
         self.wanted.notify_all();
     }
 
-    /// To be told after a call was entered.
+    /// Must be called after a call is added to `Calls`.
     pub(crate) fn call_began(&self) {
         if self.asleep.load(Ordering::SeqCst) {
             let _state = self.state();
@@ -96,8 +96,8 @@ impl Watch {
         }
     }
 
-    /// Waits while there are no calls. `call_began` looks at `asleep` after a call was entered, and this looks for calls after
-    /// it has set it, so one of the two sees the other.
+    /// Waits while there are no calls. `call_began` reads `asleep` after a call was added, and this method reads the calls
+    /// after it has set `asleep`; so one of the two sees the other's change.
     fn sleep_without(&self, calls: &Calls) {
         let state = self.state();
         self.asleep.store(true, Ordering::SeqCst);
@@ -119,26 +119,26 @@ impl Watch {
     }
 }
 
-/// What was seen so far.
+/// The observations so far.
 #[derive(Debug, Default)]
 struct Seen {
     beats: u64,
-    /// Who was being polled when the heartbeat was late.
+    /// The calls being polled when the heartbeat was late.
     suspects: Option<Vec<Polled>>,
-    /// Those that were found to block, and still do.
+    /// The calls that are known to block.
     blocking: Vec<Polled>,
-    /// Spare threads that were let go for those.
+    /// The number of spare threads released for `blocking`.
     lent: usize,
-    /// Spare threads that were let go, and nobody knows for whom. They stay with the others.
+    /// The number of spare threads released for an unknown reason. They are not parked again.
     lost: usize,
     calm: u32,
-    /// How many jobs had begun while others waited.
+    /// The number of jobs started, while others were queued.
     begun: Option<u64>,
 }
 
 impl Watched<'_> {
-    /// Watches until the watch is closed. `begun` tells how many jobs have begun, if others wait; `wake` has those begun by
-    /// whichever thread is free.
+    /// Watches until the watch is closed. `begun` returns the number of jobs started, if others are queued; `wake` lets any
+    /// free thread start those.
     pub(crate) fn run(self, begun: impl Fn() -> Option<u64>, wake: impl Fn()) {
         let answered = Arc::new(AtomicU64::new(0));
         let mut seen = Seen::default();
@@ -158,12 +158,12 @@ impl Watched<'_> {
             }
             let before = std::mem::replace(&mut seen.begun, begun());
             if start.elapsed() > BEAT * 2 {
-                // Who stood still himself can say nothing about others.
+                // This thread itself was suspended, so the observation proves nothing.
                 seen.suspects = None;
             } else if answered.load(Ordering::Relaxed) == seen.beats {
                 self.in_time(&mut seen);
                 if seen.begun.is_some() && seen.begun == before {
-                    // Whoever was to begin them is behind a task that blocks.
+                    // The worker for the queued jobs is stuck behind a blocking task.
                     wake();
                 }
             } else if self.late(&mut seen) {
@@ -182,7 +182,7 @@ impl Watched<'_> {
         }
     }
 
-    /// Whether some task was found to block.
+    /// Handles a late heartbeat; returns whether a task was found to block.
     fn late(&self, seen: &mut Seen) -> bool {
         seen.blocking.retain(is_still_there);
         let mut polled = self.calls.polled();
@@ -194,7 +194,7 @@ impl Watched<'_> {
         let somebody_worked = !found.is_empty() || !polled.is_empty();
         found.retain(is_still_there);
         if found.is_empty() && somebody_worked {
-            // There is much to do, and the heartbeat has to wait for its turn.
+            // The runtime is busy, and the heartbeat has to wait for its turn.
             seen.suspects = Some(polled);
             return false;
         }
@@ -211,7 +211,7 @@ impl Watched<'_> {
 
     fn name(&self, found: &[Polled], spare: bool) {
         let then = if spare {
-            "The other async jobs of this plugin go on on a spare thread."
+            "A spare thread takes over the other async jobs of this plugin."
         } else {
             "No spare thread is left: the other async jobs of this plugin wait until it ends."
         };
@@ -237,7 +237,7 @@ impl Watched<'_> {
     }
 }
 
-/// Whether the call is still in that poll.
+/// Whether the call is still in the same poll.
 fn is_still_there((call, poll): &Polled) -> bool {
     call.poll() == Some(*poll)
 }

@@ -1,14 +1,14 @@
-//! What a pool leaves to others, and by which clock it goes.
+//! The flags that a pool does not claim, and its clock.
 
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
 
-/// Jobs with any of these flags are left to others.
+/// Jobs with any of these flags are left to other hosts.
 ///
 /// ```
 /// use taskbay::config::ForbiddenFlags;
 ///
 /// let never = ForbiddenFlags::from(vec!["gpu".to_owned()]);
-/// // Asked before each claim: what is overloaded at this moment.
+/// // Called before each claim, for example to exclude an overloaded service.
 /// let at_times = ForbiddenFlags::asked(|| async { vec!["api:example.com".to_owned()] });
 /// # let _ = (never, at_times);
 /// ```
@@ -16,15 +16,15 @@ use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::SystemTim
 pub enum ForbiddenFlags {
     /// Always the same.
     Fixed(Vec<String>),
-    /// Asked for before each claim.
+    /// Requested before each claim.
     Asked(Arc<Ask>),
 }
 
-/// Gives the flags that are forbidden at this moment.
+/// Returns the currently forbidden flags.
 pub type Ask = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync;
 
 impl ForbiddenFlags {
-    /// Flags that may be others each time. Nothing is claimed while the answer is awaited.
+    /// Flags that may change between claims. Claims wait for the answer.
     pub fn asked<F, A>(ask: F) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
@@ -62,7 +62,7 @@ impl fmt::Debug for ForbiddenFlags {
     }
 }
 
-/// This process's clock: the system's, unless a test or a simulation holds another one.
+/// This process's clock: the system's, unless a test or simulation replaces it.
 #[derive(Clone)]
 pub struct TimeSource(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! Settings that are right one by one and do not go together.
+//! Checks for settings that are valid separately but contradict each other.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use thiserror::Error;
 
 use super::{Layer, SETTINGS, Settings, public_key};
 
-/// The connections that working jobs keeps busy: two claim jobs and store what became of them, and one is for what plugins ask.
+/// The connections in use for jobs: two for claims and completions, and one for requests of plugins.
 const SMALLEST_POOL: usize = 3;
 
-/// Settings that cannot be worked with: two of which only one can be right, or one that is none.
+/// Unusable settings: two that contradict each other, or an invalid one.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Contradiction(String);
 
-/// Sees whether the settings can be worked with. `layer` is where they come from.
+/// Checks the settings. `layer` has their origins.
 pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
     let (shortest, longest) = settings.worker.reset_locked;
     in_order(
@@ -49,12 +49,12 @@ pub fn check(layer: &Layer, settings: &Settings) -> Result<(), Contradiction> {
     Ok(())
 }
 
-/// Refuses a setting of the worker that says something only beside another one.
+/// Refuses a worker setting that has an effect only together with another one.
 fn needs(key: &str, said: bool, other: &str, other_said: bool) -> Result<(), Contradiction> {
     if !said || other_said {
         return Ok(());
     }
-    Err(Contradiction(format!("worker.{key} says nothing without worker.{other}: set that, or leave {key} out")))
+    Err(Contradiction(format!("worker.{key} has no effect without worker.{other}: set {other} too, or remove {key}")))
 }
 
 fn in_order(
@@ -69,7 +69,7 @@ fn in_order(
         return Ok(());
     }
     let (less, more) = (named(layer, settings, less), named(layer, settings, more));
-    Err(Contradiction(format!("{less} is more than {more}: make the first less, or the second more")))
+    Err(Contradiction(format!("{less} is more than {more}: reduce the first, or increase the second")))
 }
 
 /// `worker.concurrency = 10 (taskbay.toml, line 3)`

@@ -1,4 +1,4 @@
-//! The settings that are in force, each with its value and where that comes from.
+//! The effective settings, each with its value and origin.
 
 use serde_json::{Map, Value as Json};
 use tokio_postgres::config::Host;
@@ -6,20 +6,20 @@ use tokio_postgres::config::Host;
 use super::{Layer, Origin, PLUGIN_SETTINGS, PluginLookup, SETTINGS, Settings, Value, setting::path_of, table::URL};
 use crate::queue::{DatabaseSettings, TlsMode};
 
-/// A setting, as it is in force.
+/// An effective setting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EffectiveSetting {
-    /// Between brackets in the file.
+    /// The name in brackets in the file.
     pub section: String,
     pub key: &'static str,
-    /// `None`: not set, and there is no default; `without` says what that means.
+    /// `None`: not set and without a default; `without` describes the effect.
     pub value: Option<Value>,
     pub without: &'static str,
     pub origin: Origin,
 }
 
-/// All settings that are in force. The database's address is told without its password. `database_known` says whether the
-/// settings name a database at all.
+/// All effective settings. The database's address is without its password. `database_known` is true if the settings name a
+/// database.
 pub fn effective_settings(
     layer: &Layer,
     settings: &Settings,
@@ -35,7 +35,7 @@ pub fn effective_settings(
         } else {
             ((setting.effective)(settings), layer.origin(&path))
         };
-        // What is given in parts is told as one address.
+        // The separate parts are shown as one address.
         let part = setting.section == "database" && setting.flags.is_empty();
         if !part {
             let section = setting.section.to_owned();
@@ -47,7 +47,7 @@ pub fn effective_settings(
     for (name, settings) in std::iter::once((&default, defaults)).chain(by_name) {
         for setting in PLUGIN_SETTINGS {
             let section = path_of("plugins", name);
-            // A flag or variable, then the plugin's own section, then that of all.
+            // A flag or variable, then the plugin's own section, then the default section.
             let places = [setting.path(), path_of(&section, setting.key), path_of("plugins.default", setting.key)];
             let origin = places.iter().map(|path| layer.origin(path)).find(|origin| *origin != Origin::Default);
             list.push(EffectiveSetting {
@@ -62,7 +62,7 @@ pub fn effective_settings(
     list
 }
 
-/// What a plugin is told may hold passwords, too; they are recognized by their names.
+/// Hides passwords in a plugin's own settings, which are recognized by their names.
 fn without_secrets(value: Value) -> Value {
     match value {
         Value::Table(mut table) => {
@@ -90,7 +90,7 @@ fn variable_set(variable: impl Fn(&str) -> Option<String>) -> impl Fn(&str) -> b
     move |name| variable(name).is_some_and(|value| !value.is_empty())
 }
 
-/// In the order in which `database_settings` decides.
+/// In the same order of precedence as `database_settings`.
 fn url_origin(layer: &Layer, set: impl Fn(&str) -> bool) -> Origin {
     if layer.connection.is_some() {
         layer.origin(URL)
@@ -105,7 +105,7 @@ fn url_origin(layer: &Layer, set: impl Fn(&str) -> bool) -> Origin {
     }
 }
 
-/// As `postgres://…`, put together from what was understood rather than copied, so that no secret can be in it.
+/// The address as `postgres://…`, assembled from the parsed values instead of copied, to exclude secrets.
 fn address(database: &DatabaseSettings) -> String {
     let config = &database.config;
     let hosts: Vec<String> = config

@@ -7,7 +7,7 @@ use super::{
     setting::{Setting, Variable},
 };
 
-/// A variable whose value cannot be used.
+/// A variable with an unusable value.
 #[derive(Debug, Error)]
 #[error("{variable} is {value:?}: {reason}; it sets {setting}")]
 pub struct WrongVariable {
@@ -17,12 +17,12 @@ pub struct WrongVariable {
     setting: String,
 }
 
-/// Variables of ours that are no settings.
+/// Variables of Taskbay that are not settings.
 const OTHERS: [&str; 1] = ["TASKBAY_TEST_DATABASE_URL"];
 
 impl Layer {
-    /// The environment's layer, but for the `PG*` variables, which complete a connection rather than replace one. An empty
-    /// variable is not set.
+    /// The environment's layer, without the `PG*` variables, which complete a connection instead of replacing it. An empty
+    /// variable counts as not set.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, WrongVariable> {
         let mut layer = Self::default();
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -56,7 +56,7 @@ fn read<L, S>(
     Ok(())
 }
 
-/// Which of these variables look like settings of this program and are none, each with the name that was probably meant.
+/// The variables that look like settings of this program but are unknown, each with the nearest known name.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<(String, Option<&'static str>)> {
     let known: Vec<&'static str> = SETTINGS
         .iter()
@@ -65,7 +65,7 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<(String, Op
         .map(|variable| variable.name)
         .filter(|name| name.starts_with("TASKBAY_"))
         .collect();
-    // Without what all have in common, which would make all of them near.
+    // The common prefix would make all names similar.
     let ends: Vec<String> = known.iter().map(|name| name["TASKBAY_".len()..].to_lowercase()).collect();
     let ends: Vec<&str> = ends.iter().map(String::as_str).collect();
     names

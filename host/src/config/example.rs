@@ -1,4 +1,4 @@
-//! The settings written out: as a file with comments, and as tables for the documentation.
+//! Writes the settings as a file with comments, and as tables for the documentation.
 
 use std::fmt::Write as _;
 
@@ -11,14 +11,14 @@ use crate::{plugin::PluginSettings, queue::DatabaseSettings};
 /// A `taskbay.toml` with every setting, commented out, at its default.
 pub fn example_file() -> String {
     let mut text = String::from(
-        "# Every setting of Taskbay, at its default. A flag counts before an environment variable, that before this file.\n",
+        "# Every setting of Taskbay, at its default. Flags override environment variables, which override this file.\n",
     );
     let [settings, _] = defaults();
     let plugin = PluginSettings::default();
     for (name, about) in SECTIONS {
         let _ = writeln!(text);
         wrap(&mut text, about);
-        // Nothing in a section that is not commented out is as good as no section.
+        // An empty section has no effect, so it need not be commented out.
         let _ = writeln!(text, "{}[{}]", if name == PLUGINS { "# " } else { "" }, name.replace("NAME", "default"));
         for setting in SETTINGS.iter().filter(|setting| setting.section == name) {
             describe(&mut text, setting, shown(setting, &settings).map(|value| value.to_string()));
@@ -43,7 +43,7 @@ fn describe<L, S>(text: &mut String, setting: &Setting<L, S>, default: Option<St
     let _ = writeln!(text, "# {} = {value}", setting.key);
 }
 
-/// Something that could stand there, where nothing does by default.
+/// An example of a value for a setting without a default.
 fn sample(kind: Kind, key: &str) -> &'static str {
     match (kind, key) {
         (Kind::Secret, _) => "\"postgres://app@db.example/app\"",
@@ -117,7 +117,7 @@ fn row<L, S>(text: &mut String, setting: &Setting<L, S>, default: &str) {
     let _ = writeln!(text, "| `{}` | {} | {default} | {flags} | {variables} |", setting.key, setting.help);
 }
 
-/// What holds if a setting is not set; paths as they are written, not absolute as they are used.
+/// The default of a setting; paths are relative, unlike the effective ones.
 pub(crate) fn default_value(setting: &HostSetting) -> Option<Value> {
     let [production, _] = defaults();
     shown(setting, &production)
@@ -130,7 +130,7 @@ fn shown(setting: &HostSetting, settings: &Settings) -> Option<Value> {
     }
 }
 
-/// What holds if nothing is set, in production and in development.
+/// The defaults of all settings, in production and in development.
 fn defaults() -> [Settings; 2] {
     let schema = "graphile_worker";
     [Purpose::Production, Purpose::Development].map(|purpose| {

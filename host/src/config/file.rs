@@ -1,4 +1,4 @@
-//! `taskbay.toml` as a layer of settings. Reads nothing but that file.
+//! `taskbay.toml` as a layer of settings.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use super::{
     table::{PLUGINS, URL},
 };
 
-/// Why the settings file cannot be used.
+/// The reason why the settings file cannot be used.
 #[derive(Debug, Error)]
 pub enum FileError {
     #[error("cannot read the settings file {}: {error}", .path.display())]
@@ -24,10 +24,10 @@ pub enum FileError {
     Wrong(#[from] WrongSetting),
 }
 
-/// The section whose settings hold for plugins that have none of their own.
+/// The section with the defaults for all plugins.
 const DEFAULT: &str = "default";
 
-/// Reads a settings file. Relative paths in it start at the folder that it is in.
+/// Reads a settings file. Relative paths in it are relative to the file's folder.
 pub fn read_file(path: &Path) -> Result<Layer, FileError> {
     let text = std::fs::read_to_string(path).map_err(|error| FileError::Unreadable { path: path.to_owned(), error })?;
     Ok(parse(Source { path, text: &text })?)
@@ -65,7 +65,7 @@ pub(super) fn parse(source: Source<'_>) -> Result<Layer, WrongSetting> {
     Ok(layer)
 }
 
-/// Reads a key into its part of the layer.
+/// Reads a key into its field of the layer.
 fn read<'l, L: 'l, S>(
     setting: &Setting<L, S>,
     section: &mut Section<'_>,
@@ -86,7 +86,7 @@ fn read<'l, L: 'l, S>(
     Ok(())
 }
 
-/// The file's connection counts less than the `PG*` variables, and other sources' more: it gets a place of its own.
+/// Reads the file's connection into a separate field: the `PG*` variables override it, but not other connection strings.
 fn settle_connection(layer: &mut Layer) -> Result<(), WrongSetting> {
     let port = layer.file_port.map(|port| port.to_string());
     let parts = [
@@ -106,10 +106,7 @@ fn settle_connection(layer: &mut Layer) -> Result<(), WrongSetting> {
     let path = path_of("database", key);
     if layer.file_connection.is_some() {
         let (part, url) = (layer.origin(&path), layer.origin(URL));
-        return Err(WrongSetting::between(
-            &part,
-            format!("{path} cannot stand beside {URL} ({url}): give the one or the other"),
-        ));
+        return Err(WrongSetting::between(&part, format!("{path} contradicts {URL} ({url}): remove one of them")));
     }
     let origin = layer.origin(&path);
     layer.note(URL, origin);

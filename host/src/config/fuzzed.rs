@@ -1,4 +1,4 @@
-//! The way in for the fuzz target of the settings file. Compiled for it alone.
+//! The entry point of the fuzz target of the settings file. Compiled only for fuzzing.
 
 use std::{path::Path, time::Instant};
 
@@ -7,15 +7,15 @@ use super::{
     file::parse, section::Source,
 };
 
-/// Reads a settings file, and goes by it as far as that is possible without doing anything. What is read can be printed, and
-/// is the same again.
+/// Reads a settings file, and uses it as far as possible without side effects. The settings can be written as text and read
+/// back unchanged.
 pub fn settings_file(text: &str) {
     let source = Source { path: Path::new("taskbay.toml"), text };
     let layer = match parse(source) {
         Ok(layer) => layer,
         Err(refused) => return assert_has_place(&refused.to_string(), text),
     };
-    let again = parse(Source { text: &printed(&layer), ..source }).expect("what was printed is right");
+    let again = parse(Source { text: &printed(&layer), ..source }).expect("the written text is valid");
     for setting in SETTINGS.iter().filter(|setting| setting.section != "database") {
         assert_eq!((setting.field.get)(&again), (setting.field.get)(&layer), "{}", setting.path());
     }
@@ -36,7 +36,7 @@ pub fn settings_file(text: &str) {
     }
 }
 
-/// A refusal names a line that there is.
+/// A refusal names an existing line.
 fn assert_has_place(refused: &str, text: &str) {
     let line = refused.strip_prefix("taskbay.toml, line ").and_then(|rest| rest.split(':').next());
     let line: Option<usize> = line.and_then(|line| line.parse().ok());
@@ -49,7 +49,7 @@ fn assert_same(one: &PluginLayer, other: &PluginLayer) {
     }
 }
 
-/// A file that says the same, but for the database.
+/// A file with the same settings, except for the database.
 fn printed(layer: &Layer) -> String {
     let mut lines = Vec::new();
     let mut sections: Vec<&str> = SETTINGS.iter().map(|setting| setting.section).collect();

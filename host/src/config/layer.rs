@@ -1,4 +1,4 @@
-//! Settings as one source gives them, and how the layers become one.
+//! Layers of settings, one for each source, and their merge.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
     queue::DatabaseSettings,
 };
 
-/// What one source says: the flags, the environment, or the file. `None`: nothing.
+/// The settings of one source: the flags, the environment or the file. `None`: not set.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
-    /// Given as flag or `DATABASE_URL`.
+    /// From the flag or `DATABASE_URL`.
     pub connection: Option<String>,
-    /// Given in the file, as `url` or in parts. Kept apart, because the `PG*` variables stand between the two.
+    /// From the file, as `url` or in parts. A separate field, because the `PG*` variables rank between the two.
     pub file_connection: Option<String>,
     pub file_host: Option<String>,
     pub file_port: Option<usize>,
@@ -58,15 +58,15 @@ pub struct Layer {
     pub log_format: Option<LogFormat>,
     pub log_filter: Option<String>,
     pub log_success: Option<bool>,
-    /// For all plugins, whatever their sections say.
+    /// For all plugins; overrides their sections.
     pub all_plugins: PluginLayer,
     pub plugin_defaults: PluginLayer,
     pub plugins: BTreeMap<String, PluginLayer>,
-    /// Where the values come from, by the settings' paths. Values of which nothing is noted come from the program itself.
+    /// The origins of the values, by the settings' paths. A value without an origin comes from the program itself.
     pub origins: BTreeMap<String, Origin>,
 }
 
-/// What a section of the file says of a plugin.
+/// The settings in a plugin's section of the file.
 #[derive(Debug, Clone, Default)]
 pub struct PluginLayer {
     pub isolation: Option<Isolation>,
@@ -83,7 +83,7 @@ pub struct PluginLayer {
 }
 
 impl Layer {
-    /// This layer, completed by the one below it.
+    /// Completes this layer with the one below it.
     #[must_use]
     pub fn or(mut self, mut below: Self) -> Self {
         complete(SETTINGS.iter().copied(), &mut self, &below);
@@ -100,29 +100,29 @@ impl Layer {
         self
     }
 
-    /// Notes where the value of a setting comes from.
+    /// Records the origin of a setting's value.
     pub(crate) fn note(&mut self, path: impl Into<String>, origin: Origin) {
         self.origins.insert(path.into(), origin);
     }
 
-    /// Sets a setting, and notes where the value comes from.
+    /// Sets a setting, and records its origin.
     pub(crate) fn set(&mut self, setting: &HostSetting, value: Value, origin: Origin) {
         (setting.field.set)(self, value);
         self.note(setting.path(), origin);
     }
 
-    /// The same for a setting of plugins, for all of them.
+    /// Sets a plugin setting for all plugins, and records its origin.
     pub(crate) fn set_for_all_plugins(&mut self, setting: &PluginSetting, value: Value, origin: Origin) {
         (setting.field.set)(&mut self.all_plugins, value);
         self.note(setting.path(), origin);
     }
 
-    /// Where the value of a setting comes from.
+    /// The origin of a setting's value.
     pub(super) fn origin(&self, path: &str) -> Origin {
         self.origins.get(path).cloned().unwrap_or_default()
     }
 
-    /// What the log looks like. Needed before anything else, so that the rest can be logged.
+    /// The settings of the log, which are needed first, to log everything else.
     pub fn log(&self) -> LogSettings {
         LogSettings {
             format: self.log_format.unwrap_or_default(),
@@ -131,7 +131,7 @@ impl Layer {
         }
     }
 
-    /// The settings of each plugin, with what is not said filled in.
+    /// The settings of each plugin, completed with defaults.
     pub fn plugins(&self) -> PluginLookup {
         let plugin = |layer: &PluginLayer| {
             let mut found = self.all_plugins.clone();
@@ -151,7 +151,7 @@ impl Layer {
         }
     }
 
-    /// All settings, with what is not said filled in, if they can be worked with.
+    /// All settings, completed with defaults and validated.
     pub fn into_working_settings(
         self,
         database: DatabaseSettings,
@@ -162,13 +162,13 @@ impl Layer {
         Ok(settings)
     }
 
-    /// All settings, with what is not said filled in.
+    /// All settings, completed with defaults.
     pub fn into_settings(self, database: DatabaseSettings, purpose: Purpose) -> Settings {
         Settings {
             database,
             log: self.log(),
             plugins: self.plugins(),
-            // The running program, even after its file was replaced.
+            // Refers to the running program even after its file was replaced.
             program: PathBuf::from("/proc/self/exe"),
             worker: self.worker(),
             cron: CronSettings {
@@ -215,14 +215,14 @@ impl Layer {
         Some(LocalQueue { size, ttl, refetch })
     }
 
-    /// How the tasks folder is watched.
+    /// The settings of the tasks folder.
     pub fn folder(self, purpose: Purpose) -> FolderSettings {
         let development = purpose == Purpose::Development;
         let (settle, settle_cap) = if development { (25, 2_000) } else { (100, 5_000) };
-        // It fails only where there is no current folder.
+        // Fails only without a current folder.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         FolderSettings {
-            // As the system names the files in it that changed.
+            // The system reports changed files by such paths.
             path: absolute(self.tasks_directory.unwrap_or_else(|| PathBuf::from("tasks"))),
             filled_by_builds: false,
             tolerate_broken_start: development,
@@ -238,7 +238,7 @@ impl Layer {
 }
 
 impl PluginLayer {
-    /// `connection` is where the host's database is, if that is not left to the environment.
+    /// `connection` is the host's database, unless the environment names it.
     fn into_settings(self, connection: Option<&String>) -> PluginSettings {
         let default = PluginSettings::default();
         PluginSettings {
@@ -261,7 +261,7 @@ impl PluginLayer {
     }
 }
 
-/// Takes over what a layer does not say from the one below.
+/// Copies a layer's missing values from the layer below.
 fn complete<L: 'static, S: 'static>(
     settings: impl IntoIterator<Item = &'static Setting<L, S>>,
     layer: &mut L,

@@ -1,4 +1,4 @@
-//! What can change while a host runs, and what only the next start applies.
+//! Distinguishes settings that a running host can change from those that need a restart.
 
 use super::{
     FolderSettings, Layer, PLUGIN_SETTINGS, PluginLayer, PluginLookup, SETTINGS, setting::path_of, table::URL,
@@ -11,21 +11,21 @@ pub struct LiveSettings {
     pub plugins: PluginLookup,
 }
 
-/// Which settings of two layers differ, by their paths.
+/// The differing settings of two layers, by their paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// Those of [`LiveSettings`] that are the folder's.
+    /// The folder's settings among [`LiveSettings`].
     pub folder: Vec<String>,
-    /// Those of plugins.
+    /// The plugins' settings.
     pub plugins: Vec<PluginChange>,
-    /// The others.
+    /// All other settings.
     pub at_restart: Vec<String>,
 }
 
 /// A setting in a section for plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginChange {
-    /// Whose section it is; `None` for that of all.
+    /// The plugin; `None` for the default section.
     pub plugin: Option<String>,
     pub key: &'static str,
 }
@@ -37,13 +37,13 @@ impl Changes {
 }
 
 impl PluginChange {
-    /// As settings are named.
+    /// The setting's path.
     pub fn path(&self) -> String {
         path_of(&path_of("plugins", self.plugin.as_deref().unwrap_or("default")), self.key)
     }
 }
 
-/// Compares what two layers say.
+/// Compares two layers.
 pub fn changes(before: &Layer, now: &Layer) -> Changes {
     let mut changes = Changes::default();
     for setting in SETTINGS.iter().filter(|setting| (setting.field.get)(before) != (setting.field.get)(now)) {

@@ -44,7 +44,7 @@ pub use value::{Kind, Value};
 
 use crate::{crontab::CronItem, queue::DatabaseSettings};
 
-/// Everything that `taskbay run` goes by.
+/// All settings of `taskbay run`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub database: DatabaseSettings,
@@ -53,69 +53,69 @@ pub struct Settings {
     pub cron: CronSettings,
     pub log: LogSettings,
     pub plugins: PluginLookup,
-    /// The program that runs isolated plugins when called as `taskbay plugin-child`.
+    /// The program that runs isolated plugins, called as `taskbay plugin-child`.
     pub program: PathBuf,
 }
 
-/// How the tasks folder is watched.
+/// The settings of the tasks folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderSettings {
     /// The folder.
     pub path: PathBuf,
-    /// This program builds what lies in it, so that nobody has to be told to put something there.
+    /// Whether this program itself builds the folder's contents; then there is no hint to put files there.
     pub filled_by_builds: bool,
-    /// A broken file at the start is a log line (development) instead of the end.
+    /// Whether a broken file at the start is only logged, for development, instead of ending the host.
     pub tolerate_broken_start: bool,
-    /// How long no event may come before the folder is listed.
+    /// The time without events before the folder is listed.
     pub settle: Duration,
-    /// The longest that events may put the listing off.
+    /// The maximum delay of a listing by continuous events.
     pub settle_cap: Duration,
-    /// The folder is listed at least this often, whatever the events say.
+    /// The interval between listings of the folder without events.
     pub rescan: Duration,
-    /// How long the folder may be missing before its tasks are given up; `None`: they serve for ever.
+    /// The time after which a missing folder's tasks are removed; `None`: never.
     pub missing_grace: Option<Duration>,
-    /// Whether a folder or file that others may write to is refused (or else only warned of).
+    /// Whether to refuse folders and files that other users can write to, instead of a warning.
     pub strict_permissions: bool,
-    /// A file as `sha256sum` writes it, which lists what may be loaded; `None`: all may.
+    /// A list of the files that may be loaded, in the format of `sha256sum`; `None`: all files.
     pub manifest: Option<PathBuf>,
-    /// Public keys of minisign. If there are any, only what one of them has signed is loaded.
+    /// minisign public keys. If there are any, only files signed with one of them are loaded.
     pub trusted_keys: Vec<String>,
 }
 
-/// How jobs are worked.
+/// The settings of the worker pool.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
-    /// How many jobs run at once, over all plugins.
+    /// The maximum number of jobs running at once, over all plugins.
     pub concurrency: usize,
-    /// How often to look for jobs that no notification told of.
+    /// The interval between polls for jobs without a notification.
     pub poll_interval: Duration,
-    /// How long running jobs go on after a stop signal before they are told of it.
+    /// The time between a stop signal and the request to running jobs to end.
     pub abort_timeout: Duration,
-    /// How long they go on in all before they are cancelled and given back.
+    /// The time between a stop signal and the cancellation and release of running jobs.
     pub stop_timeout: Option<Duration>,
-    /// Jobs with any of these flags are left to others.
+    /// Jobs with any of these flags are left to other hosts.
     pub forbidden_flags: ForbiddenFlags,
-    /// Whether to hear of new jobs by notifications; without, they are found by polling alone.
+    /// Whether to listen for notifications of new jobs; otherwise, only polling finds them.
     pub listen: bool,
-    /// Whether others can see that this host lives, and take over its jobs when it does not any more.
+    /// Whether this host holds a liveness lock; other hosts take over its jobs when the lock is lost.
     pub liveness: bool,
-    /// After so many crashes in a row a job is not tried again, if it was alone in its process in the last one.
+    /// The number of successive crashes after which a job is not retried, if it ran alone in its process in the last one.
     pub max_crashes: usize,
-    /// Whose clock says which jobs are due.
+    /// The clock for due times.
     pub clock: Clock,
-    /// How jobs are claimed.
+    /// The lane of claims.
     pub claim: Claim,
-    /// How many are claimed ahead, instead of as many as are done within 100 ms.
+    /// The number of jobs to claim ahead, instead of as many as finish within 100 ms.
     pub local_queue: Option<LocalQueue>,
-    /// How long a marked job that is done waits for others, to be stored together.
+    /// The time that a done job with a lease waits for others, to store them together.
     pub complete_job_batch_delay: Duration,
-    /// The same for one that failed.
+    /// The same for failed jobs.
     pub fail_job_batch_delay: Duration,
-    /// The shortest and the longest time between two looks for locks that nobody lifted.
+    /// The shortest and the longest time between two checks for expired leases.
     pub reset_locked: (Duration, Duration),
-    /// How often the locks of jobs that run long are renewed. Less than the 4 hours after which others take them.
+    /// The interval between renewals of long jobs' leases; less than the 4 hours after which a lease expires.
     pub refresh_locked: Duration,
-    /// What [`Clock::Process`] goes by.
+    /// The clock for [`Clock::Process`].
     pub time: TimeSource,
 }
 
@@ -142,76 +142,76 @@ impl Default for WorkerSettings {
     }
 }
 
-/// Whose clock says what the time is.
+/// The clock for due times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Clock {
-    /// The database server's: the same for all hosts.
+    /// The database server's clock: the same for all hosts.
     #[default]
     Database,
-    /// This process's, as `useNodeTime` of graphile-worker.
+    /// This process's clock, like graphile-worker's `useNodeTime`.
     Process,
 }
 
-/// How jobs are claimed.
+/// The lane of claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Claim {
-    /// Short jobs without key and queue are locked, worked and deleted in one short transaction; all others are marked.
+    /// Locks, runs and deletes short jobs without key and queue in one short transaction; claims all others with leases.
     #[default]
     Express,
-    /// All are marked by one statement and deleted by a later one, as graphile-worker does it.
+    /// Claims all jobs with leases in one statement and deletes them in a later one, as graphile-worker does.
     Marked,
 }
 
-/// Jobs that are claimed ahead by number, as graphile-worker's `localQueue` does it. All of them are marked.
+/// A fixed number of jobs claimed ahead, like graphile-worker's `localQueue`. All of them are claimed with leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalQueue {
-    /// How many are claimed at once when none waits for a slot any more; at most 1,000.
+    /// The number of jobs to claim at once when none is waiting for a slot; at most 1,000.
     pub size: usize,
-    /// How long one may wait before it is given back.
+    /// The time after which a waiting job is released.
     pub ttl: Duration,
-    /// When to wait after a claim.
+    /// The wait after a claim of few jobs.
     pub refetch: Option<Refetch>,
 }
 
 impl LocalQueue {
-    /// How long a job may wait unless something else is said.
+    /// The default of `ttl`.
     pub const TTL: Duration = Duration::from_secs(5 * 60);
 }
 
-/// After a claim that brought few jobs, the next one comes later, with more of them.
+/// Delays the next claim after a claim of few jobs, to claim more at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refetch {
-    /// How much later, give or take a half.
+    /// The delay, randomized by up to a half in either direction.
     pub delay: Duration,
-    /// Up to how many are few.
+    /// The largest number of jobs that counts as few.
     pub threshold: usize,
-    /// How many new jobs at most may be heard of before the wait ends; the number that does end it is found by chance.
+    /// The maximum number of notified new jobs before the wait ends; the actual number is random.
     pub max_abort_threshold: usize,
 }
 
 impl WorkerSettings {
-    /// When to wait after a claim, if ever.
+    /// The wait after a claim of few jobs, if configured.
     pub fn refetch(&self) -> Option<&Refetch> {
         self.local_queue.as_ref()?.refetch.as_ref()
     }
 }
 
-/// Which schedules add jobs, beside those that plugins declare.
+/// The schedules besides those declared by plugins.
 #[derive(Debug, Clone, Default)]
 pub struct CronSettings {
-    /// A file with lines as in a crontab; it need not exist. Empty: no file.
+    /// A crontab file, which need not exist. Empty: no file.
     pub crontab: PathBuf,
-    /// Schedules of the program that runs this host.
+    /// Schedules of the embedding program.
     pub items: Vec<CronItem>,
 }
 
-/// What the log looks like, and how much of it there is.
+/// The settings of the log.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     pub format: LogFormat,
-    /// A level, or directives as in `RUST_LOG`; `None`: what suits the command.
+    /// A level, or directives as in `RUST_LOG`; `None`: the command's default.
     pub filter: Option<String>,
-    /// Whether jobs that are done are logged, where the level lets them.
+    /// Whether to log done jobs, if the level includes them.
     pub success: bool,
 }
 
@@ -221,22 +221,22 @@ impl Default for LogSettings {
     }
 }
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Which defaults hold for the tasks folder.
+/// The defaults for the tasks folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Purpose {
-    /// Safe first: settle longer, refuse what others may write to, do not start with a broken file.
+    /// Favours safety: longer settling, no files that other users can write to, no start with a broken file.
     #[default]
     Production,
-    /// Quick first: what is broken, or open to others, is a line in the log.
+    /// Favours speed: broken or writable files are only logged.
     Development,
 }

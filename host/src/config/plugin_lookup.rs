@@ -1,4 +1,4 @@
-//! The settings of each plugin, and where they are written, for messages about them.
+//! The settings of each plugin, with their places for messages.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::plugin::PluginSettings;
 /// The settings of each plugin.
 #[derive(Debug, Clone, Default)]
 pub struct PluginLookup {
-    /// What holds for a plugin that has no section of its own.
+    /// The settings of a plugin without a section of its own.
     pub defaults: PluginSettings,
     /// By the plugin's name, which is its file's name without `lib` and `.so`.
     pub by_name: BTreeMap<String, PluginSettings>,
-    /// Where they come from, by the settings' paths; nothing for those that a program has given.
+    /// The origins, by the settings' paths; none for settings from an embedding program.
     pub origins: BTreeMap<String, Origin>,
 }
 
@@ -22,8 +22,8 @@ impl PluginLookup {
         self.by_name.get(plugin).unwrap_or(&self.defaults)
     }
 
-    /// Where a plugin's settings of these keys are written: `taskbay.toml, line 3, [plugins.mail]`. Where none of them is
-    /// written, it is where they would be.
+    /// The place of a plugin's settings with these keys: `taskbay.toml, line 3, [plugins.mail]`. If none of them is set, the
+    /// place where they could be set.
     pub fn place(&self, plugin: &str, keys: &[&str]) -> String {
         let written = keys.iter().find_map(|key| self.origin(plugin, key));
         match written {
@@ -35,7 +35,7 @@ impl PluginLookup {
         }
     }
 
-    /// Where a plugin's section is.
+    /// The place of a plugin's section.
     pub fn place_of_section(&self, plugin: &str) -> String {
         let section = header(plugin);
         match self.origins.get(&path_of("plugins", plugin)) {
@@ -49,7 +49,7 @@ impl PluginLookup {
         self.origins.contains_key(&path_of(&path_of("plugins", plugin), key))
     }
 
-    /// A flag or variable, then the plugin's own section, then that of all.
+    /// The origin: a flag or variable, then the plugin's own section, then the default section.
     fn origin(&self, plugin: &str, key: &str) -> Option<(String, &Origin)> {
         let own = path_of("plugins", plugin);
         let places = [
@@ -61,7 +61,7 @@ impl PluginLookup {
     }
 }
 
-/// A plugin's section as it stands between brackets.
+/// The name of a plugin's section in brackets.
 fn header(plugin: &str) -> String {
     format!("plugins.{}", bare(plugin))
 }

@@ -1,4 +1,4 @@
-//! A table of a TOML file, read strictly: every key is asked for, and what nobody asked for is an error.
+//! Strict reading of TOML tables: a key that no caller reads is an error.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use toml::{
 
 use super::Origin;
 
-/// A settings file that cannot be used: which, where in it, and what to write instead.
+/// An unusable settings file, with the place of the error and a correction.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}, line {line}: {message}", .file.display())]
 pub struct WrongSetting {
@@ -20,7 +20,7 @@ pub struct WrongSetting {
 }
 
 impl WrongSetting {
-    /// A value that does not go with another one.
+    /// A value that contradicts another one.
     pub(super) fn between(place: &Origin, message: String) -> Self {
         match place {
             Origin::File { path, line } => Self { file: path.clone(), line: *line, message },
@@ -29,7 +29,7 @@ impl WrongSetting {
     }
 }
 
-/// The file that the tables are in.
+/// The file with the tables.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
@@ -46,11 +46,11 @@ impl Source<'_> {
     }
 }
 
-/// A table of which keys are read one by one.
+/// A table whose keys are read one by one.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     source: Source<'a>,
-    /// As it stands between brackets; empty for the file itself.
+    /// The name in brackets; empty for the file itself.
     name: String,
     line: usize,
     table: &'a DeTable<'a>,
@@ -62,17 +62,17 @@ impl<'a> Section<'a> {
         Self { source, name, line: 1, table, known: Vec::new() }
     }
 
-    /// As it stands between brackets.
+    /// The name in brackets.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it begins.
+    /// The position of the table's beginning.
     pub(super) fn line(&self) -> usize {
         self.line
     }
 
-    /// The value of a key, and the line that it is in. `parse` gets it if it is there, and says what is wrong with it.
+    /// The value of a key, and its line. `parse` receives the value if it is present, and returns the reason if it is wrong.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
         self.table.iter().map(|(key, value)| Ok((key.get_ref().to_string(), self.subsection(key, value)?))).collect()
     }
 
-    /// Fails if there is a key that was not asked for.
+    /// Fails if there is a key that was not read.
     pub(super) fn finish(self) -> Result<(), WrongSetting> {
         let Some((key, _)) = self.table.iter().find(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) else {
             return Ok(());
@@ -132,7 +132,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A value's type, for a message about it, with the value where that helps.
+/// A description of a value for a message: its type, and the value if that helps.
 pub(super) fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {text:?}"),
@@ -145,7 +145,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-/// The candidate that a mistyped word was probably meant to be.
+/// The candidate nearest to a mistyped word.
 pub fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let word = word.to_lowercase().replace('-', "_");
     candidates

@@ -1,4 +1,4 @@
-//! What a setting is: where it can be set, what it may be, what it is for, and how it is read from the result.
+//! The declaration of a setting: its places, values, meaning, and access to the result.
 
 use std::{fmt, path::PathBuf};
 
@@ -10,22 +10,22 @@ pub type HostSetting = Setting<Layer, Settings>;
 /// A setting of each plugin.
 pub type PluginSetting = Setting<PluginLayer, PluginSettings>;
 
-/// One setting: everything that is to be known of it, for all who read, complete, check or explain settings.
+/// A setting, with all facts needed to read, complete, check or explain it.
 #[derive(Debug)]
 pub struct Setting<L: 'static, S: 'static> {
     /// The section of the file; for plugins `plugins.NAME`.
     pub section: &'static str,
     pub key: &'static str,
     pub kind: Kind,
-    /// What it means: half a sentence that begins in lower case and has no full stop.
+    /// The meaning, as a phrase in lower case without a full stop.
     pub help: &'static str,
     pub flags: &'static [Flag],
-    /// Variables of the environment; the first one that is set counts.
+    /// Environment variables; the first one that is set counts.
     pub variables: &'static [Variable],
-    /// What is said where there is no default.
+    /// A description of the behaviour without a value, if there is no default.
     pub without: &'static str,
     pub(super) field: Field<L>,
-    /// The value that is in force.
+    /// The effective value.
     pub(super) effective: fn(&S) -> Option<Value>,
 }
 
@@ -34,42 +34,42 @@ pub struct Setting<L: 'static, S: 'static> {
 pub struct Flag {
     pub long: &'static str,
     pub short: Option<char>,
-    /// What the value is called in the help; or, for a flag without a value, which value it means.
+    /// The value's name in the help or, for a flag without a value, the value that it sets.
     pub value: FlagValue,
-    /// Instead of the setting's help; empty: that one.
+    /// Replaces the setting's help; empty: the setting's.
     pub help: &'static str,
-    /// What `--help` says beyond `-h`; may be empty.
+    /// Additional text for `--help`; may be empty.
     pub more: &'static str,
 }
 
-/// What comes with a flag.
+/// The value of a flag.
 #[derive(Debug, Clone, Copy)]
 pub enum FlagValue {
-    /// A value, called so in the help.
+    /// A value with this name in the help.
     Named(&'static str),
-    /// Nothing: the flag means this value.
+    /// No value: the flag sets this one.
     Means(&'static str),
 }
 
-/// A variable of the environment.
+/// An environment variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
     pub name: &'static str,
-    /// The value that it means whatever it says; `None`: what it says.
+    /// The value that it sets whatever its content; `None`: its content.
     pub means: Option<&'static str>,
 }
 
-/// Where a value is in a layer.
+/// Access to a value in a layer.
 #[derive(Debug)]
 pub(super) struct Field<L> {
     pub(super) get: fn(&L) -> Option<Value>,
     pub(super) set: fn(&mut L, Value),
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// As it is typed: `--jobs`, or the name of an argument.
+    /// As typed: `--jobs`, or the name of an argument.
     Flag(String),
     Variable(String),
     File {
@@ -91,7 +91,7 @@ impl fmt::Display for Origin {
 }
 
 impl<L, S> Setting<L, S> {
-    /// Whether the two mean something else for it.
+    /// Whether the setting differs between the two.
     pub(crate) fn differs(&self, one: &S, other: &S) -> bool {
         (self.effective)(one) != (self.effective)(other)
     }
@@ -108,7 +108,7 @@ pub(super) fn path_of(section: &str, key: &str) -> String {
 }
 
 impl Flag {
-    /// As it is typed.
+    /// As typed.
     pub fn typed(&self) -> String {
         format!("--{}", self.long)
     }
@@ -154,7 +154,7 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
     }
 }
 
-/// A field of a layer that holds what a [`Value`] holds.
+/// A field of a layer with the type of a [`Value`].
 macro_rules! field {
     ($variant:ident, $field:ident) => {
         $crate::config::setting::Field {
@@ -168,7 +168,7 @@ macro_rules! field {
     };
 }
 
-/// A field of a layer that holds one of a few values.
+/// A field of a layer with one of a few values.
 macro_rules! choice {
     ($field:ident) => {
         $crate::config::setting::Field {

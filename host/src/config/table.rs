@@ -1,5 +1,5 @@
-//! The settings of the program: the one place where each is declared. Flags, variables, the file, the help, the example, the
-//! documentation and `taskbay config` follow from it.
+//! The declarations of the program's settings. Flags, variables, the file, the help, the example, the documentation and
+//! `taskbay config` are derived from them.
 
 use std::sync::LazyLock;
 
@@ -13,27 +13,27 @@ impl Choice for LogFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
-/// The sections of the file, with what they are about.
+/// The sections of the file, with descriptions.
 pub const SECTIONS: [(&str, &str); 6] = [
-    ("database", "Which database, and how it is talked to."),
-    ("tasks", "The folder with the compiled plugins."),
-    ("worker", "How jobs are worked."),
-    ("cron", "Jobs that are added by themselves."),
+    ("database", "The database and its connections."),
+    ("tasks", "The folder with plugins and executables."),
+    ("worker", "How jobs are claimed and run."),
+    ("cron", "Scheduled jobs."),
     ("log", "The log, on standard error."),
     (
         PLUGINS,
-        "One section per plugin, by its file's name without lib and .so. What is said in [plugins.default] holds for \
-               plugins whose own sections do not say otherwise.",
+        "One section for each plugin, named after its file without lib and .so. [plugins.default] has the defaults for \
+               all plugins.",
     ),
 ];
 
 /// The section of a plugin.
 pub(super) const PLUGINS: &str = "plugins.NAME";
 
-/// The setting whose value may hold a password.
+/// The setting that may contain a password.
 pub(super) const URL: &str = "database.url";
 
-/// All settings but those of plugins, in the order of the sections.
+/// All settings except those of plugins, in the order of the sections.
 pub static SETTINGS: LazyLock<Vec<&'static HostSetting>> =
     LazyLock::new(|| [DATABASE_AND_TASKS, WORKER, CRON_AND_LOG].into_iter().flatten().collect());
 
@@ -42,20 +42,20 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "database",
         key: "url",
         kind: Kind::Secret,
-        help: "the database, as postgres://user:password@host:port/database; better without a password, which goes to PGPASSWORD",
+        help: "the database as postgres://user:password@host:port/database; keep the password in PGPASSWORD instead",
         flags: &[Flag {
-            help: "the database, as postgres://user:password@host:port/database",
+            help: "the database as postgres://user:password@host:port/database",
             ..more(
                 short(flag("connection", "URL"), 'c'),
-                "Without it, DATABASE_URL or PGDATABASE and the other PG* variables name the database, then the settings \
-                 file. What the connection string leaves open is taken from the PG* variables. Arguments can be seen by \
-                 other users of this machine: give a password by DATABASE_URL or PGPASSWORD rather than here.",
+                "By default, DATABASE_URL, PGDATABASE and the other PG* variables, or the settings file name the database. \
+                 The PG* variables complete the connection string. Other users of this machine can see arguments: pass \
+                 a password by DATABASE_URL or PGPASSWORD instead.",
             )
         }],
         variables: &[variable("DATABASE_URL"), variable("TASKBAY_DATABASE_URL")],
         without: "from the PG* variables",
         field: field!(Text, connection),
-        // Where it comes from is a longer story: see `effective`.
+        // Has several sources: see `effective`.
         effective: |_| None,
     },
     Setting {
@@ -106,7 +106,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "database",
         key: "sslmode",
         kind: Kind::Text,
-        help: "instead of url: whether the connection is encrypted, as in a connection string",
+        help: "instead of url: the encryption of the connection, as in a connection string",
         flags: &[],
         variables: &[],
         without: "PGSSLMODE, or else prefer",
@@ -117,7 +117,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "database",
         key: "schema",
         kind: Kind::Text,
-        help: "the schema that jobs are in",
+        help: "the schema of the job tables",
         flags: &[short(flag("schema", "NAME"), 's')],
         variables: &[variable("TASKBAY_SCHEMA"), variable("GRAPHILE_WORKER_SCHEMA")],
         without: "",
@@ -128,7 +128,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "database",
         key: "max_pool_size",
         kind: Kind::Count,
-        help: "the most connections of the pool; listening has its own",
+        help: "the maximum number of pooled connections; the listener has its own",
         flags: &[short(flag("max-pool-size", "N"), 'm')],
         variables: &[variable("TASKBAY_MAX_POOL_SIZE")],
         without: "",
@@ -139,11 +139,11 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "database",
         key: "prepared_statements",
         kind: Kind::Truth,
-        help: "whether statements are prepared; poolers in transaction mode need false",
+        help: "whether to prepare statements; poolers in transaction mode require false",
         flags: &[switch(
             "no-prepared-statements",
             "false",
-            "do not prepare statements, as poolers in transaction mode need it",
+            "do not prepare statements; poolers in transaction mode require this",
         )],
         variables: &[variable("TASKBAY_PREPARED_STATEMENTS")],
         without: "",
@@ -165,7 +165,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "settle",
         kind: Kind::Time,
-        help: "how long nothing may change before the folder is listed; a file that was closed or renamed does not wait",
+        help: "the quiet time after a change before the folder is listed; closed and renamed files do not wait",
         flags: &[],
         variables: &[variable("TASKBAY_SETTLE")],
         without: "",
@@ -176,7 +176,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "settle_cap",
         kind: Kind::Time,
-        help: "the longest that changes may put the listing off",
+        help: "the maximum delay of a listing by continuous changes",
         flags: &[],
         variables: &[variable("TASKBAY_SETTLE_CAP")],
         without: "",
@@ -187,7 +187,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "rescan",
         kind: Kind::PositiveTime,
-        help: "the folder is listed this often even if nothing is reported",
+        help: "the interval between listings of the folder without reported changes",
         flags: &[],
         variables: &[variable("TASKBAY_RESCAN")],
         without: "",
@@ -198,10 +198,10 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "missing_grace",
         kind: Kind::Time,
-        help: "how long the folder may be missing or unusable before its tasks are given up",
+        help: "the time after which a missing or unusable folder's tasks are removed",
         flags: &[],
         variables: &[variable("TASKBAY_MISSING_GRACE")],
-        without: "for ever",
+        without: "never",
         field: field!(Time, missing_grace),
         effective: |settings| settings.folder.missing_grace.map(Value::Time),
     },
@@ -209,7 +209,7 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "strict_permissions",
         kind: Kind::Truth,
-        help: "whether a folder or file that others may write to is refused; otherwise there is a warning",
+        help: "whether to refuse folders and files that other users can write to, instead of a warning",
         flags: &[],
         variables: &[variable("TASKBAY_STRICT_PERMISSIONS")],
         without: "",
@@ -220,10 +220,10 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "manifest",
         kind: Kind::Path,
-        help: "a list of what may be loaded, as sha256sum writes it; nothing else is",
+        help: "a list of the files that may be loaded, in the format of sha256sum; all others are refused",
         flags: &[flag("manifest", "FILE")],
         variables: &[variable("TASKBAY_MANIFEST")],
-        without: "all may be loaded",
+        without: "all files may be loaded",
         field: field!(Path, manifest),
         effective: |settings| settings.folder.manifest.clone().map(Value::Path),
     },
@@ -231,9 +231,9 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
         section: "tasks",
         key: "trusted_keys",
         kind: Kind::Texts,
-        help: "public keys of minisign; with any, only files that one of them has signed are loaded",
+        help: "minisign public keys; if there are any, only files signed with one of them are loaded",
         flags: &[Flag {
-            help: "load only files that this public key of minisign has signed; may be given several times",
+            help: "load only files signed with this minisign public key; may be given several times",
             ..flag("trusted-key", "KEY")
         }],
         variables: &[variable("TASKBAY_TRUSTED_KEYS")],
@@ -243,14 +243,14 @@ static DATABASE_AND_TASKS: &[HostSetting] = &[
     },
 ];
 
-/// What comes after the worker's settings.
+/// The settings after the worker's.
 static CRON_AND_LOG: &[HostSetting] = &[
     Setting {
         section: "cron",
         key: "crontab",
         kind: Kind::Path,
-        help: "the file with schedules; it need not exist",
-        flags: &[Flag { help: "the file with schedules; it need not exist", ..flag("crontab", "FILE") }],
+        help: "the file with schedules, if it exists",
+        flags: &[Flag { help: "the file with schedules, if it exists", ..flag("crontab", "FILE") }],
         variables: &[variable("TASKBAY_CRONTAB")],
         without: "",
         field: field!(Path, crontab),
@@ -260,8 +260,8 @@ static CRON_AND_LOG: &[HostSetting] = &[
         section: "log",
         key: "format",
         kind: Kind::Choice(&["text", "json"]),
-        help: "how lines are written: text for people, json for one object per line",
-        flags: &[Flag { help: "how log lines are written, to standard error", ..flag("log-format", "FORMAT") }],
+        help: "the format of lines: readable text, or one JSON object per line",
+        flags: &[Flag { help: "the format of log lines on standard error", ..flag("log-format", "FORMAT") }],
         variables: &[variable("TASKBAY_LOG_FORMAT")],
         without: "",
         field: choice!(log_format),
@@ -271,7 +271,7 @@ static CRON_AND_LOG: &[HostSetting] = &[
         section: "log",
         key: "level",
         kind: Kind::Text,
-        help: "how much is logged: error, warn, info, debug, trace, or directives as in RUST_LOG",
+        help: "the level: error, warn, info, debug or trace, or directives as in RUST_LOG",
         flags: &[flag("log-level", "LEVEL"), short(switch("quiet", "warn", "log warnings and errors only"), 'q')],
         variables: &[
             variable("TASKBAY_LOG_LEVEL"),
@@ -279,7 +279,7 @@ static CRON_AND_LOG: &[HostSetting] = &[
             signal("GRAPHILE_LOGGER_DEBUG", "debug"),
             signal("GRAPHILE_WORKER_DEBUG", "debug"),
         ],
-        without: "info; dev shows each job, too; other commands only warn",
+        without: "info; debug for dev; warn for other commands",
         field: field!(Text, log_filter),
         effective: |settings| settings.log.filter.clone().map(Value::Text),
     },
@@ -287,7 +287,7 @@ static CRON_AND_LOG: &[HostSetting] = &[
         section: "log",
         key: "success",
         kind: Kind::Truth,
-        help: "whether jobs that are done are logged, which they are from the level debug on",
+        help: "whether to log done jobs, at the level debug",
         flags: &[],
         variables: &[variable("TASKBAY_LOG_SUCCESS"), signal("NO_LOG_SUCCESS", "false")],
         without: "",

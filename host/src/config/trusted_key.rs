@@ -1,8 +1,8 @@
-//! Public keys of minisign, as they are written in settings.
+//! minisign public keys in settings.
 
 use minisign_verify::PublicKey;
 
-/// Reads a key: the second line of the `.pub` file that `minisign -G` writes, or all of that file.
+/// Reads a key: the second line of a `.pub` file created by `minisign -G`, or the whole file.
 pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
     let key = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
     PublicKey::from_base64(key).map_err(|error| {

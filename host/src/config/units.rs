@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them.
+//! The syntax of durations and sizes.
 
 use std::time::Duration;
 
-/// The units of memory: those that count in 1,024s and those that count in 1,000s.
+/// The units of memory, with factors of 1,024 and of 1,000.
 const UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("KiB", 1 << 10),
@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// A hundred years. What is much longer could not be added to the present time any more.
+/// A hundred years. Much longer durations could overflow when added to the current time.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Reads `"500ms"`, `"2s"`, `"1h 30m"`.
@@ -26,7 +26,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     not_too_long(text, duration)
 }
 
-/// The same, where a bare number counts milliseconds, as graphile-worker's flags do.
+/// Like `parse_duration`, but a number without a unit is in milliseconds, as in graphile-worker's flags.
 pub fn parse_milliseconds(text: &str) -> Result<Duration, String> {
     match text.trim().parse() {
         Ok(milliseconds) => not_too_long(text, Duration::from_millis(milliseconds)),
@@ -42,7 +42,8 @@ fn not_too_long(text: &str, duration: Duration) -> Result<Duration, String> {
     }
 }
 
-/// Reads `"512MiB"`, `"2GB"`, `"1000000B"`, in bytes. A number alone is refused, since most would mean megabytes by it.
+/// Reads `"512MiB"`, `"2GB"`, `"1000000B"`, in bytes. A number without a unit is refused as ambiguous: most users would mean
+/// megabytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is not a size: write it with its unit, such as \"512MiB\" or \"2GiB\"");
     let trimmed = text.trim();
@@ -50,7 +51,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = trimmed.split_at(digits);
     let number: u64 = number.parse().map_err(|_| bad())?;
     let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim())).ok_or_else(bad)?;
-    number.checked_mul(*factor).ok_or_else(|| format!("{text:?} is more than can be counted"))
+    number.checked_mul(*factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
 #[cfg(test)]

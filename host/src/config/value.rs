@@ -1,4 +1,4 @@
-//! The values that settings have, and how they are read from text and from TOML.
+//! The values of settings, and their parsing from text and TOML.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -21,13 +21,13 @@ pub enum Value {
     Table(Map<String, Json>),
 }
 
-/// Which values a setting may have, and how they are written.
+/// The kind of a setting's values, with their syntax.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Text,
-    /// A text that is not repeated when it is wrong, because it may hold a password.
+    /// A text that errors do not repeat, because it may contain a password.
     Secret,
-    /// A list; separated by commas where it is one text.
+    /// A list; separated by commas in a single text.
     Texts,
     Truth,
     /// From 1.
@@ -37,13 +37,13 @@ pub enum Kind {
     Time,
     /// More than zero.
     PositiveTime,
-    /// More than zero; as a text without a unit in milliseconds, as graphile-worker's flag is.
+    /// More than zero; a text without a unit is in milliseconds, as in graphile-worker's flag.
     Milliseconds,
     Size,
-    /// Relative to the folder of the file that it stands in, or else to the current folder.
+    /// Relative to the folder of the settings file, or otherwise to the current folder.
     Path,
     Choice(&'static [&'static str]),
-    /// Whatever the plugin makes of it.
+    /// Interpreted by the plugin.
     Table,
 }
 
@@ -123,7 +123,7 @@ impl Kind {
     }
 }
 
-/// As `taskbay.toml` has it.
+/// In the syntax of `taskbay.toml`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,7 +136,7 @@ impl fmt::Display for Value {
 }
 
 impl Value {
-    /// As JSON: durations and sizes as the texts that can be written in the file.
+    /// As JSON: durations and sizes as the texts used in the file.
     pub fn to_json(&self) -> Json {
         match self {
             Self::Text(text) => Json::from(text.as_str()),
@@ -159,7 +159,7 @@ fn size_text(bytes: u64) -> String {
 
 fn toml_of(value: &Json) -> String {
     match value {
-        // TOML knows the same escapes.
+        // TOML has the same escapes.
         Json::String(_) | Json::Bool(_) | Json::Number(_) => value.to_string(),
         Json::Null => "\"\"".to_owned(),
         Json::Array(items) => format!("[{}]", items.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
@@ -172,7 +172,7 @@ fn toml_of(value: &Json) -> String {
     }
 }
 
-/// A key as it stands in a path of keys.
+/// A key within a dotted path.
 pub(super) fn bare(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if plain { key.to_owned() } else { Json::from(key).to_string() }
@@ -201,7 +201,7 @@ fn integer(value: &DeValue<'_>) -> Option<i64> {
     value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
 }
 
-/// What a plugin's own settings are handed over as.
+/// The JSON form in which a plugin receives its settings.
 fn json(value: &DeValue<'_>) -> Result<Json, String> {
     Ok(match value {
         DeValue::String(text) => Json::from(text.as_ref()),

@@ -1,4 +1,4 @@
-//! Which minutes `fill` makes up for.
+//! Computes the missed minutes for `fill`.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! What the time is. Schedules go by the clock of this process, as those of graphile-worker do.
+//! The clock for schedules: this process's clock, as in graphile-worker.
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 

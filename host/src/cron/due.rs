@@ -1,4 +1,4 @@
-//! What is due and not stored yet, in its order. It waits here for as long as the database is away, up to a day.
+//! The queue of due ticks that are not stored yet, in order. It holds up to a day of ticks while the database is away.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use crate::crontab::CronItem;
 /// take, and what falls upon the workers when the database is back.
 pub(super) const LONGEST_WAIT: i64 = 24 * 60;
 
-/// Something that has to be stored.
+/// Work for the recorder.
 #[derive(Debug)]
 pub(super) enum Work {
     Entry(Entry),

@@ -35,7 +35,7 @@ use recorder::Recorder;
 use scheduler::Scheduler;
 use sources::Sources;
 
-/// Why schedules cannot be started with.
+/// The reason why the schedules cannot be started.
 #[derive(Debug, Error)]
 pub enum CronError {
     /// There is one line for each that is wrong.

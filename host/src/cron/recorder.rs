@@ -1,4 +1,4 @@
-//! Puts into the database what is due, in its order, and for as long as it takes.
+//! Stores due ticks in the database, in order, with any number of retries.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

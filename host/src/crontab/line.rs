@@ -1,4 +1,4 @@
-//! A line, and a file of them: the five fields, the task, the options and the payload.
+//! Parses crontab lines and files: the five fields, the task, the options and the payload.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use super::{
     options::parse_options, payload::parse_payload, shortened,
 };
 
-/// The longest line that is read, in bytes.
+/// The maximum length of a line in bytes.
 pub const LONGEST_LINE: usize = 1024 * 1024;
 /// The database takes no longer ones.
 const LONGEST_TASK: usize = 128;
-/// So many errors are printed; the others are counted.
+/// The maximum number of displayed errors; the others are only counted.
 const PRINTED_ERRORS: usize = 20;
 
-/// Why a line is refused, and where in it.
+/// The reason why a line is refused, with the position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", place(*line, *column))]
 pub struct CrontabError {
@@ -25,7 +25,7 @@ pub struct CrontabError {
     pub problem: Problem,
 }
 
-/// All the wrong lines of a file, in their order. One line is printed for each.
+/// All wrong lines of a file, in order. Displayed with one line for each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", listed(.0))]
 pub struct CrontabErrors(pub Vec<CrontabError>);

@@ -1,4 +1,4 @@
-//! What stands behind `?` in a line: `fill=1d&max=5`.
+//! The options after `?` in a line: `fill=1d&max=5`.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,7 +16,7 @@ const LONGEST_BACKFILL: u64 = 100 * 365 * 86_400;
 const LONGEST_NAME: usize = 128;
 const LONGEST_KEY: usize = 512;
 
-/// Why an option is refused.
+/// The reason why an option is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     #[error("options: there is none behind the `?`; write `?fill=1d`, or leave the `?` out")]

@@ -1,4 +1,4 @@
-//! An item as the line that it could be read from.
+//! Displays an item as a crontab line.
 
 use std::fmt::{self, Write};
 
@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{CronItem, CronOptions, KeyMode, When};
 
-/// What keeps its face in options; all else could mean something there.
+/// The characters that need no escaping in options.
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b':').remove(b'/').remove(b'*');
 
 impl fmt::Display for CronItem {

@@ -1,4 +1,4 @@
-//! What the wall clocks of a time zone show at a minute of the world, and where they jump.
+//! Conversion between UTC and the wall clock of a time zone, and the jumps of the wall clock.
 
 use jiff::{
     Timestamp,
@@ -10,7 +10,7 @@ const MINUTE: i64 = 60;
 /// Wall clocks are within 26 hours of UTC, so that what was shown longer ago than this is shown no more.
 const LONGEST_JUMP: i64 = 3 * 24 * 60;
 
-/// A minute of the world: whole minutes since 1970 in UTC.
+/// A minute in UTC: whole minutes since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WorldMinute(pub(super) i64);
 

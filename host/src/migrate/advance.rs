@@ -1,7 +1,7 @@
 //! Brings a database to a later revision, in one transaction: it has the old revision or the new one, never one between.
 //!
-//! That is why there is no SQL for each of the twenty revisions: other programs find a database at a revision where they
-//! can go on by themselves, and what lies between two of those is nobody's business.
+//! Therefore, not each of the twenty revisions has SQL: other programs only ever find a database at a revision from which
+//! they can continue.
 
 use tokio_postgres::{Transaction, error::SqlState};
 
@@ -21,7 +21,7 @@ const SILENCE: &str = include_str!("../../../migrations/silence.sql");
 const INTERFACE: &str = include_str!("../../../migrations/interface.sql");
 const ADD_JOBS: &str = include_str!("../../../migrations/add_jobs.sql");
 
-/// Why a transaction was rolled back.
+/// The reason why a transaction was rolled back.
 pub(super) enum Undone {
     /// Another program is doing the same, or has done it.
     InTheWay(tokio_postgres::Error),
@@ -93,7 +93,7 @@ async fn announce(transaction: &Transaction<'_>, found: &Found, to: i32) -> Resu
     Ok(())
 }
 
-/// Running workers hear of every revision, in order.
+/// Notifies running workers of every revision, in order.
 async fn notify(transaction: &Transaction<'_>, from: i32, to: i32) -> Result<(), tokio_postgres::Error> {
     for step in steps(from, to) {
         let payload = format!(r#"{{"migrationNumber":{},"breaking":{}}}"#, step.number, step.breaking);

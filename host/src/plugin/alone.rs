@@ -1,5 +1,5 @@
-//! The runner for a job that was running when its process crashed: it is tried again in a process of its own, so that the job
-//! that crashes takes no other down with it, and is told from those that only ran beside it.
+//! The runner for jobs that were running when their process crashed. Each is retried in a process of its own: a crash then
+//! affects no other job, and identifies the job that causes it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{events::PluginBuild, sync::TaskTrackerToken};
 
-/// So many such processes of one build there are at once. Other jobs wait.
+/// The maximum number of such processes of a build at once. Other jobs wait.
 const ROOM: usize = 8;
 
 /// Starts a process for each job.
@@ -42,8 +42,8 @@ impl Alone {
         &self.image
     }
 
-    /// Starts a process, runs the job in it by `execution`, and ends it in the background, until when `running` is kept.
-    /// While it waits for its turn and for the process, `stops` have it give up.
+    /// Starts a process, runs the job in it with `execution`, and ends the process in the background, holding `running` until
+    /// then. `stops` cancel the wait for a turn and for the process.
     pub(super) async fn run<'a>(
         &self,
         (task, job, limit): (u32, &JobInput<'_>, Option<Duration>),
@@ -71,7 +71,7 @@ impl Alone {
         let connection = Arc::clone(&process.connection);
         let call = match connection.start(task, job, limit, accepted) {
             Ok(Start::Begun(call)) => call,
-            // Nothing was sent before.
+            // The connection is new, so it cannot be full.
             Ok(Start::Gone | Start::Full) => return failed("its process ended before the job could begin".to_owned()),
             Err(message) => return failed(message),
         };
@@ -100,7 +100,7 @@ impl Alone {
     }
 }
 
-/// A process that was condemned does not listen any more.
+/// A terminated process cannot be asked to shut down.
 async fn end(process: &mut Process, connection: &Connection) {
     match connection.verdict() {
         Some(_) => process.kill().await,

@@ -1,5 +1,5 @@
-//! What a process that runs a plugin's or an executable's code is kept from. The process sets these bounds itself, before that
-//! code is there.
+//! The restrictions of a process that runs the code of a plugin or executable. The process sets them itself, before it loads
+//! that code.
 
 use std::{fs, io};
 
@@ -15,23 +15,23 @@ pub(super) struct Bounds {
     open_files: Option<u64>,
     processes: Option<u64>,
     account: Option<Account>,
-    /// Bytes. Empty for a plugin's process, which has to load the plugin before it limits its memory.
+    /// In bytes. Empty for a plugin's process, which has to load the plugin before it limits its memory.
     memory: Option<u64>,
 }
 
-/// A user of this machine, as the system's files have it.
+/// A user of this machine, from the system's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Account {
     name: String,
     home: String,
     user: u32,
     group: u32,
-    /// All groups that the user is in.
+    /// All groups of the user.
     groups: Vec<u32>,
 }
 
 impl Bounds {
-    /// Those that the settings ask for, if this host can set them.
+    /// The restrictions from the settings, if this host can set them.
     pub(super) fn of(settings: &PluginSettings) -> Result<Self, LaunchError> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let (open_files, processes) = (settings.open_files.map(count), settings.processes.map(count));
@@ -48,26 +48,26 @@ impl Bounds {
         })
     }
 
-    /// Those of an executable's process, which loads nothing of ours first.
+    /// The restrictions of an executable's process, which include its memory limit from the start.
     pub(super) fn of_executable(settings: &PluginSettings) -> Result<Self, LaunchError> {
         check_against_own("memory_limit", settings.memory_limit, Resource::Data)?;
         Ok(Self { memory: settings.memory_limit, ..Self::of(settings)? })
     }
 
-    /// The most memory, in bytes, if that is among them.
+    /// The memory limit in bytes, if there is one.
     pub(super) fn memory(&self) -> Option<u64> {
         self.memory
     }
 
-    /// Tells a process whose it is.
+    /// Sets the user's environment variables for a process.
     pub(super) fn name_user(&self, command: &mut Command) {
         if let Some(Account { name, home, .. }) = &self.account {
             command.env("HOME", home).env("USER", name).env("LOGNAME", name);
         }
     }
 
-    /// Sets them for this process. Makes system calls and nothing else, so that it may be called after a fork. The kernel
-    /// forgets with a change of the user that this process is to end with its parent.
+    /// Restricts this process. It only makes system calls, so it may be called after a fork. A change of the user resets the
+    /// signal for the parent's death.
     pub(super) fn keep(&self) -> io::Result<()> {
         if let Some(limit) = self.open_files {
             setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
@@ -75,7 +75,7 @@ impl Bounds {
         if let Some(Account { user, group, groups, .. }) = &self.account {
             libc_calls::change_user(*user, *group, groups)?;
         }
-        // The kernel counts what the user has that this process runs as.
+        // The kernel counts the processes of this process's user.
         if let Some(limit) = self.processes {
             setrlimit(Resource::Nproc, Rlimit { current: Some(limit), maximum: Some(limit) })?;
         }
@@ -97,7 +97,7 @@ fn check_against_own(key: &str, limit: Option<u64>, resource: Resource) -> Resul
     }
 }
 
-/// Limits how much memory, in bytes, this process and those that it starts may each allocate. Makes a system call and nothing else.
+/// Limits the memory, in bytes, of this process and of each process that it starts. It only makes a system call.
 pub(super) fn limit_memory(limit: Option<u64>) -> io::Result<()> {
     if limit.is_some() {
         setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?;
@@ -106,7 +106,7 @@ pub(super) fn limit_memory(limit: Option<u64>) -> io::Result<()> {
 }
 
 impl Account {
-    /// `None`: this process runs as that user already.
+    /// `None`: this process already runs as that user.
     fn to_change_to(name: &str) -> Result<Option<Self>, LaunchError> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let Some(account) = Self::find(&read("/etc/passwd"), &read("/etc/group"), name) else {
@@ -145,10 +145,10 @@ impl Account {
     }
 }
 
-/// A thread of a plugin takes so much for its stack, and some more.
+/// A thread of a plugin needs this much memory for its stack, and some more.
 const ROOM_FOR_A_THREAD: u64 = 3 << 20;
 
-/// Whether a process, by its name in `/proc`, has so little left of its memory limit that no thread can be started.
+/// Whether the memory limit of a process, by its name in `/proc`, leaves too little for another thread.
 pub(super) fn is_used_up(process: &str, limit: u64) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
@@ -156,7 +156,7 @@ pub(super) fn is_used_up(process: &str, limit: u64) -> bool {
     used.is_some_and(|used| (used << 10) + ROOM_FOR_A_THREAD > limit)
 }
 
-/// Why the setting `user` cannot be kept to.
+/// The reason why the setting `user` cannot be applied.
 pub(super) fn of_user(reason: String) -> LaunchError {
     LaunchError::Setting { key: "user".to_owned(), reason }
 }

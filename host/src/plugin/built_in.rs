@@ -1,6 +1,6 @@
-//! The runner for tasks that are part of this program: each job is a task of the runtime that the host runs on.
+//! The runner for tasks compiled into this program: each job is a task of the host's own runtime.
 //!
-//! A panic ends its job and nothing else. Code that never reaches an await point cannot be stopped.
+//! A panic ends only its job. Code that never reaches an await point cannot be stopped.
 
 use std::{
     any::Any,
@@ -24,33 +24,33 @@ use super::{
     calls::{Call, CallEnd, Calls},
 };
 
-/// A task whose code is compiled into this program.
+/// A task compiled into this program.
 #[derive(Clone)]
 pub struct BuiltInTask {
-    /// What is declared of it.
+    /// The declaration.
     pub spec: TaskSpec,
-    /// What runs its jobs.
+    /// The code.
     pub code: Arc<dyn TaskCode>,
 }
 
 /// Runs the jobs of one task.
 pub trait TaskCode: Send + Sync + 'static {
-    /// The run of one job. `cancelled` fires when the job is asked to end.
+    /// Runs a job. `cancelled` fires when the job is asked to end.
     fn run(&self, job: &JobInput<'_>, cancelled: CancellationToken) -> TaskRun;
 }
 
 /// A job on its way to its end.
 pub type TaskRun = Pin<Box<dyn Future<Output = TaskEnd> + Send>>;
 
-/// How a task's code ended.
+/// The result of a task's code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskEnd {
     Done,
-    /// The job is tried again later.
+    /// The job is retried.
     Failed(String),
     /// The job fails for good.
     Discarded(String),
-    /// The payload is an array, and the job is tried again with those of its items that failed.
+    /// The payload is an array, and the job is retried with its failed items.
     PartlyFailed {
         items: FailedItems,
         message: String,
@@ -71,7 +71,7 @@ pub(super) struct BuiltIn {
     tracker: TaskTracker,
 }
 
-/// The jobs that run.
+/// The running jobs.
 #[derive(Debug, Default)]
 struct Jobs {
     calls: Arc<Calls>,
@@ -84,7 +84,7 @@ struct Running {
     abort: AbortHandle,
 }
 
-/// Reports the end of one job, also of one that is aborted.
+/// Reports the end of a job, even if it is aborted.
 struct Report {
     jobs: Arc<Jobs>,
     call: u64,
@@ -92,7 +92,7 @@ struct Report {
 }
 
 impl BuiltIn {
-    /// The error is the rule that the tasks break.
+    /// The error names the broken rule.
     pub(super) fn new(tasks: Vec<BuiltInTask>) -> Result<(Self, ManifestInfo), String> {
         let manifest = ManifestInfo {
             name: "built-in".to_owned(),
@@ -107,14 +107,14 @@ impl BuiltIn {
         Ok((Self { tasks, jobs: Arc::default(), tracker: TaskTracker::new() }, manifest))
     }
 
-    /// Begins a job; `None` after the end.
+    /// Starts a job; `None` after the shutdown.
     pub(super) fn start(&self, task: u32, job: &JobInput<'_>, accepted: Accepted<'_>) -> Option<Call> {
         let call = self.jobs.calls.begin(job.id, task)?;
         let ask = CancellationToken::new();
         let code = &self.tasks.get(task as usize)?.code;
         accepted();
         let report = Report { jobs: Arc::clone(&self.jobs), call: call.id, end: None };
-        // Even this much is not the host's own code: what it writes to the log may panic.
+        // Even this part runs foreign code, a log subscriber, which may panic.
         let run = match std::panic::catch_unwind(AssertUnwindSafe(|| code.run(job, ask.clone()))) {
             Ok(run) => run,
             Err(panic) => {
@@ -122,7 +122,7 @@ impl BuiltIn {
                 return Some(call);
             }
         };
-        // Held until the job is noted: its report, which takes it out again, waits for this lock.
+        // Held until the job is registered: its report, which removes it, waits for this lock.
         let mut running = self.jobs.running();
         let spawned = self.tracker.spawn(async move {
             let end = AssertUnwindSafe(run).catch_unwind().await;
@@ -132,21 +132,21 @@ impl BuiltIn {
         Some(call)
     }
 
-    /// Tells a job to end; it may go on.
+    /// Asks a job to end; it may continue.
     pub(super) fn ask(&self, call: u64) {
         if let Some(job) = self.jobs.running().get(&call) {
             job.ask.cancel();
         }
     }
 
-    /// Ends a job at its next await point.
+    /// Aborts a job at its next await point.
     pub(super) fn abort(&self, call: u64) {
         if let Some(job) = self.jobs.running().get(&call) {
             job.abort.abort();
         }
     }
 
-    /// Ends what still runs.
+    /// Ends the running jobs.
     pub(super) async fn shutdown(&self, limit: Duration) {
         self.abort_all();
         self.tracker.close();

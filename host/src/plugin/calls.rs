@@ -1,7 +1,7 @@
-//! The calls that a started plugin has not ended yet. An end that comes late, twice, or for no call finds nothing here.
+//! The calls in progress of a started plugin. A late or second end, or one for an unknown call, finds no entry and is
+//! ignored.
 //!
-//! A call's number is that of its place and how often the place has been taken, so that places are used again and numbers
-//! are not.
+//! A call's number combines the index of its place with the place's use count; so places are reused, but numbers are not.
 
 use std::{
     future::poll_fn,
@@ -13,10 +13,10 @@ use std::{
 use super::stop_signal::StopSignal;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CallEnd {
-    /// The plugin reported it, by a `STATUS_*` value.
+    /// Reported by the plugin, with a `STATUS_*` value.
     Reported { status: u32, message: Option<String>, detail: Option<String> },
     /// The plugin's process is gone.
     Crashed(String),
@@ -30,21 +30,21 @@ pub(super) struct Calls {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// No call can begin any more.
+    /// No more calls are accepted.
     closed: bool,
     places: Vec<Place>,
     free: Vec<u32>,
     running: usize,
-    /// The signals that wake these calls, by their numbers.
+    /// The signals that wake these calls, by number.
     heeded: Vec<u64>,
 }
 
-/// So many signals are kept in mind. To ask one of the others again is harmless.
+/// The number of remembered signals. Registering with one of the others again is harmless.
 const MOST_HEEDED: usize = 16;
 
 #[derive(Debug)]
 struct Place {
-    /// How many calls it has had, with the present one.
+    /// The number of calls so far, including the current one.
     uses: u32,
     state: State,
 }
@@ -58,11 +58,11 @@ enum State {
         waiting: Option<Waker>,
     },
     Ended(CallEnd),
-    /// The end was taken; the call is about to be dropped.
+    /// The end was received; the call is about to be dropped.
     Told,
 }
 
-/// A call under way. Dropping it means that nobody waits for its end any more.
+/// A call in progress. Dropping it gives up the wait for its end.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: u64,
@@ -100,7 +100,7 @@ impl Calls {
         true
     }
 
-    /// The job and the task's index of a call under way.
+    /// The job and the task's index of a call in progress.
     pub(super) fn describe(&self, call: u64) -> Option<(i64, u32)> {
         match self.lock().place(call)?.state {
             State::Running { job, task, .. } => Some((job, task)),
@@ -108,12 +108,12 @@ impl Calls {
         }
     }
 
-    /// How many are under way.
+    /// The number of calls in progress.
     pub(super) fn running(&self) -> usize {
         self.lock().running
     }
 
-    /// Lets no call begin any more, ends those under way, and tells how many they were.
+    /// Refuses new calls, ends those in progress, and returns their number.
     pub(super) fn close(&self, reason: &str) -> usize {
         let mut table = self.lock();
         table.closed = true;
@@ -130,7 +130,7 @@ impl Calls {
         count
     }
 
-    /// Has those who wait for an end look around.
+    /// Wakes all waiting calls to check their signals.
     pub(super) fn wake_all(&self) {
         let take = |place: &mut Place| match &mut place.state {
             State::Running { waiting, .. } => waiting.take(),
@@ -146,7 +146,7 @@ impl Calls {
 }
 
 impl Table {
-    /// Where a call is, if it is the one that its place has now.
+    /// The place of a call, if the call is still the current one there.
     fn place(&mut self, call: u64) -> Option<&mut Place> {
         let index = usize::try_from(call & u64::from(u32::MAX)).ok()?;
         self.places.get_mut(index).filter(|place| u64::from(place.uses) == call >> 32)
@@ -162,7 +162,7 @@ impl State {
 }
 
 impl Call {
-    /// Waits for its end, but no longer than until one of these signals is given. Cancel-safe.
+    /// Waits for the end or for one of these signals. Cancel-safe.
     pub(super) async fn end_unless(&mut self, signals: &[&StopSignal]) -> Option<CallEnd> {
         poll_fn(|context| match self.poll_end(context, signals) {
             Poll::Ready(end) => Poll::Ready(Some(end)),
@@ -192,7 +192,7 @@ impl Call {
 }
 
 impl Calls {
-    /// Has signals wake the calls. Whoever then looks at a signal and sees nothing is woken by it.
+    /// Subscribes the calls to signals. A call that afterwards finds a signal not given will be woken by it.
     fn heed(self: &Arc<Self>, signals: &[&StopSignal]) {
         for signal in signals {
             signal.wakes(self);
@@ -209,9 +209,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         let mut table = self.calls.lock();
         let Some(place) = table.place(self.id) else { return };
-        // What a waker or a message does when it is dropped is not done under the lock.
+        // Wakers and messages are dropped outside of the lock.
         let before = mem::replace(&mut place.state, State::Free);
-        // A place that was taken as often as its counter goes is left empty: no number comes twice.
+        // A place whose use count is exhausted stays empty, so no number is used twice.
         let reusable = place.uses < u32::MAX;
         if matches!(before, State::Running { .. }) {
             table.running -= 1;
@@ -322,7 +322,7 @@ mod tests {
         let waker = futures_util::task::waker(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
         let mut running: Vec<Call> = (0..3).map(|job| calls.begin(job, 0).unwrap()).collect();
-        // So many others that the signal is forgotten, and asked again.
+        // Enough other signals to forget this one, and to subscribe to it again.
         for _ in 0..2 * MOST_HEEDED {
             let _ = running[0].end_unless(&[&StopSignal::default()]).poll_once(&mut context);
         }

@@ -1,4 +1,4 @@
-//! The runner in a process of its own: keeps one process of a build alive, through its crashes, until the build is retired.
+//! The runner in a separate process: keeps a process of a build running, despite crashes, until the build is retired.
 
 use std::{
     sync::{
@@ -21,24 +21,24 @@ use super::{
 };
 use crate::events::{Event, PluginBuild};
 
-/// A plugin that runs in processes, one after the other.
+/// A plugin in a separate process, which is restarted after a crash.
 #[derive(Debug)]
 pub(super) struct Child {
-    /// The line to the process that serves now; none while there is no such process.
+    /// The connection to the serving process, if there is one.
     current: Arc<ArcSwapOption<Connection>>,
-    /// What the supervisor is to do. Dropping it kills the process.
+    /// The order for the supervisor. Dropping it kills the process.
     orders: watch::Sender<Order>,
-    /// Cancelled when the supervisor has ended, and with it the last process.
+    /// Cancelled when the supervisor and the last process have ended.
     gone: CancellationToken,
     _supervisor: AbortOnDropHandle<()>,
 }
 
-/// What is wanted of the process; each later one replaces the earlier.
+/// The order for the process; a later one replaces the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Order {
-    /// Serve, and come back after a crash.
+    /// Serve, and restart after a crash.
     Serve,
-    /// Finish what runs; do not come back.
+    /// Finish the running jobs; do not restart.
     Drain,
     /// End within this time.
     ShutDown(Duration),
@@ -47,7 +47,7 @@ enum Order {
 }
 
 impl Child {
-    /// Starts the first process. `availability` is told of every later change, and `crashes` counts before it.
+    /// Starts the first process. `availability` receives every later change, after `crashes` is updated.
     pub(super) async fn launch(
         image: Arc<Image>,
         settings: &PluginSettings,
@@ -78,7 +78,7 @@ impl Child {
         Ok((Self { current, orders, gone, _supervisor: AbortOnDropHandle::new(task) }, manifest))
     }
 
-    /// Begins a job; an error when the job cannot travel. The line that it went over is the one to cancel it on.
+    /// Starts a job; an error if the job is too large to send. The returned connection is the one for its cancellation.
     pub(super) fn start(
         &self,
         task: u32,
@@ -94,19 +94,19 @@ impl Child {
         })
     }
 
-    /// Waits until the process has read enough of what it was sent, or is gone.
+    /// Waits until the process can accept more data, or is gone.
     pub(super) async fn room(&self) {
         if let Some(connection) = self.current.load_full() {
             connection.room().await;
         }
     }
 
-    /// No process is started any more.
+    /// Prevents further restarts.
     pub(super) fn drain(&self) {
         self.order(Order::Drain);
     }
 
-    /// Ends the plugin and its process, with force if it takes longer than `limit`.
+    /// Ends the plugin and its process, and kills the process after `limit`.
     pub(super) async fn shutdown(&self, limit: Duration) {
         self.order(Order::ShutDown(limit));
         self.gone.cancelled().await;
@@ -156,14 +156,14 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the process to crash, whose reason and number of failed jobs it returns, or for the order to end it, which
-    /// it carries out.
+    /// Waits for a crash of the process, and returns its reason and the number of failed jobs; or for the order to end the
+    /// process, and executes it.
     async fn watch(&mut self, process: &mut Process) -> Option<(String, usize)> {
         loop {
             tokio::select! {
                 ending = process.ended() => {
                     self.crashes.fetch_add(1, Ordering::Release);
-                    // Before its jobs are heard to have failed, so that nobody who hears of it still takes it for serving.
+                    // Set before the jobs fail, so that an observer of a failed job does not see the process as serving.
                     self.availability.send_replace(Availability::Restarting);
                     let in_flight = self.fail_calls(process, &ending);
                     return Some((format!("its process {ending}"), in_flight));
@@ -194,7 +194,7 @@ impl Supervisor {
         process.connection.fail_calls(&ending.under_a_job(&self.build))
     }
 
-    /// Brings up another process, however often that takes; `None` when there is to be none.
+    /// Starts another process, with any number of tries; `None` after an order not to.
     async fn recover(&mut self, mut reason: String, mut in_flight: usize, healthy: Duration) -> Option<Process> {
         let mut next = self.restarts.crashed(Instant::now(), healthy);
         loop {
@@ -240,7 +240,7 @@ impl Supervisor {
     }
 }
 
-/// The next order that is not `Serve`; the end of whoever gives orders is one to kill.
+/// The next order other than `Serve`; a dropped sender counts as `Kill`.
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     match orders.changed().await {
         Ok(()) => *orders.borrow_and_update(),
@@ -248,8 +248,8 @@ async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     }
 }
 
-/// Returns when an order is at least this one.
+/// Waits for this order or a stronger one.
 async fn wait_for(orders: &mut watch::Receiver<Order>, least: Order) {
-    // An error means that nobody gives orders any more, which is an order to end.
+    // An error means that the sender was dropped, which is an order to end.
     let _ = orders.wait_for(|order| *order >= least).await;
 }

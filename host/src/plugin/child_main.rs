@@ -1,7 +1,7 @@
-//! The inside of a plugin's process: what `taskbay plugin-child` does.
+//! The plugin's process: the command `taskbay plugin-child`.
 //!
-//! It has no runtime of its own. The main thread reads what the host says and calls the plugin; the plugin's threads
-//! answer into an outbox. When the host is gone, so is this process, at once.
+//! It has no runtime of its own. The main thread reads the host's messages and calls the plugin; the plugin's threads
+//! answer through an outbox. When the host is gone, the process exits at once.
 
 use std::{
     fs::File,
@@ -34,13 +34,13 @@ use super::{
     loader::{LoadedPlugin, MappedPlugin},
 };
 
-/// What is handed to the host of the message with which a job ends, in bytes. Of that, the host stores the beginning.
+/// The maximum length in bytes of a job's error message for the host, which stores only the beginning.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// The same of what else is said of a job's end, which is good for nothing if it is cut.
+/// The maximum length in bytes of the detail of a job's end, which would be useless if truncated.
 const LONGEST_DETAIL: usize = MAX_FRAME / 2;
 
-/// Runs one plugin for the host that started this process, which is the only way to call it.
+/// Runs a plugin for the host that started this process.
 pub fn plugin_child() -> ExitCode {
     match serve() {
         Ok(never) => match never {},
@@ -68,8 +68,7 @@ fn serve() -> io::Result<Never> {
         return refuse_at_once(&mut socket, &error);
     }
 
-    // Each step is written before the next begins, so that the host knows in which one a crash has happened. From here on
-    // the memory may not suffice.
+    // Each step is reported before the next begins, so the host knows the step of a crash. From here on, memory may run out.
     send_at_once(&mut socket, kind::LOADING, |_| ())?;
     let outbox = match limit_memory(hello.memory_limit).and_then(|()| start_writer(&socket)) {
         Ok(outbox) => outbox,
@@ -97,12 +96,12 @@ fn serve() -> io::Result<Never> {
             follow(frame, &plugin, &host)?;
         }
         if outbox.all_begun() {
-            // More jobs coming in are no reason to keep back the ends of the last ones any longer.
+            // New jobs must not delay the ends of earlier ones further.
             let more = readable_within(&socket, PATIENCE);
             outbox.release(!more);
         }
         match socket.read(reader.space())? {
-            // The host is gone or wants this: whatever the plugin does, it ends here.
+            // The host is gone or has ordered the end; the process exits whatever the plugin is doing.
             0 => exit_now(1),
             count => reader.filled(count),
         }
@@ -114,7 +113,7 @@ fn readable_within(socket: &UnixStream, limit: Duration) -> bool {
     poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)).is_ok_and(|count| count > 0)
 }
 
-/// Takes the socket out of the place of the standard input, where the plugin's own child processes would inherit it.
+/// Moves the socket away from standard input, where the plugin's own child processes would inherit it.
 fn take_socket() -> io::Result<UnixStream> {
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -156,9 +155,9 @@ fn receive_hello(socket: &mut UnixStream, reader: &mut FrameReader) -> io::Resul
 
 fn keep_in_bounds(hello: &Hello) -> Result<(), LaunchError> {
     let failed = |error: io::Error| LaunchError::Process(error.to_string());
-    // Where memory runs out without a limit, the plugin is to go before the host. Some sandboxes do not allow it to say so.
+    // When the machine runs out of memory, the kernel should kill the plugin before the host. Some sandboxes forbid this.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-    // No program that the plugin may start is to have more rights than it has itself.
+    // Programs started by the plugin must not gain privileges.
     rustix::thread::set_no_new_privs(true).map_err(|error| failed(error.into()))?;
     hello.bounds.keep().map_err(|error| LaunchError::Setting {
         key: "open_files, processes or user".to_owned(),
@@ -168,7 +167,7 @@ fn keep_in_bounds(hello: &Hello) -> Result<(), LaunchError> {
         ),
     })?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
-    // Had the parent died before its death became our signal, somebody else would be the parent by now.
+    // If the parent died before the signal for its death was set, another process is the parent now.
     if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().cast_unsigned() != hello.parent) {
         return Err(failed(io::Error::other("the host went away")));
     }
@@ -194,7 +193,7 @@ fn start_writer(socket: &UnixStream) -> io::Result<Arc<Outbox>> {
     Ok(outbox)
 }
 
-/// What is wrong with the memory limit, if that is what a failure comes from.
+/// An error about the memory limit, if the limit caused the failure.
 fn or_memory(error: LaunchError, memory_limit: Option<u64>) -> LaunchError {
     match (error, memory_limit) {
         (LaunchError::Process(said) | LaunchError::Map(said) | LaunchError::StartFailed(said), Some(limit))
@@ -206,7 +205,7 @@ fn or_memory(error: LaunchError, memory_limit: Option<u64>) -> LaunchError {
     }
 }
 
-/// Writes a frame while there is no outbox yet.
+/// Writes a frame before the outbox exists.
 fn send_at_once(socket: &mut UnixStream, kind: u8, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
     let mut bytes = Vec::new();
     frames::push(&mut bytes, kind, 0, body).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -241,7 +240,7 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
         kind::SHUT_DOWN => {
             let limit = Duration::from_millis(frame.body.u64()?);
             let (plugin, outbox) = (Arc::clone(plugin), Arc::clone(&host.outbox));
-            // On a thread of its own, so that this one keeps noticing when the host goes away.
+            // On a separate thread, so that this one still detects the host's end.
             thread::Builder::new().name("taskbay-ending".to_owned()).spawn(move || {
                 plugin.shutdown(limit);
                 outbox.flush();
@@ -253,7 +252,7 @@ fn follow(mut frame: Frame<'_>, plugin: &Arc<LoadedPlugin>, host: &Host) -> io::
     Ok(())
 }
 
-/// What the plugin calls: everything goes to the host.
+/// The functions for the plugin; forwards everything to the host.
 #[derive(Debug)]
 struct Host {
     outbox: Arc<Outbox>,
@@ -273,7 +272,7 @@ impl Host {
     }
 }
 
-/// As much of a text as fits into so many bytes.
+/// Truncates a text to a number of bytes.
 fn beginning(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
@@ -333,7 +332,7 @@ impl PluginHost for Host {
             put_text(body, Some(spec));
         });
         if !sent && let Some(reply) = self.take_request(request) {
-            reply.deliver(Err("what is to be added is larger than the 64 MiB that can be handed to the host"));
+            reply.deliver(Err("the jobs to add are larger than the limit of 64 MiB per request"));
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What a plugin's process has to say to the host, on its way into the socket.
+//! The outbox of a plugin's process: messages to the host on their way into the socket.
 //!
-//! Whoever adds something when nobody is writing writes it, without waiting: a thread that has just ended a job need not
-//! wake another one to say so. The thread of the outbox does what would have to wait, and what comes thick and fast.
-//! Jobs that came in together tend to end together, so that their ends are kept back until the last of them has ended, or
-//! for as long as [`PATIENCE`].
+//! A thread that adds a message while no thread is writing writes it at once, without blocking: the end of a job need not
+//! wake another thread. The outbox's own thread takes over writes that would block, and bursts of messages.
+//! Jobs that arrived together tend to end together, so their ends are held back until the last of them has ended, for at
+//! most [`PATIENCE`].
 
 use std::{cell::Cell, mem, time::Duration};
 
 use super::{child_socket::ChildSocket, frames::push, libc_calls::exit_now};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, PoisonError, thread_local};
 
-/// How long the end of a job waits for those of the jobs that came in with it.
+/// The maximum time that the end of a job is held back for those of the jobs that arrived with it.
 pub(super) const PATIENCE: Duration = Duration::from_micros(50);
-/// What comes so soon after the last piece was written is left to the thread, which takes more of it together.
+/// A message added within this time after the last write is left to the outbox's thread, which combines several.
 const THICK_AND_FAST: Duration = Duration::from_micros(20);
-/// Nothing is kept back beyond this.
+/// The maximum size of held-back messages.
 const ENOUGH: usize = 32 << 10;
-/// Log lines wait while more than this is unwritten; ends of jobs never do.
+/// Log lines block while more than this is unwritten; ends of jobs never do.
 const FULL: usize = 8 << 20;
 
 thread_local! {
@@ -27,9 +27,9 @@ thread_local! {
 pub(super) struct Outbox {
     state: Mutex<Pending>,
     socket: ChildSocket,
-    /// The thread has something to write.
+    /// Signalled when the thread has something to write.
     handed_over: Condvar,
-    /// Something was written.
+    /// Signalled after a write.
     written: Condvar,
 }
 
@@ -37,16 +37,16 @@ pub(super) struct Outbox {
 struct Pending {
     bytes: Vec<u8>,
     writer: Writer,
-    /// Jobs that came in lately and have not ended; only a guess, since it does not tell which.
+    /// An estimate of the recently arrived jobs that have not ended; it does not distinguish jobs.
     expected: usize,
-    /// Somebody will call [`Outbox::release`].
+    /// Whether a call of [`Outbox::release`] is due.
     kept_back: bool,
-    /// Threads that wait for room or for the end of the writing.
+    /// The number of threads waiting for room or for the end of the writing.
     waiting: usize,
     last: Option<Instant>,
 }
 
-/// Who is writing, or about to.
+/// The current or next writer.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Writer {
     #[default]
@@ -61,7 +61,7 @@ impl Outbox {
         Self { state: Mutex::default(), socket: socket.into(), handed_over, written }
     }
 
-    /// Adds a frame; `false` if it is too long for one.
+    /// Adds a frame; `false` if it is too long.
     pub(super) fn send(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut pending = self.lock();
         let sent = push(&mut pending.bytes, kind, call, body).is_ok();
@@ -69,7 +69,7 @@ impl Outbox {
         sent
     }
 
-    /// As [`Outbox::send`], of a job's end, which has to fit into a frame.
+    /// Adds the end of a job, which must fit into a frame.
     pub(super) fn send_end(&self, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) {
         let mut pending = self.lock();
         pending.expected = pending.expected.saturating_sub(1);
@@ -78,13 +78,13 @@ impl Outbox {
         self.see_to_it(pending);
     }
 
-    /// Says of this thread that it begins the jobs. A plugin that runs one in place keeps it from beginning the others, so
-    /// that nothing is known of when those will end.
+    /// Marks this thread as the one that starts jobs. A plugin that runs a job on it delays the start of the others, whose
+    /// ends must then not be waited for.
     pub(super) fn this_thread_begins_jobs() {
         BEGINS_JOBS.with(|begins| begins.set(true));
     }
 
-    /// Jobs came in together and are about to begin. From now on ends may be kept back, until [`Outbox::release`].
+    /// Announces jobs that arrived together and are about to start. Ends may be held back until [`Outbox::release`].
     pub(super) fn expect(&self, jobs: usize) {
         if jobs > 0 {
             let mut pending = self.lock();
@@ -93,17 +93,17 @@ impl Outbox {
         }
     }
 
-    /// All jobs that came in together have begun. Tells whether to call [`Outbox::release`] after a while.
+    /// All announced jobs have started. Returns whether [`Outbox::release`] must be called after a while.
     pub(super) fn all_begun(&self) -> bool {
         let mut pending = self.lock();
-        // The last end is not kept back in any case.
+        // The last end is never held back.
         if pending.kept_back && pending.expected <= 1 && pending.bytes.is_empty() {
             pending.kept_back = false;
         }
         pending.kept_back
     }
 
-    /// Writes what was kept back. With `for_good`, nothing more is until another job comes in.
+    /// Writes the held-back messages. With `for_good`, none are held back again until another job arrives.
     pub(super) fn release(&self, for_good: bool) {
         let mut pending = self.lock();
         if for_good {
@@ -119,7 +119,7 @@ impl Outbox {
         self.wait_while(self.lock(), |pending| pending.bytes.len() > FULL);
     }
 
-    /// Returns when all is written.
+    /// Waits until everything is written.
     pub(super) fn flush(&self) {
         let mut pending = self.lock();
         if !pending.bytes.is_empty() && pending.writer == Writer::Nobody {
@@ -129,7 +129,7 @@ impl Outbox {
         self.wait_while(pending, |pending| pending.writer != Writer::Nobody);
     }
 
-    /// What the thread does, for ever.
+    /// The endless loop of the outbox's thread.
     pub(super) fn write_what_is_handed_over(&self) {
         let mut batch = Vec::new();
         let mut pending = self.lock();
@@ -151,7 +151,7 @@ impl Outbox {
         }
     }
 
-    /// Has what was added written by somebody.
+    /// Writes the added messages, or leaves them to another writer.
     fn see_to_it(&self, pending: MutexGuard<'_, Pending>) {
         if pending.writer != Writer::Nobody || pending.bytes.is_empty() {
             return;
@@ -166,7 +166,7 @@ impl Outbox {
         self.write_now(pending);
     }
 
-    /// Writes as much as the socket takes at once, and leaves the rest to the thread.
+    /// Writes as much as possible without blocking, and leaves the rest to the outbox's thread.
     fn write_now(&self, mut pending: MutexGuard<'_, Pending>) {
         pending.writer = Writer::Caller;
         let mut batch = mem::take(&mut pending.bytes);
@@ -179,7 +179,7 @@ impl Outbox {
             batch.append(&mut pending.bytes);
         }
         if all && pending.bytes.is_empty() {
-            // The room is used again.
+            // Reuses the buffer.
             empty(&mut batch);
             pending.bytes = batch;
             pending.writer = Writer::Nobody;
@@ -195,13 +195,13 @@ impl Outbox {
 
     fn hand_over(&self, mut pending: MutexGuard<'_, Pending>) {
         pending.writer = Writer::Thread;
-        // The thread must not be woken only to wait for this.
+        // The thread must not be woken only to wait for this write.
         drop(pending);
         self.handed_over.notify_one();
     }
 
     fn tell(&self, pending: &Pending) {
-        // To tell nobody would be a system call as well.
+        // Notifying nobody still costs a system call.
         if pending.waiting > 0 {
             self.written.notify_all();
         }
@@ -241,7 +241,7 @@ mod tests {
         thread::spawn(move || outbox.write_what_is_handed_over());
     }
 
-    /// The calls of what can be read in one piece now.
+    /// The calls of the frames that can be read at once.
     fn piece(theirs: &mut UnixStream) -> Vec<u64> {
         theirs.set_nonblocking(true).unwrap();
         let mut reader = FrameReader::new();

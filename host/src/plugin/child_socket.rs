@@ -1,4 +1,4 @@
-//! The socket of a plugin's process, for what it says to the host.
+//! The socket of a plugin's process, for messages to the host.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ use rustix::net::SendFlags;
 pub(super) struct ChildSocket(UnixStream);
 
 impl ChildSocket {
-    /// Writes as much as there is room for, without waiting, and says how much.
+    /// Writes as much as possible without blocking, and returns the number of bytes.
     pub(super) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         match rustix::net::send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(io::Error::from) {
             Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => Ok(0),
@@ -20,7 +20,7 @@ impl ChildSocket {
         }
     }
 
-    /// Writes all, however long that takes.
+    /// Writes everything, blocking if necessary.
     pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.0).write_all(bytes)
     }

@@ -1,4 +1,4 @@
-//! The host's end of the line to a plugin's process: calls go out, ends, log lines and requests come in.
+//! The host's end of the connection to a plugin's process: sends calls, and receives their ends, log lines and requests.
 
 use std::{
     io,
@@ -25,12 +25,12 @@ use super::{
 };
 use crate::{events::PluginBuild, parts::message_of};
 
-/// How many bytes of jobs one process may have asked to add that are not stored yet …
+/// The maximum size in bytes of a process's requests to add jobs that are not stored yet …
 const MOST_ADDED: u32 = MAX_FRAME as u32;
-/// … where each request counts for at least so many.
+/// … where each request counts as at least this many bytes.
 const LEAST_ADDED: u32 = 64 << 10;
 
-/// A step of a launch that the child reports.
+/// A step of a launch, as reported by the child.
 #[derive(Debug)]
 pub(super) enum Milestone {
     Loading,
@@ -39,38 +39,38 @@ pub(super) enum Milestone {
     Refused(LaunchError),
 }
 
-/// What became of the begin of a job.
+/// The result of starting a job.
 #[derive(Debug)]
 pub(super) enum Start<T> {
     Begun(T),
     /// The process is gone.
     Gone,
-    /// The process has not read what it was sent before.
+    /// The process has not read the earlier messages yet.
     Full,
 }
 
-/// A line to one process.
+/// A connection to a process.
 #[derive(Debug)]
 pub(super) struct Connection {
     calls: Arc<Calls>,
     log: PluginLog,
-    /// Nobody to store jobs with while a build is only checked.
+    /// None while a build is only checked.
     add_job: Option<Arc<dyn AddJob>>,
-    /// The bytes that the process may have under way to be added.
+    /// Limits the size of the process's pending requests to add jobs.
     adding: Arc<Semaphore>,
     outbox: HostOutbox,
     /// Cancelled when nothing more will arrive.
     closed: CancellationToken,
-    /// Cancelled when the process is to be killed, for the reason in `verdict`.
-    condemned: CancellationToken,
+    /// Cancelled to have the process killed, for the reason in `verdict`.
+    terminated: CancellationToken,
     verdict: OnceLock<String>,
 }
 
-/// The tasks that serve a line; dropping them ends it.
+/// The tasks of a connection; dropping them closes it.
 pub(super) type Ends = [AbortOnDropHandle<()>; 2];
 
 impl Connection {
-    /// Serves a line on two tasks of its own. `milestones` ends with the line. The socket must not block.
+    /// Serves a connection on two tasks. `milestones` ends with the connection. The socket must be non-blocking.
     pub(super) fn open(
         socket: UnixStream,
         build: PluginBuild,
@@ -84,7 +84,7 @@ impl Connection {
             adding: Arc::new(Semaphore::new(MOST_ADDED as usize)),
             outbox: HostOutbox::new(socket.try_into()?),
             closed: CancellationToken::new(),
-            condemned: CancellationToken::new(),
+            terminated: CancellationToken::new(),
             verdict: OnceLock::new(),
         });
         let reading = tokio::spawn({
@@ -99,13 +99,13 @@ impl Connection {
     }
 
     pub(super) fn hello(&self, hello: &Hello) {
-        // Settings of 64 MiB would be refused here, and then the launch times out; no file of settings is that long.
+        // Settings of 64 MiB would be refused here and let the launch time out; no settings file is that long.
         let _ = self.send(kind::HELLO, PROTOCOL, |body| {
             serde_json::to_writer(body, hello).expect("its fields are numbers and texts");
         });
     }
 
-    /// Begins a job; an error when the job cannot travel.
+    /// Starts a job; an error if the job is too large to send.
     pub(super) fn start(
         &self,
         task: u32,
@@ -131,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// Waits until [`Connection::start`] does not find it full.
+    /// Waits until [`Connection::start`] has room for a job.
     pub(super) async fn room(&self) {
         self.outbox.room().await;
     }
@@ -145,27 +145,27 @@ impl Connection {
         let _ = self.send(kind::SHUT_DOWN, 0, |body| body.extend_from_slice(&millis.to_le_bytes()));
     }
 
-    /// Has the process killed; `reason` is what its other jobs fail with. The first one counts.
-    pub(super) fn condemn(&self, reason: String) {
+    /// Terminates the process; its other jobs fail with `reason`. The first reason counts.
+    pub(super) fn terminate(&self, reason: String) {
         let _ = self.verdict.set(reason);
-        self.condemned.cancel();
+        self.terminated.cancel();
     }
 
-    /// Why the process was condemned, if it was.
+    /// The reason for the process's termination, if it was terminated.
     pub(super) fn verdict(&self) -> Option<String> {
         self.verdict.get().cloned()
     }
 
-    pub(super) fn condemned(&self) -> WaitForCancellationFuture<'_> {
-        self.condemned.cancelled()
+    pub(super) fn terminated(&self) -> WaitForCancellationFuture<'_> {
+        self.terminated.cancelled()
     }
 
-    /// Returns when everything that the process ever sent has been worked through.
+    /// Waits until all messages of the process have been handled.
     pub(super) fn closed(&self) -> WaitForCancellationFuture<'_> {
         self.closed.cancelled()
     }
 
-    /// Fails the calls under way and tells how many they were.
+    /// Fails the calls in progress and returns their number.
     pub(super) fn fail_calls(&self, reason: &str) -> usize {
         self.calls.close(reason)
     }
@@ -174,10 +174,10 @@ impl Connection {
         self.outbox.send(kind, call, self.calls.running() <= 1, body)
     }
 
-    /// A panic has to do with what the process sent, or was sent, and may not cost more than that process.
+    /// A panic comes from a message from or to the process, and must not affect more than that process.
     async fn contain(&self, what: &str, work: impl Future<Output = ()>) {
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-            self.condemn(format!(
+            self.terminate(format!(
                 "was stopped because of an internal error of the host in {what}: {}",
                 message_of(&*panic)
             ));
@@ -190,7 +190,7 @@ impl Connection {
         loop {
             match self.take_frames(&mut reader, &milestones).await {
                 Ok(()) => {}
-                Err(error) => return self.condemn(format!("was stopped because it sent {error}")),
+                Err(error) => return self.terminate(format!("was stopped because it sent {error}")),
             }
             match self.outbox.read(reader.space()).await {
                 Ok(count) if count > 0 => reader.filled(count),
@@ -242,17 +242,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits while the process has asked for much that is not stored yet, or does not read the answers: until then, nothing
-    /// more is read from it.
+    /// Adds jobs. Waits while too many requests of the process are pending or it does not read the answers; this stops
+    /// further reading from it.
     async fn add_job(self: &Arc<Self>, frame: &mut Frame<'_>) -> io::Result<()> {
         let request = frame.body.u64()?;
         let spec = frame.body.text()?.unwrap_or_default().to_owned();
         self.outbox.room().await;
-        // Each request counts for something, and none for more than there is.
+        // Each request counts as at least the minimum, and at most as the whole limit.
         let size = u32::try_from(spec.len()).unwrap_or(MOST_ADDED).clamp(LEAST_ADDED, MOST_ADDED);
         let adding = Arc::clone(&self.adding).acquire_many_owned(size).await.expect("nobody closes it");
         let connection = Arc::clone(self);
-        // Not awaited by anybody: it ends with the statement, whether or not the process lives to hear of it.
+        // Not awaited: it ends with the statement, even if the process is gone by then.
         tokio::spawn(async move {
             let added = match &connection.add_job {
                 Some(add_job) => {
@@ -275,7 +275,7 @@ impl Connection {
     }
 }
 
-/// Closes the line when the reading ends, however that comes.
+/// Closes the connection when the reading ends for any reason.
 struct Closing<'a>(&'a Connection);
 
 impl Drop for Closing<'_> {

@@ -1,7 +1,7 @@
-//! The runner of executable files: each job is a process of its own, by the protocol of graphile-worker.
+//! The runner of executable files: each job is a separate process, with the protocol of graphile-worker.
 //!
-//! The file runs from its own path, since scripts find what belongs to them by where they are. So a run begins only while
-//! the file is the one that was verified; a file that is being replaced takes no jobs until it was verified again.
+//! The file runs from its own path, because scripts locate their other files relative to it. A run therefore starts only
+//! while the file is the verified one; a file that is being replaced takes no jobs until it is verified again.
 
 use std::{
     fs, io,
@@ -31,27 +31,26 @@ use crate::{
     events::{Events, PluginBuild},
 };
 
-/// How long a job may run unless the settings say otherwise: graphile-worker's limit.
+/// The default time limit of a job, as in graphile-worker.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// How long a file may be open for writing somewhere before its job goes back. Most writers are done in a moment.
+/// The wait for a file that is open for writing before its job is released. Most writers finish within a moment.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 const FIRST_BUSY_WAIT: Duration = Duration::from_millis(5);
 
-/// By then, an interpreter has read its script. Shells go on reading while they run, but nobody is kept from writing for so
-/// long.
+/// The time for an interpreter to read its script. Shells read while they run, but writers are not blocked for that long.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
-/// An executable file that was verified.
+/// A verified executable file.
 #[derive(Debug, Clone)]
 pub struct ExecutableFile {
-    /// The name of its task, by which its settings are found, too.
+    /// The name of its task and of its settings.
     pub identifier: String,
-    /// Where it is; if that is a link, what it leads to is run.
+    /// The path; if it is a link, its target runs.
     pub path: PathBuf,
-    /// Identifies its contents.
+    /// Identifies the contents.
     pub build: BuildId,
-    /// The state that was verified.
+    /// The verified state.
     pub key: FileKey,
 }
 
@@ -83,7 +82,7 @@ impl Executable {
         }
     }
 
-    /// Runs one job to its end.
+    /// Runs a job to its end.
     pub(super) async fn run(&self, job: &JobInput<'_>, run: Run<'_>, accepted: Accepted<'_>) -> Outcome {
         let (child, lease) = match self.start(job).await {
             Ok(Some(started)) => started,
@@ -103,13 +102,13 @@ impl Executable {
         self.blame_memory_limit(self.blame_writer(outcome, &before))
     }
 
-    /// The file was looked at again and holds the same as before, in this state.
+    /// Records a new state of the file, after a check found the same contents.
     pub(super) fn verify_again(&self, key: FileKey) {
         *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = key;
         self.change_availability(&Availability::Restarting, Availability::Serving);
     }
 
-    /// Starts the process, unless the file is not the verified one (any more). While the lease is held, nobody writes to it.
+    /// Starts the process, if the file is still the verified one. While the lease is held, other processes cannot write to it.
     async fn start(&self, job: &JobInput<'_>) -> Result<Option<(Child, Lease)>, String> {
         let (began, mut wait) = (Instant::now(), FIRST_BUSY_WAIT);
         while let Some((path, lease)) = self.verified_file().await {
@@ -120,7 +119,7 @@ impl Executable {
                     Err(error) => return Err(format!("could not be started: {}", explain(&path, &error))),
                 }
             }
-            // Somebody has it open for writing; a process that is just being started may have inherited that.
+            // Open for writing in another process, possibly inherited by a process that is just starting.
             if began.elapsed() >= BUSY_FOR {
                 break;
             }
@@ -132,11 +131,10 @@ impl Executable {
         Ok(None)
     }
 
-    /// The path to run, if the verified contents are there. A link is followed here, not by whoever starts it, so that what
-    /// was looked at is what runs.
+    /// The path to run, if it has the verified contents. Links are resolved here, so the checked file is the one that runs.
     async fn verified_file(&self) -> Option<(PathBuf, Result<Lease, BeingWritten>)> {
         let (path, verified) = (self.path.clone(), self.verified());
-        // It may be on a file server.
+        // Off the runtime, because the file may be on a file server.
         off_the_runtime(move || {
             let path = if fs::symlink_metadata(&path).ok()?.is_symlink() { path.canonicalize().ok()? } else { path };
             let lease = Lease::take(&path).ok()?;
@@ -160,7 +158,7 @@ impl Executable {
         });
     }
 
-    /// Shells read a script while they run it, so whoever writes into it changes what runs.
+    /// Adds a note to an error if the file was written to during the run: shells read a script while they run it.
     fn blame_writer(&self, mut outcome: Outcome, before: &FileKey) -> Outcome {
         if let Outcome::Failed { message, .. } = &mut outcome
             && let Ok(metadata) = fs::metadata(&self.path)
@@ -172,7 +170,7 @@ impl Executable {
         outcome
     }
 
-    /// Names the memory limit where a failure looks like a lack of memory.
+    /// Adds the memory limit to a failure that looks like a lack of memory.
     fn blame_memory_limit(&self, mut outcome: Outcome) -> Outcome {
         if let (Some(limit), Outcome::Failed { message, .. }) = (self.bounds.memory(), &mut outcome)
             && looks_like_lack_of_memory(message)
@@ -183,13 +181,13 @@ impl Executable {
     }
 }
 
-/// What interpreters and C libraries write, and how a process ends that handles no failed allocation.
+/// Whether a failure looks like a lack of memory: by messages of interpreters and C libraries, or a signal.
 fn looks_like_lack_of_memory(message: &str) -> bool {
     let said = message.to_lowercase();
     said.starts_with("was killed by") || ["memory", "out of space"].iter().any(|words| said.contains(words))
 }
 
-/// What can be said of an executable: that it is one task.
+/// The manifest of an executable, which has one task.
 pub(crate) fn executable_manifest(identifier: &str) -> ManifestInfo {
     let task = TaskSpec {
         name: identifier.to_owned(),
@@ -215,7 +213,7 @@ fn command(path: &Path, job: &JobInput<'_>, bounds: &Bounds) -> Command {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Its whole group is what gets signals; and Ctrl-C in a terminal is for the host.
+        // Signals go to the whole process group; Ctrl-C in a terminal is for the host only.
         .process_group(0)
         .kill_on_drop(true)
         .env("GRAPHILE_WORKER_PAYLOAD_FORMAT", "json")
@@ -234,13 +232,13 @@ fn command(path: &Path, job: &JobInput<'_>, bounds: &Bounds) -> Command {
     command
 }
 
-/// As JavaScript writes times: in UTC, with milliseconds.
+/// A time in the format of JavaScript: in UTC, with milliseconds.
 fn iso_8601(micros: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(micros.div_euclid(1_000)).unwrap_or_default();
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// The system says "no such file" of a script whose interpreter is missing.
+/// Explains an error; for a script with a missing interpreter, the system reports only "no such file".
 fn explain(path: &Path, error: &io::Error) -> String {
     let shown = path.display();
     match error.kind() {
@@ -255,7 +253,7 @@ fn explain(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// What the first line of a script says.
+/// The interpreter in a script's first line.
 fn interpreter(path: &Path) -> Option<String> {
     use io::Read;
     let file =
@@ -265,11 +263,11 @@ fn interpreter(path: &Path) -> Option<String> {
     interpreter_of(&head)
 }
 
-/// The interpreter that a script's contents ask for in their first line.
+/// The interpreter in the first line of a script's contents.
 pub(crate) fn interpreter_of(contents: &[u8]) -> Option<String> {
     let line = contents.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line).into_owned();
-    // The kernel takes a carriage return for a part of the name.
+    // To the kernel, a carriage return is part of the name.
     let word = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().filter(|word| !word.is_empty())?;
     Some(word.escape_debug().to_string())
 }

@@ -1,4 +1,4 @@
-//! One run of an executable file: feeds it, listens to it, waits for its end or brings that about, and says how it ended.
+//! A run of an executable file: writes its input, reads its output, waits for or forces its end, and reports the result.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
@@ -12,25 +12,25 @@ use tokio::{
 use super::{Cancel, FailureKind, JobInput, Outcome, StopSignal, output::Output, process::signal_name};
 use crate::events::{Event, Events, PluginBuild};
 
-/// How long output may still come after the end of the process: one that it left behind may keep the pipes open.
+/// The time to read remaining output after the process has ended: a background process may keep the pipes open.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
-/// How often to look whether the whole group has ended; nobody but a parent is told.
+/// The interval of checks whether the whole process group has ended; only a parent is notified.
 const GROUP_LOOK: Duration = Duration::from_millis(10);
-/// How much of the end of its standard error goes into a job's error.
+/// The length of the end of standard error that is included in a job's error.
 const TAIL: usize = 4 << 10;
 
-/// How a run may be ended from outside.
+/// The external reasons to end a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run<'a> {
-    /// How long it may take.
+    /// The time limit.
     pub(super) limit: Duration,
-    /// How long it may take to end after it was told to.
+    /// The time to end after being told to.
     pub(super) grace: Duration,
     pub(super) cancel: &'a Cancel,
     pub(super) killed: &'a StopSignal,
 }
 
-/// Why a run is stopped.
+/// The reason for stopping a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Timeout,
@@ -38,12 +38,12 @@ enum Stop {
     Killed,
 }
 
-/// The process with all that it has started and that did not leave its group. Dropping it kills them.
+/// The process group of the run. Dropping it kills all its processes.
 #[derive(Debug)]
 struct Group(Option<Pid>);
 
 impl Run<'_> {
-    /// Runs the job on a process that has just been started.
+    /// Runs the job in a newly started process.
     pub(super) async fn outcome(
         self,
         mut child: Child,
@@ -62,7 +62,7 @@ impl Run<'_> {
         };
         let (status, stop) = tokio::select! {
             ended = self.wait(&mut child, &group) => ended,
-            // What it has not read when it ends, it did not want.
+            // Input that the process has not read by its end is discarded.
             ended = feeding => ended,
         };
         output.drained(LAST_OUTPUT).await;
@@ -70,7 +70,7 @@ impl Run<'_> {
         self.verdict(status, stop, &output.last_errors())
     }
 
-    /// Waits for the end, telling the group to end when its time has come, and killing it if it does not.
+    /// Waits for the end; tells the group to end at the time limit, and kills it if it does not.
     async fn wait(&self, child: &mut Child, group: &Group) -> (std::io::Result<ExitStatus>, Option<Stop>) {
         let deadline = Instant::now() + self.limit;
         let stop = tokio::select! {
@@ -105,7 +105,7 @@ impl Run<'_> {
     }
 
     fn verdict(&self, status: std::io::Result<ExitStatus>, stop: Option<Stop>, said: &[String]) -> Outcome {
-        // Told to end or not, it did what it had to.
+        // Success counts, even after the process was told to end.
         if status.as_ref().is_ok_and(ExitStatus::success) {
             return Outcome::Done;
         }
@@ -144,7 +144,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
-            // An error means that nobody of it is left.
+            // An error means that no process of the group is left.
             let _ = kill_process_group(group, signal);
         }
     }
@@ -153,7 +153,7 @@ impl Group {
         self.0.is_some_and(|group| test_kill_process_group(group).is_ok())
     }
 
-    /// What is still there has outlived its job, as it was meant to.
+    /// Lets remaining processes outlive the job, as intended by the executable.
     fn release(&mut self) {
         self.0 = None;
     }
@@ -165,7 +165,7 @@ impl Drop for Group {
     }
 }
 
-/// Writes the payload as it is stored. A process that does not want it (all) just ends, or closes its input.
+/// Writes the payload as stored. A process may end or close its input without reading all of it.
 async fn feed(mut input: impl AsyncWrite + Unpin, payload: &str) {
     for part in [r#"{"payload":"#, payload, "}"] {
         if input.write_all(part.as_bytes()).await.is_err() {
@@ -175,7 +175,7 @@ async fn feed(mut input: impl AsyncWrite + Unpin, payload: &str) {
     let _ = input.shutdown().await;
 }
 
-/// Says each line with the job that wrote it.
+/// Reports each line with its job.
 fn announce(
     job: &JobInput<'_>,
     build: &PluginBuild,
@@ -188,7 +188,7 @@ fn announce(
     }
 }
 
-/// The end of what it wrote to its standard error.
+/// The end of the process's standard error.
 fn tail(said: &[String]) -> String {
     let text = said.join("\n").replace('\0', "\\0");
     let Some(excess) = text.len().checked_sub(TAIL).filter(|excess| *excess > 0) else { return text };

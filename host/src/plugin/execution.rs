@@ -1,4 +1,4 @@
-//! One job on its plugin: waits for its end, or brings it about when its time is up or it is cancelled.
+//! Runs a job on its plugin: waits for its end, and forces it after the time limit or a cancellation.
 
 use std::{future::pending, pin::pin, slice, sync::Arc, time::Duration};
 
@@ -16,31 +16,31 @@ use super::{
     in_process::InProcess,
 };
 
-/// How long an abort may take: the plugin only has to reach an await point, or it is taken for one that never will.
+/// The time limit of an abort. A task that does not reach an await point within it is considered blocked.
 const ABORT_GRACE: Duration = Duration::from_millis(250);
 
-/// A job under way.
+/// A running job.
 pub(super) struct Execution<'a> {
     pub(super) call: Call,
     pub(super) line: Line<'a>,
     pub(super) job: i64,
     pub(super) task: &'a str,
-    /// How long it may run.
+    /// The time limit.
     pub(super) limit: Option<Duration>,
-    /// How long it may take to end after it was told to.
+    /// The time to end after being told to.
     pub(super) grace: Duration,
     pub(super) cancel: &'a Cancel,
     pub(super) killed: &'a StopSignal,
 }
 
-/// The way to the plugin that runs it.
+/// The connection to its plugin.
 pub(super) enum Line<'a> {
     Child(Arc<Connection>),
     InProcess(&'a InProcess),
     BuiltIn(&'a BuiltIn),
 }
 
-/// Why a job is stopped.
+/// The reason for stopping a job.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stop {
     Timeout(Duration),
@@ -49,14 +49,14 @@ pub(super) enum Stop {
 }
 
 impl Execution<'_> {
-    /// Asks first, then aborts, then does without the plugin.
+    /// Asks the job to end, then aborts it, then gives up on the plugin.
     pub(super) async fn outcome(mut self) -> Outcome {
         let mut expiry = pin!(expiry(self.limit));
         let signals = [self.killed, &self.cancel.force, &self.cancel.ask];
         let mut heeded = signals.as_slice();
         let stop = loop {
             tokio::select! {
-                // The end first: a job that has one needs no clock.
+                // The end is checked first: an ended job needs no timer.
                 biased;
                 end = self.call.end_unless(heeded) => match end {
                     Some(end) => return outcome(end, None),
@@ -89,7 +89,7 @@ impl Execution<'_> {
         match line {
             Line::Child(connection) => {
                 connection
-                    .condemn(format!("was stopped because job {job} (task {task}) did not end when it was told to"));
+                    .terminate(format!("was stopped because job {job} (task {task}) did not end when it was told to"));
                 stop.failure(", nor when it was told to stop, so that its plugin was restarted")
             }
             Line::BuiltIn(_) => {
@@ -142,7 +142,7 @@ impl Stop {
     }
 }
 
-/// One outcome for each way a call can end.
+/// The outcome for each kind of end.
 pub(super) fn outcome(end: CallEnd, stop: Option<Stop>) -> Outcome {
     let (status, message, detail) = match end {
         CallEnd::Reported { status, message, detail } => (status, message, detail),
@@ -162,7 +162,7 @@ pub(super) fn outcome(end: CallEnd, stop: Option<Stop>) -> Outcome {
             }
         },
         (STATUS_PANIC, _) => Outcome::Failed { kind: FailureKind::Panic, message: or("it panicked") },
-        // Time was up: what the task makes of being told so is not the cause.
+        // The cause is the time limit, not the reaction of the task.
         (_, Some(stop @ Stop::Timeout(_))) => stop.failure(""),
         (STATUS_CANCELLED, Some(stop)) => stop.failure(""),
         (STATUS_CANCELLED, None) => {

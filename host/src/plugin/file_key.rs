@@ -1,4 +1,4 @@
-//! What tells, without reading it, whether a file is the one that was read before.
+//! Detects changes of a file without reading it.
 
 use std::{
     fs::Metadata,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Longer than the tick of any file system's clock that plugins lie on.
+/// Longer than the timestamp granularity of any supported file system.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A state of a file.
@@ -20,7 +20,7 @@ pub struct FileKey {
 }
 
 impl FileKey {
-    /// The state that this metadata is of.
+    /// The state described by this metadata.
     pub fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -31,13 +31,13 @@ impl FileKey {
         }
     }
 
-    /// Whether a change after this moment would show. File systems count time in ticks, and what is written twice within
-    /// one may look the same.
+    /// Whether a change after this moment would be visible. Timestamps have a limited granularity: two writes within one tick
+    /// may look the same.
     pub(crate) fn tells(&self) -> bool {
         since(self.modified.max(self.changed)) > TICK
     }
 
-    /// How long ago something was written to it; nothing, if that is in the future by this host's clock.
+    /// The time since the last write; `None` if that is in the future by this host's clock.
     pub(crate) fn untouched_for(&self) -> Duration {
         since(self.modified)
     }
@@ -47,7 +47,7 @@ impl FileKey {
         self.is_file_of(other) && (self.size, self.modified) == (other.size, other.modified)
     }
 
-    /// Whether it is the same file, whatever is in it.
+    /// Whether it is the same file, regardless of its contents.
     pub(crate) fn is_file_of(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

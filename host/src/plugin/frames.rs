@@ -1,7 +1,7 @@
-//! What the host and a plugin's process say to each other, as bytes.
+//! The wire protocol between the host and a plugin's process.
 //!
-//! A frame is `u32 length | u8 kind | u64 call | body`, little-endian; the length counts what follows it. Both ends are
-//! the same program, so that the version in [`kind::HELLO`] only guards against a program that was replaced.
+//! A frame is `u32 length | u8 kind | u64 call | body`, little-endian; the length excludes itself. Both ends are the same
+//! program, so the version in [`kind::HELLO`] only guards against a replaced program.
 
 use std::io;
 
@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobInput, bounds::Bounds};
 
-/// Moves whenever anything here does.
+/// Must change with every change of the protocol.
 pub(super) const PROTOCOL: u64 = 4;
-/// The longest frame. While nonsense is fed to it, room for a long one that never comes takes most of the time.
+/// The maximum length of a frame. Smaller while fuzzing: allocating room for long frames in random input takes most of the
+/// time.
 pub(super) const MAX_FRAME: usize = if cfg!(fuzzing) { 1 << 20 } else { 64 << 20 };
 
 const HEAD: usize = 13;
-/// Marks an absent text where the length of one would be.
+/// The length that marks an absent text.
 const ABSENT: u32 = u32::MAX;
 
-/// What a frame is.
+/// The kinds of frames.
 pub(super) mod kind {
     /// To the child, first: [`super::Hello`] as JSON; its call is the protocol's version.
     pub(in crate::plugin) const HELLO: u8 = 1;
@@ -46,12 +47,12 @@ pub(super) mod kind {
     pub(in crate::plugin) const ADD_JOB: u8 = 21;
 }
 
-/// What a child needs to know before it does anything.
+/// The initial information for a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
     /// The process that the child must not outlive.
     pub(super) parent: u32,
-    /// Load and tell the manifest, then end.
+    /// Load the plugin and report its manifest, then end.
     pub(super) check_only: bool,
     pub(super) memory_limit: Option<u64>,
     pub(super) bounds: Bounds,
@@ -65,7 +66,7 @@ pub(super) struct Hello {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Appends a frame. One that would be too long leaves the buffer as it was.
+/// Appends a frame. If it is too long, the buffer stays unchanged.
 pub(super) fn push(buffer: &mut Vec<u8>, kind: u8, call: u64, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooLong> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 4]);
@@ -75,7 +76,7 @@ pub(super) fn push(buffer: &mut Vec<u8>, kind: u8, call: u64, body: impl FnOnce(
     let length = buffer.len() - start - 4;
     if length > MAX_FRAME {
         buffer.truncate(start);
-        // The room that was made for it is not needed again.
+        // The memory allocated for it is not needed again.
         buffer.shrink_to(1 << 20);
         return Err(TooLong);
     }
@@ -83,7 +84,7 @@ pub(super) fn push(buffer: &mut Vec<u8>, kind: u8, call: u64, body: impl FnOnce(
     Ok(())
 }
 
-/// Appends a text that may be absent. One that no frame could hold is cut, since `push` refuses the frame by what is left.
+/// Appends a text that may be absent. A text longer than any frame is truncated; `push` then refuses the frame.
 pub(super) fn put_text(buffer: &mut Vec<u8>, text: Option<&str>) {
     match text {
         None => buffer.extend_from_slice(&ABSENT.to_le_bytes()),
@@ -110,8 +111,7 @@ pub(super) fn put_job(buffer: &mut Vec<u8>, task: u32, timeout_ms: u64, job: &Jo
     }
 }
 
-/// Takes apart the body of [`kind::RUN`]: the task's index, the timeout in milliseconds, and the job, whose task's name
-/// does not travel.
+/// Parses the body of [`kind::RUN`]: the task's index, the timeout in milliseconds, and the job, without its task's name.
 pub(super) fn take_job<'a>(body: &mut Body<'a>) -> io::Result<(u32, u64, JobInput<'a>)> {
     let (task, attempt, max_attempts) = (body.u32()?, body.u32()?, body.u32()?);
     let (priority, revision) = (body.u32()?.cast_signed(), body.u32()?.cast_signed());
@@ -138,7 +138,7 @@ pub(super) fn take_job<'a>(body: &mut Body<'a>) -> io::Result<(u32, u64, JobInpu
     Ok((task, timeout_ms, job))
 }
 
-/// A frame that has arrived.
+/// A received frame.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
     pub(super) kind: u8,
@@ -146,7 +146,7 @@ pub(super) struct Frame<'a> {
     pub(super) body: Body<'a>,
 }
 
-/// What is left of a frame's body.
+/// The unread rest of a frame's body.
 #[derive(Debug)]
 pub(super) struct Body<'a>(&'a [u8]);
 
@@ -182,10 +182,10 @@ impl<'a> Body<'a> {
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a message that makes no sense")
+    io::Error::new(io::ErrorKind::InvalidData, "a malformed message")
 }
 
-/// Bytes as they arrive, handed out frame by frame.
+/// Splits received bytes into frames.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     buffer: Vec<u8>,
@@ -200,7 +200,7 @@ impl FrameReader {
         Self { buffer: vec![0; ROOM], start: 0, end: 0 }
     }
 
-    /// Where the next bytes go. Tell [`FrameReader::filled`] how many came.
+    /// The buffer for the next bytes. Pass their number to [`FrameReader::filled`].
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -211,7 +211,7 @@ impl FrameReader {
         if wanted > self.buffer.len() {
             self.buffer.resize(wanted, 0);
         } else if wanted == ROOM && self.buffer.len() > 16 * ROOM {
-            // One huge payload must not be paid for during the rest of the process.
+            // A huge payload must not occupy memory for the rest of the process.
             self.buffer.truncate(ROOM);
             self.buffer.shrink_to_fit();
         }
@@ -222,7 +222,7 @@ impl FrameReader {
         self.end += count;
     }
 
-    /// The next whole frame.
+    /// The next complete frame.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame<'_>>> {
         let Some(length) = self.frame_length() else { return Ok(None) };
         if !(HEAD..=MAX_FRAME + 4).contains(&length) {
@@ -237,7 +237,7 @@ impl FrameReader {
         Ok(Some(Frame { kind: frame[4], call, body: Body(&frame[HEAD..]) }))
     }
 
-    /// How many whole frames of a kind are there.
+    /// The number of complete frames of a kind.
     pub(super) fn count(&self, kind: u8) -> usize {
         let (mut rest, mut count) = (&self.buffer[self.start..self.end], 0);
         while let Some(head) = rest.first_chunk::<5>()
@@ -249,7 +249,7 @@ impl FrameReader {
         count
     }
 
-    /// How long the first frame is with its length, once that has arrived.
+    /// The size of the first frame, including its length field, once that has arrived.
     fn frame_length(&self) -> Option<usize> {
         let head = self.buffer[self.start..self.end].first_chunk::<4>()?;
         Some((u32::from_le_bytes(*head) as usize).saturating_add(4))

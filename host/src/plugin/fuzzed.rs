@@ -1,5 +1,5 @@
-//! The ways in for the fuzz targets: bytes from one end of the line between the host and a plugin's process to the other, and
-//! what a plugin says of itself. Compiled for them alone.
+//! The entry points of the fuzz targets for the protocol between the host and a plugin's process, and for manifests.
+//! Compiled only for fuzzing.
 
 use std::{io::Write, os::unix::net::UnixStream, pin::Pin, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::events::{Events, PluginBuild};
 
-/// Reads bytes as frames, in pieces whose lengths are given. What can be read can be written, and is the same again.
+/// Reads bytes as frames, in pieces of the given lengths. Every frame can be written and read back unchanged.
 pub fn frames(bytes: &[u8], pieces: &[u8]) {
     let mut reader = FrameReader::new();
     let (mut rest, mut pieces) = (bytes, pieces.iter().cycle());
@@ -41,7 +41,7 @@ pub fn frames(bytes: &[u8], pieces: &[u8]) {
     }
 }
 
-/// Takes apart what the host sends, and puts it together again.
+/// Parses the host's messages, and writes them again.
 fn write_again(mut frame: Frame<'_>) {
     let (kind, call, whole) = (frame.kind, frame.call, frame.body.rest());
     let mut again = Vec::new();
@@ -65,10 +65,10 @@ fn write_again(mut frame: Frame<'_>) {
     assert_eq!(&again[again.len() - read.len()..], read, "what was read is what was written");
 }
 
-/// The jobs that run while the bytes arrive.
+/// The jobs running while the bytes arrive.
 const JOBS: usize = 3;
 
-/// Says to the host what a plugin's process may say, and ends. Whatever that was, every job has come to an end afterwards.
+/// Sends arbitrary bytes to the host as a plugin's process, and closes the connection. Every job must then have ended.
 pub fn plugin_process(bytes: &[u8]) {
     thread_local! {
         static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -138,7 +138,7 @@ impl AddJob for Store {
     }
 }
 
-/// Reads what a plugin says of itself, as the host does.
+/// Reads a plugin's manifest as the host does.
 pub fn manifest(json: &[u8]) {
     if let Ok(manifest) = serde_json::from_slice(json) {
         judge(&manifest);

@@ -29,18 +29,18 @@ use super::{
 };
 use crate::events::{Event, Events, PluginBuild};
 
-/// How long a retired plugin's teardown may take. No job runs on it any more, so that this only bounds a hang.
+/// The time limit of a retired plugin's teardown. It has no running jobs, so this only bounds a hang.
 pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
-/// The same for a plugin that is killed, in this process, where it can only be asked.
+/// The time limit of the teardown of a plugin that should be killed but runs in this process.
 const KILL_LIMIT: Duration = Duration::from_millis(500);
 
-/// Whether a generation can take jobs now.
+/// The availability of a generation for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
     /// It takes jobs.
     Serving,
-    /// Its process crashed and is being started again.
+    /// Its process crashed and is being restarted.
     Restarting,
     /// Its process crashed too often: it takes no jobs until another build replaces it.
     Quarantined { reason: String },
@@ -52,25 +52,25 @@ pub enum Availability {
 #[derive(Debug)]
 pub struct Generation {
     build: PluginBuild,
-    /// The plugin's name once more, to be shared with each job's events.
+    /// The plugin's name again, shared with each job's events.
     shared_name: Arc<str>,
     manifest: ManifestInfo,
     default_timeout: Option<Duration>,
     cancel_grace: Duration,
     runner: Runner,
-    /// For jobs that were running in a crash; none where there is no file to load once more, or each job is alone anyway.
+    /// For jobs that were running during a crash; none without a plugin file, or if each job has its own process anyway.
     alone: Option<Alone>,
     events: Events,
     availability: watch::Sender<Availability>,
-    /// How often its process has ended by itself.
+    /// The number of crashes of its process.
     crashes: Arc<AtomicU32>,
     running: RunningJobs,
-    /// Cancelled when what runs is to be given up.
+    /// Cancelled to give up the running jobs.
     killed: StopSignal,
     ended: OnceCell<()>,
 }
 
-/// Where the plugin's code runs.
+/// The runner of the plugin's code.
 #[derive(Debug)]
 enum Runner {
     Child(Child),
@@ -80,7 +80,7 @@ enum Runner {
 }
 
 impl Generation {
-    /// Loads and starts a build: its tasks are known and its start-up has succeeded when this returns.
+    /// Loads and starts a build; returns after its start-up has succeeded.
     pub async fn launch(
         image: Arc<Image>,
         settings: &PluginSettings,
@@ -110,8 +110,7 @@ impl Generation {
         Ok(Self::serving(build, manifest, (runner, alone), settings, services.events.clone(), (availability, crashes)))
     }
 
-    /// As [`Generation::launch`], of a build that was launched before: one that did not start, or one that serves with other
-    /// settings.
+    /// Launches a build again after it failed to start, or because its settings changed.
     pub async fn launch_again(
         image: Arc<Image>,
         settings: &PluginSettings,
@@ -126,7 +125,7 @@ impl Generation {
         Self::launch(Arc::new(copy), settings, services).await
     }
 
-    /// Takes an executable file into service, which starts nothing until there is a job.
+    /// Puts an executable file into service. No process is started until there is a job.
     pub fn of_executable(
         file: ExecutableFile,
         settings: &PluginSettings,
@@ -140,7 +139,7 @@ impl Generation {
         Ok(Self::serving(build, manifest, runner, settings, events.clone(), (availability, Arc::default())))
     }
 
-    /// Tasks that are part of this program. The error is the rule that they break.
+    /// The tasks compiled into this program. The error names the broken rule.
     pub fn built_in(
         tasks: Vec<BuiltInTask>,
         settings: &PluginSettings,
@@ -148,7 +147,7 @@ impl Generation {
     ) -> Result<Arc<Generation>, String> {
         let (runner, manifest) = BuiltIn::new(tasks)?;
         let names: Vec<&str> = manifest.tasks.iter().map(|task| task.name.as_str()).collect();
-        // There is no file to tell this build from another by.
+        // There is no file to identify this build.
         let build = BuildId(Sha256::digest(names.join("\n")).into());
         let build = PluginBuild { plugin: manifest.name.clone(), build };
         let availability = watch::Sender::new(Availability::Serving);
@@ -187,7 +186,7 @@ impl Generation {
         })
     }
 
-    /// Says of an executable file that it was looked at again and holds the same as before.
+    /// Records a new state of an executable file, after a check found the same contents.
     pub fn verify_again(&self, key: FileKey) {
         if let Runner::Executable(executable) = &self.runner {
             executable.verify_again(key);
@@ -199,63 +198,63 @@ impl Generation {
         &self.build.plugin
     }
 
-    /// The same, to be kept.
+    /// The plugin's name, shared.
     pub fn shared_name(&self) -> Arc<str> {
         Arc::clone(&self.shared_name)
     }
 
-    /// Whether its code runs in this process, which it can end.
+    /// Whether its code runs in this process, and can thus crash it.
     pub fn runs_in_this_process(&self) -> bool {
         matches!(self.runner, Runner::InProcess(_) | Runner::BuiltIn(_))
     }
 
-    /// Which build this is.
+    /// The build's identity.
     pub fn build(&self) -> BuildId {
         self.build.build
     }
 
-    /// What it says of itself.
+    /// The manifest.
     pub fn manifest(&self) -> &ManifestInfo {
         &self.manifest
     }
 
-    /// Its tasks; their indexes are those that [`Generation::run`] takes.
+    /// Its tasks; their indexes are the arguments for [`Generation::run`].
     pub fn tasks(&self) -> &[TaskSpec] {
         &self.manifest.tasks
     }
 
-    /// Follows whether it takes jobs.
+    /// A receiver of its availability.
     pub fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.subscribe()
     }
 
-    /// How many jobs run on it now.
+    /// The number of jobs running on it.
     pub fn in_flight(&self) -> usize {
         self.running.count()
     }
 
-    /// How often its process has ended by itself.
+    /// The number of crashes of its process.
     pub fn crashes(&self) -> u32 {
         self.crashes.load(Ordering::Acquire)
     }
 
-    /// What it was launched from, if that was a plugin file.
+    /// The image of the plugin file, if it was launched from one.
     pub fn image(&self) -> Option<&Arc<Image>> {
         self.alone.as_ref().map(Alone::image)
     }
 
-    /// Whether a job can be run in a process of its own.
+    /// Whether a job can run in a process of its own.
     pub fn runs_alone(&self) -> bool {
         self.alone.is_some()
     }
 
-    /// Runs one job to its end. The limit of the task, or else the plugin's, cancels it; so does `cancel`.
-    /// Dropping the future gives the job up without telling the plugin.
+    /// Runs a job to its end. The time limit of the task, or otherwise of the plugin, cancels it, as does `cancel`.
+    /// Dropping the future abandons the job without notifying the plugin.
     pub async fn run(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel) -> Outcome {
         self.run_announced(task, job, cancel, &|| {}).await
     }
 
-    /// Runs one job as [`Generation::run`] does, and says when it begins.
+    /// Runs a job like [`Generation::run`], and reports its start.
     pub async fn run_announced(
         &self,
         task: u32,
@@ -272,7 +271,7 @@ impl Generation {
         }
         let mut started = self.runner.start(task, job, limit, accepted);
         while let (Ok(Start::Full), Runner::Child(child)) = (&started, &self.runner) {
-            // In a box, because it is rare.
+            // Boxed, because it is rare.
             if !Box::pin(wait_for_room(child, [&self.killed, &cancel.force, &cancel.ask])).await {
                 return Outcome::NotStarted;
             }
@@ -286,7 +285,7 @@ impl Generation {
         self.execution(task, job, limit, cancel, call, line).outcome().await
     }
 
-    /// Runs one job as [`Generation::run_announced`] does, in a process of its own where that can be.
+    /// Runs a job like [`Generation::run_announced`], in a process of its own if possible.
     pub async fn run_alone(&self, task: u32, job: &JobInput<'_>, cancel: &Cancel, accepted: Accepted<'_>) -> Outcome {
         let Some(alone) = &self.alone else { return self.run_announced(task, job, cancel, accepted).await };
         let Some(running) = self.running.enter() else { return Outcome::NotStarted };
@@ -316,12 +315,12 @@ impl Generation {
         }
     }
 
-    /// Takes no more jobs, waits for those that run, then shuts the plugin down. Several callers wait for the same end.
+    /// Takes no more jobs, waits for the running ones, then shuts the plugin down. All callers wait for the same end.
     pub async fn retire(&self) {
         self.ended.get_or_init(|| self.end()).await;
     }
 
-    /// Ends it at once: what still runs is failed as cancelled.
+    /// Ends it at once; running jobs fail as cancelled.
     pub async fn kill(&self) {
         self.killed.cancel();
         if let Runner::Child(child) = &self.runner {
@@ -352,7 +351,7 @@ impl Generation {
     }
 }
 
-/// Waits until a process has read what it was sent; `false` if a signal to stop came first.
+/// Waits until a process has room for a job; `false` if a stop signal came first.
 async fn wait_for_room(child: &Child, [first, second, third]: [&StopSignal; 3]) -> bool {
     tokio::select! {
         () = child.room() => true,

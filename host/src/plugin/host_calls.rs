@@ -1,4 +1,4 @@
-//! What plugins may ask of the host: a line in the log, a job in the queue.
+//! The host's services for plugins: logging, and adding jobs.
 
 use std::{
     future::Future,
@@ -13,33 +13,33 @@ use tracing::{debug, error, info, level_filters::LevelFilter, trace, warn};
 use super::{TaskSpec, host_table::LogLine};
 use crate::events::{Events, PluginBuild};
 
-/// What the host does for its plugins.
+/// The host's services for its plugins.
 #[derive(Debug, Clone)]
 pub struct HostServices {
-    /// Stores the jobs that plugins add.
+    /// Stores the jobs added by plugins.
     pub add_job: Arc<dyn AddJob>,
-    /// Hears of crashes, restarts and the output of plugins.
+    /// Receives crashes, restarts and the output of plugins.
     pub events: Events,
-    /// The program that runs isolated plugins when called as `taskbay plugin-child`: this one, unless a library user says
-    /// otherwise.
+    /// The program that runs isolated plugins, called as `taskbay plugin-child`: this one, unless a library user names
+    /// another one.
     pub program: PathBuf,
 }
 
 /// Stores jobs on behalf of plugins.
 pub trait AddJob: std::fmt::Debug + Send + Sync + 'static {
-    /// Adds the job that `spec` describes (the JSON object of [`taskbay_abi::ADD_JOB_SPEC`]) and returns its id, or says
-    /// why it could not.
+    /// Adds the job described by `spec` (the JSON object of [`taskbay_abi::ADD_JOB_SPEC`]), and returns its id or the reason
+    /// for the failure.
     fn add_job(&self, spec: String) -> Pin<Box<dyn Future<Output = Result<i64, String>> + Send + '_>>;
 
-    /// Adds the jobs of an array of such objects, all or none, and returns their ids in its order, or says why it could
-    /// not, as it does unless it is implemented.
+    /// Adds the jobs of an array of such objects, all or none, and returns their ids in the same order, or the reason for the
+    /// failure. Fails unless implemented.
     fn add_jobs(&self, specs: String) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>> + Send + '_>> {
         drop(specs);
         Box::pin(std::future::ready(Err("jobs can only be added one by one here".to_owned())))
     }
 }
 
-/// Adds what a plugin asks for, one job or an array of jobs, and gives the `detail` of the answer.
+/// Adds a job or an array of jobs for a plugin, and returns the `detail` of the answer.
 pub(super) async fn add(jobs: &dyn AddJob, request: String) -> Result<String, String> {
     if request.trim_start().starts_with('[') {
         let ids = jobs.add_jobs(request).await?;
@@ -53,7 +53,7 @@ pub(super) async fn add(jobs: &dyn AddJob, request: String) -> Result<String, St
 #[derive(Debug)]
 pub(super) struct PluginLog {
     build: PluginBuild,
-    /// Known once the build is loaded.
+    /// Set when the build is loaded.
     tasks: OnceLock<Vec<String>>,
 }
 
@@ -62,12 +62,12 @@ impl PluginLog {
         Self { build, tasks: OnceLock::new() }
     }
 
-    /// Tells the names that lines will be marked with.
+    /// Sets the names that mark the lines.
     pub(super) fn name_tasks(&self, tasks: &[TaskSpec]) {
         let _ = self.tasks.set(tasks.iter().map(|task| task.name.clone()).collect());
     }
 
-    /// Writes a line of a job, given with its task's index, or of none.
+    /// Writes a line, with its job and the task's index if it belongs to a job.
     pub(super) fn write(&self, job: Option<(i64, u32)>, line: LogLine<'_>) {
         let PluginBuild { plugin, build } = &self.build;
         let task = job.and_then(|(_, index)| self.tasks.get()?.get(index as usize)).map(String::as_str);
@@ -88,7 +88,7 @@ impl PluginLog {
     }
 }
 
-/// The least important level that anybody listens to, for [`taskbay_abi::Host::max_level`].
+/// The least important level that is logged, for [`taskbay_abi::Host::max_level`].
 pub(super) fn max_level() -> u32 {
     match LevelFilter::current() {
         LevelFilter::OFF => 0,

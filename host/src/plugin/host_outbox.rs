@@ -1,4 +1,4 @@
-//! The host's end of the socket to a plugin's process: what is sent together goes out in one piece.
+//! The outbox of the host's connection to a plugin's process: combines messages into one write.
 
 use std::{io, mem, pin::pin};
 
@@ -14,9 +14,9 @@ const FULL: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct HostOutbox {
     state: Mutex<Unwritten>,
-    /// Something wants to be written.
+    /// Signalled when there is something to write.
     filled: Notify,
-    /// There is room again, or will never be.
+    /// Signalled when there is room again, or when the outbox is closed.
     room: Notify,
     socket: HostSocket,
 }
@@ -24,11 +24,11 @@ pub(super) struct HostOutbox {
 #[derive(Debug, Default)]
 struct Unwritten {
     bytes: Vec<u8>,
-    /// How much of what was taken to be written is not written yet.
+    /// The number of bytes taken by the writer and not written yet.
     taken: usize,
-    /// Somebody is about to write it.
+    /// Whether the writer is about to write.
     claimed: bool,
-    /// Nobody would read it.
+    /// Whether the connection is closed.
     closed: bool,
 }
 
@@ -37,7 +37,7 @@ impl HostOutbox {
         Self { state: Mutex::default(), filled: Notify::new(), room: Notify::new(), socket }
     }
 
-    /// Sends a frame, unless the line is closed. With `alone`, nothing else is to be expected that could go with it.
+    /// Sends a frame, unless the connection is closed. With `alone`, no other frames are expected to join it.
     pub(super) fn send(
         &self,
         kind: u8,
@@ -64,13 +64,13 @@ impl HostOutbox {
         Ok(())
     }
 
-    /// Whether there is room for a job; `None` once the line is closed.
+    /// Whether there is room for a job; `None` if the connection is closed.
     pub(super) fn has_room(&self) -> Option<bool> {
         let unwritten = self.lock();
         (!unwritten.closed).then(|| !unwritten.is_full())
     }
 
-    /// Waits until there is room, or will never be.
+    /// Waits until there is room or the connection is closed.
     pub(super) async fn room(&self) {
         loop {
             let mut freed = pin!(self.room.notified());
@@ -82,7 +82,7 @@ impl HostOutbox {
         }
     }
 
-    /// Takes nothing more, and forgets what nobody will read.
+    /// Refuses further frames, and discards the unwritten ones.
     pub(super) fn close(&self) {
         let mut unwritten = self.lock();
         unwritten.closed = true;
@@ -91,28 +91,28 @@ impl HostOutbox {
         self.room.notify_waiters();
     }
 
-    /// Writes all that has gathered in one piece, until the socket is closed.
+    /// Writes the collected frames in one piece, repeatedly until the socket is closed.
     pub(super) async fn write(&self) {
         let mut batch = Vec::new();
         loop {
             self.filled.notified().await;
-            // Whoever is to run now may have something to send as well.
+            // Other tasks that are ready may have frames to add.
             yield_now().await;
             while self.take(&mut batch) {
                 if self.write_all(&batch).await.is_err() {
-                    // The reader notices as well, and its end is what counts.
+                    // The reader notices too, and its end decides.
                     return self.close();
                 }
             }
         }
     }
 
-    /// Reads what there is, but at least a byte; nothing means the end.
+    /// Reads the available bytes, at least one; zero means the end.
     pub(super) async fn read(&self, space: &mut [u8]) -> io::Result<usize> {
         self.socket.read(space).await
     }
 
-    /// Swaps what has gathered for what is written; `false` if there is nothing, and then the next to send has to say so.
+    /// Swaps the collected frames with the written buffer; `false` if there are none, and the next sender must then signal.
     fn take(&self, batch: &mut Vec<u8>) -> bool {
         batch.clear();
         batch.shrink_to(1 << 20);

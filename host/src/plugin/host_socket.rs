@@ -1,4 +1,4 @@
-//! The socket to a plugin's process, for what the host says and hears.
+//! The host's socket to a plugin's process.
 
 use std::{
     io::{self, Read, Write},
@@ -7,12 +7,12 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The host's end. Heard of only when there is something to read: else each piece that the process takes would wake the reader.
+/// The host's end. Registered for readability only, because otherwise each read by the process would wake the reader.
 #[derive(Debug)]
 pub(super) struct HostSocket(AsyncFd<UnixStream>);
 
 impl HostSocket {
-    /// Writes as much as there is room for, without waiting, and says how much.
+    /// Writes as much as possible without blocking, and returns the number of bytes.
     pub(super) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.get_ref().write(bytes) {
@@ -30,7 +30,7 @@ impl HostSocket {
         Ok(())
     }
 
-    /// Reads what there is, but at least a byte; nothing means the end.
+    /// Reads the available bytes, at least one; zero means the end.
     pub(super) async fn read(&self, space: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -50,7 +50,7 @@ impl HostSocket {
     }
 }
 
-/// The socket must not block.
+/// The socket must be non-blocking.
 impl TryFrom<UnixStream> for HostSocket {
     type Error = io::Error;
 

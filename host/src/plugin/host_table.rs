@@ -1,4 +1,5 @@
-//! The functions that plugins call: from any thread, at any time, also late, twice, or for a call that never was.
+//! The host's functions for plugins, which may call them on any thread and at any time, even late, twice, or for unknown
+//! calls.
 
 use std::{
     borrow::Cow,
@@ -12,7 +13,7 @@ use tracing::error;
 
 use super::loader::size_of_u32;
 
-/// What stands behind the functions: the runner in this process, or the child's side of one.
+/// The implementation of the functions: the in-process runner, or the child's side of an isolated one.
 pub(super) trait PluginHost: Debug + Send + Sync + 'static {
     /// A call has ended.
     fn finished(&self, call: u64, end: End<'_>);
@@ -22,12 +23,12 @@ pub(super) trait PluginHost: Debug + Send + Sync + 'static {
     fn add_job(&self, call: u64, spec: &str, reply: AddJobReply);
 }
 
-/// How a call ended, by a `STATUS_*` value.
+/// The end of a call, with a `STATUS_*` value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct End<'a> {
     pub(super) status: u32,
     pub(super) message: Option<&'a str>,
-    /// More about it as JSON, where the status defines some.
+    /// Details as JSON, if the status defines any.
     pub(super) detail: Option<&'a str>,
 }
 
@@ -41,11 +42,11 @@ pub(super) struct LogLine<'a> {
     pub(super) fields: Option<&'a str>,
 }
 
-/// Where the answer to a request for a job goes. It answers by itself when it is dropped.
+/// The recipient of the answer to a request for a job. Dropping it sends an error as the answer.
 pub(super) struct AddJobReply(Option<Reply>);
 
 impl AddJobReply {
-    /// Gives the plugin the new job's id or the array of them, or the reason why there is none.
+    /// Sends the new job's id or the array of ids, or the reason for the failure.
     pub(super) fn deliver(mut self, result: Result<&str, &str>) {
         self.send(result);
     }
@@ -57,8 +58,8 @@ impl AddJobReply {
             Err(reason) => (STATUS_ERROR, Str::new(reason), Str::NONE),
         };
         let outcome = Outcome { size: size_of_u32::<Outcome<'_>>(), status, message, detail };
-        // SAFETY: the plugin gave the function for this very request, its library is never unmapped, and what the outcome
-        // borrows outlives the call. It is called once, because it was taken out.
+        // SAFETY: the plugin passed the function for this request, its library is never unmapped, and the outcome's borrowed
+        // values outlive the call. It is called only once, because it was taken out.
         unsafe { (reply.deliver)(reply.request, &outcome) };
     }
 }
@@ -75,16 +76,16 @@ impl Debug for AddJobReply {
     }
 }
 
-/// Longer messages are cut here.
+/// Longer messages are truncated to this length.
 const MAX_READABLE: usize = 1 << 20;
-/// A longer detail is left out. A payload of a million items, of which each failed, has one of 16 MB.
+/// A longer detail is dropped. The detail of a payload with a million failed items has 16 MB.
 const MAX_DETAIL: usize = 32 << 20;
 
 struct Context {
     host: Arc<dyn PluginHost>,
 }
 
-/// Makes the table for one plugin. It is never freed, since the plugin may call at any time.
+/// Creates the table for a plugin. It is never freed, because the plugin may call its functions at any time.
 pub(super) fn host_table(host: Arc<dyn PluginHost>, max_level: u32) -> &'static Host {
     let context: &'static Context = Box::leak(Box::new(Context { host }));
     Box::leak(Box::new(Host {
@@ -104,7 +105,7 @@ unsafe extern "C" fn finish(context: *const HostContext, call: u64, outcome: &Ou
             return host.finished(call, End { status: STATUS_ERROR, message, detail: None });
         }
         let message = readable(outcome.message);
-        // A part of it would be of no use, other than that of a message.
+        // Unlike a message, a truncated detail is useless.
         let detail = lossy(outcome.detail).filter(|detail| detail.len() <= MAX_DETAIL);
         host.finished(call, End { status: outcome.status, message: message.as_deref(), detail: detail.as_deref() });
     });
@@ -135,9 +136,9 @@ unsafe extern "C" fn add_job(context: *const HostContext, call: u64, spec: Str<'
     guarded(context, |host| host.add_job(call, &lossy(spec).unwrap_or_default(), reply));
 }
 
-/// Keeps a panic of ours from crossing into the plugin.
+/// Keeps the host's panics from crossing into the plugin.
 fn guarded(context: *const HostContext, work: impl FnOnce(&dyn PluginHost)) {
-    // SAFETY: plugins get this pointer from `host_table`, which leaks what it leads to, and hand it back unchanged.
+    // SAFETY: plugins get this pointer from `host_table`, which leaks the target, and pass it back unchanged.
     let context = unsafe { &*context.cast::<Context>() };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&*context.host))) {
         error!("a call of a plugin into the host panicked, which is a bug in taskbay; the call was ignored");
@@ -146,13 +147,13 @@ fn guarded(context: *const HostContext, work: impl FnOnce(&dyn PluginHost)) {
     }
 }
 
-/// The text of a plugin that may break its promise of UTF-8.
+/// A plugin's text, which may violate the contract and not be UTF-8.
 fn lossy(text: Str<'_>) -> Option<Cow<'_, str>> {
-    // SAFETY: by the contract, a plugin's text points to readable bytes for the duration of its call, which is ours.
+    // SAFETY: by the contract, a plugin's text points to readable bytes for the duration of this call.
     unsafe { text.bytes() }.map(String::from_utf8_lossy)
 }
 
-/// A text for people: more of it would be of no use to anybody.
+/// A text for display, truncated.
 fn readable(text: Str<'_>) -> Option<Cow<'_, str>> {
     // SAFETY: as above.
     let bytes = unsafe { text.bytes() }?;

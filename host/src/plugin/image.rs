@@ -1,4 +1,4 @@
-//! A private, sealed copy of a plugin file: the bytes that were checked are the bytes that get mapped.
+//! A private, sealed copy of a plugin file: the checked bytes are the mapped bytes.
 
 use std::{
     ffi::CString,
@@ -31,14 +31,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// Copies the first `loadable` bytes of a verified plugin file into sealed memory, or, where the system refuses
-    /// executable memory files, into a file that has no name any more.
+    /// Copies the first `loadable` bytes of a verified plugin file into sealed memory or, if the system refuses executable
+    /// memory files, into an unlinked file.
     pub fn seal(file_name: &str, build: BuildId, loadable: &[u8]) -> io::Result<Image> {
         let plugin = Self::plugin_name(file_name);
         let fd = match memory_file(&plugin, loadable) {
             Ok(fd) => fd,
-            // Hardened systems forbid memfd_create, or executable ones, with one of several errors. A true shortage of
-            // memory or of descriptors shows again with the file.
+            // Hardened systems refuse memfd_create, or executable memory files, with various errors. A real shortage of
+            // memory or descriptors recurs with the file.
             Err(refusal) => nameless_file(&std::env::temp_dir(), loadable).map_err(|error| {
                 io::Error::new(
                     error.kind(),
@@ -49,7 +49,7 @@ impl Image {
         Ok(Image { file_name: file_name.to_owned(), plugin, build, fd })
     }
 
-    /// Another copy of the same. What was mapped into this process cannot be mapped once more.
+    /// Another copy of the same image: an image cannot be mapped twice into this process.
     pub(crate) fn copy(&self) -> io::Result<Image> {
         let file = File::from(self.fd.try_clone()?);
         let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
@@ -57,7 +57,7 @@ impl Image {
         Self::seal(&self.file_name, self.build, &bytes)
     }
 
-    /// The plugin's name that a file's name gives: without `lib` and `.so`, with the folders below the tasks folder.
+    /// The plugin's name from a file's name: without `lib` and `.so`, with the folders below the tasks folder.
     pub fn plugin_name(file_name: &str) -> String {
         let stem = file_name.strip_suffix(".so").unwrap_or(file_name);
         let (folders, stem) = stem.rfind('/').map_or(("", stem), |slash| stem.split_at(slash + 1));
@@ -69,13 +69,13 @@ impl Image {
 }
 
 fn memory_file(plugin: &str, content: &[u8]) -> io::Result<OwnedFd> {
-    // The name shows in /proc/PID/maps. It may have no NUL, and 249 bytes.
+    // The name appears in /proc/PID/maps. It must not contain a NUL, and has at most 249 bytes.
     let name: Vec<u8> =
         format!("taskbay-{plugin}").into_bytes().into_iter().filter(|byte| *byte != 0).take(200).collect();
     let name = CString::new(name)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = match rustix::fs::memfd_create(&name, flags | MemfdFlags::EXEC) {
-        // Kernels before 6.3 do not know the flag, and their memory files are executable without it.
+        // Kernels before 6.3 lack the flag, and their memory files are executable without it.
         Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(&name, flags)?,
         other => other?,
     };
@@ -85,8 +85,8 @@ fn memory_file(plugin: &str, content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// A read-only descriptor of a file that was unlinked before this returns: nobody else can reach it, and nothing is left
-/// behind whatever becomes of this process.
+/// A read-only descriptor of an unlinked file: no other process can open it, and nothing is left behind when this process
+/// ends.
 fn nameless_file(parent: &Path, content: &[u8]) -> io::Result<OwnedFd> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let folder = parent.join(format!("taskbay-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));

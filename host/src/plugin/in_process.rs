@@ -1,7 +1,7 @@
-//! The runner in the host's own process, for those who trust the code and want every microsecond.
+//! The runner in the host's own process, for trusted code with minimal overhead.
 //!
-//! Nothing that was mapped is ever unmapped, so that a process holds a limited number of builds; it refuses further ones
-//! before it would be aborted.
+//! Libraries are never unmapped, so the number of builds in a process is limited. Further ones are refused before they would
+//! abort the process.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -33,7 +33,7 @@ use crate::events::PluginBuild;
 
 /// Each mapped build costs a few hundred kilobytes and one of the 1,024 thread-local keys of the process.
 const MAX_MAPPED: usize = 200;
-/// What is left to the rest of the process.
+/// The number of keys reserved for the rest of the process.
 const KEYS_FLOOR: usize = 64;
 
 /// A plugin that runs in this process.
@@ -45,7 +45,7 @@ pub(super) struct InProcess {
 }
 
 impl InProcess {
-    /// Tries the build in a process of its own, then loads it into this one and starts it up.
+    /// Tries the build in a separate process, then loads it into this one and starts it up.
     pub(super) async fn launch(
         image: &Image,
         settings: &PluginSettings,
@@ -88,7 +88,7 @@ impl InProcess {
         let deadline = Instant::now() + limit;
         let callee = Arc::clone(&host);
         let begun = on_own_thread(&image.plugin, move || mapped.init(callee, max_level, &json));
-        // A start-up that hangs before it returns keeps its thread; there is no way to stop it in this process.
+        // A hanging `init` keeps its thread, because it cannot be stopped in this process.
         let plugin = timeout_at(deadline, begun)
             .await
             .map_err(|_| LaunchError::StartTimedOut(limit))?
@@ -104,7 +104,7 @@ impl InProcess {
         Err(error)
     }
 
-    /// Begins a job; `None` once the plugin was shut down.
+    /// Starts a job; `None` after the shutdown.
     pub(super) fn start(
         &self,
         task: u32,
@@ -120,11 +120,11 @@ impl InProcess {
         self.plugin.cancel(call, mode);
     }
 
-    /// Ends the plugin; what it still runs is ended by it or, at the latest, by the time that this returns.
+    /// Ends the plugin. Running jobs are ended by the plugin or, at the latest, when this returns.
     pub(super) async fn shutdown(&self, limit: Duration) {
         let plugin = Arc::clone(&self.plugin);
         let ended = on_own_thread(&self.name, move || plugin.shutdown(limit));
-        // A second beyond its own limit, in case the plugin does not keep it.
+        // A second more than the plugin's own limit, in case the plugin exceeds it.
         let ended = timeout(limit + Duration::from_secs(1), ended).await.ok().flatten();
         if ended != Some(true) {
             warn!(
@@ -133,17 +133,17 @@ impl InProcess {
             );
         }
         self.host.calls.close("the plugin was shut down while it ran this job");
-        // The plugin's way to the host is never freed, and must not keep the connections to the database with it.
+        // The plugin's link to the host is never freed, and must not keep the database connections open.
         self.host.jobs().take();
     }
 }
 
-/// What the plugin calls.
+/// The functions for the plugin.
 #[derive(Debug)]
 struct InProcessHost {
     calls: Arc<Calls>,
     log: PluginLog,
-    /// None once the plugin was shut down.
+    /// None after the shutdown.
     jobs: Mutex<Option<Arc<dyn AddJob>>>,
     runtime: Handle,
     started: Mutex<Option<oneshot::Sender<Result<(), LaunchError>>>>,
@@ -177,7 +177,7 @@ impl PluginHost for InProcessHost {
     fn add_job(&self, _call: u64, spec: &str, reply: AddJobReply) {
         let Some(jobs) = self.jobs().clone() else { return };
         let spec = spec.to_owned();
-        // Not awaited by anybody: the task ends with the statement, or with the runtime, and then the reply says so.
+        // Not awaited: the task ends with the statement, or with the runtime, in which case the reply is an error.
         self.runtime.spawn(async move {
             let added = add(&*jobs, spec).await;
             reply.deliver(added.as_ref().map(String::as_str).map_err(String::as_str));
@@ -185,7 +185,7 @@ impl PluginHost for InProcessHost {
     }
 }
 
-/// Takes one of the places that this process has for builds.
+/// Reserves one of this process's places for builds.
 fn take_room() -> Result<(), LaunchError> {
     static MAPPED: AtomicUsize = AtomicUsize::new(0);
     let free = free_thread_keys(KEYS_FLOOR);
@@ -199,8 +199,8 @@ fn take_room() -> Result<(), LaunchError> {
         .map_err(|mapped| LaunchError::TooManyBuilds { mapped })
 }
 
-/// Runs code of a plugin on a thread of its own, so that neither what it leaves in thread-local places nor a wait without
-/// end stays with a thread of the host. `None` if it panicked.
+/// Runs code of a plugin on a separate thread, to keep its thread-local values and endless waits away from the host's
+/// threads. `None` if it panicked.
 async fn on_own_thread<T: Send + 'static>(plugin: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, result) = oneshot::channel();
     let thread = std::thread::Builder::new().name(format!("plugin {plugin}"));

@@ -1,10 +1,10 @@
-//! What goes into a task's code and what comes out of it.
+//! The input and output of a task's code.
 
 use serde::{Deserialize, Serialize};
 
 use super::stop_signal::StopSignal;
 
-/// One job as a plugin gets it. Times are microseconds since the Unix epoch.
+/// A job as received by a plugin. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct JobInput<'a> {
     pub id: i64,
@@ -25,19 +25,19 @@ pub struct JobInput<'a> {
     pub flags: Option<&'a str>,
 }
 
-/// How running jobs are brought to their end from outside.
+/// The signals that end running jobs.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
-    /// Tells the task, which may go on for as long as it needs.
+    /// Asks the task to end, without a time limit.
     pub ask: StopSignal,
     /// Ends the job: the task is told, then dropped, then its process killed.
     pub force: StopSignal,
 }
 
-/// Hears that a build has accepted a job, just before the task's code runs. A build that refuses a job does not call it.
+/// Called when a build has accepted a job, just before the task's code runs; not called for a refused job.
 pub type Accepted<'a> = &'a (dyn Fn() + Sync);
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The task succeeded.
@@ -46,14 +46,14 @@ pub enum Outcome {
     Failed { kind: FailureKind, message: String },
     /// The payload is an array, and some of its items failed; the message is for `last_error`.
     PartlyFailed { items: FailedItems, message: String },
-    /// The job never reached the task's code, so it may go back unharmed.
+    /// The job never reached the task's code, so it can be released.
     NotStarted,
 }
 
-/// Which items of a payload failed.
+/// The failed items of a payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItems {
-    /// How many items the task saw.
+    /// The number of items in the payload, as counted by the task.
     items: usize,
     failed: Vec<FailedItem>,
 }
@@ -61,15 +61,15 @@ pub struct FailedItems {
 /// An item of a payload that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedItem {
-    /// Its place in the payload, from 0.
+    /// Its index in the payload, from 0.
     pub index: usize,
-    /// Trying it again is pointless.
+    /// Whether a retry is pointless.
     #[serde(default)]
     pub discard: bool,
 }
 
 impl FailedItems {
-    /// The failed ones of `items`, in ascending order; `None` if they cannot be that: none, out of order, or beyond the end.
+    /// The failed ones of `items`, in ascending order; `None` if they are empty, out of order, or beyond the end.
     pub fn new(items: usize, failed: Vec<FailedItem>) -> Option<Self> {
         let in_order = failed.windows(2).all(|pair| pair[0].index < pair[1].index);
         let inside = failed.last().is_some_and(|last| last.index < items);
@@ -82,33 +82,33 @@ impl FailedItems {
         Self::new(items, failed)
     }
 
-    /// How many items there were.
+    /// The number of items.
     pub fn items(&self) -> usize {
         self.items
     }
 
-    /// The items that are worth another attempt and, with `true`, that there is one. If none is worth it or this attempt was
-    /// the last, nothing is tried again by itself, and all that failed are left.
+    /// The items to keep in the payload and, as `true`, that the job is retried. If no item can be retried or this was the
+    /// last attempt, all failed items are kept.
     pub fn left(&self, last_attempt: bool) -> (Vec<usize>, bool) {
         let again = !last_attempt && self.failed.iter().any(|item| !item.discard);
         (self.failed.iter().filter(|item| !(again && item.discard)).map(|item| item.index).collect(), again)
     }
 }
 
-/// Why a job failed.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// The task returned an error.
     Error,
-    /// The task returned an error which says that trying again is pointless.
+    /// The task returned an error that makes a retry pointless.
     Discard,
     /// The task panicked.
     Panic,
-    /// The task ran longer than it may.
+    /// The task exceeded its time limit.
     Timeout,
     /// The job was cancelled before it could succeed.
     Cancelled,
-    /// The plugin's process ended under the job.
+    /// The plugin's process ended during the job.
     Crash,
 }
 

@@ -1,4 +1,4 @@
-//! Why a build was refused. Each message says what is wrong and what to do, without the file's name.
+//! The reasons to refuse a build. Each message has the error and a remedy, without the file's name.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use taskbay_abi::STATUS_DISCARD;
 use thiserror::Error;
 
-/// Why a build was refused.
+/// The reason why a build was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum LaunchError {
-    /// The dynamic loader said no.
+    /// The dynamic loader failed.
     #[error("the system's loader refuses it: {0}")]
     Map(String),
     /// A shared library, but of another kind.
@@ -17,15 +17,15 @@ pub enum LaunchError {
         "it is a library but no taskbay plugin: it lacks the symbol {0}; end its lib.rs with plugin!(…) and build it as a cdylib"
     )]
     NoEntry(String),
-    /// The header is not one.
+    /// The header is invalid.
     #[error("its plugin header is damaged ({0}): rebuild it")]
     Header(String),
-    /// Another major version, or a newer minor one, of the interface.
+    /// A different major version, or a newer minor version, of the interface.
     #[error(
         "was built for taskbay plugin interface {found}, this host speaks {ours}: rebuild it with a matching taskbay-plugin"
     )]
     OtherInterface { found: String, ours: String },
-    /// Same version, other types.
+    /// The same version, but different types.
     #[error("its interface types differ from this host's ({0}): rebuild it with this host's version of taskbay-plugin")]
     Layout(String),
     /// It breaks a rule for names.
@@ -45,7 +45,7 @@ pub enum LaunchError {
     /// The file was not mapped in time.
     #[error("it did not finish loading within {}: look for a constructor that waits", humantime::format_duration(*.0))]
     LoadTimedOut(Duration),
-    /// The kernel or somebody ended its process before it was ready.
+    /// Its process was killed from outside before it was ready.
     #[error("its process {0} before it was ready")]
     Killed(String),
     /// The start-up returned an error or panicked.
@@ -62,26 +62,26 @@ pub enum LaunchError {
         "this process has only {free} thread-local keys left, because builds that run in it are never unmapped: restart the host, or run this plugin isolated"
     )]
     KeysExhausted { free: usize },
-    /// This process has mapped as many builds as it may.
+    /// This process has reached its limit of mapped builds.
     #[error("this process has mapped {mapped} builds and unmaps none: restart the host, or run this plugin isolated")]
     TooManyBuilds { mapped: usize },
     /// The same copy was mapped before.
     #[error("this very copy of it is mapped already: save the file again")]
     AlreadyMapped,
-    /// A setting of the plugin cannot be kept to, or does not fit. `key` is that of the section, or several.
+    /// A setting of the plugin cannot be applied, or does not match. `key` is its key in the section, or several.
     #[error("{reason}")]
     Setting { key: String, reason: String },
-    /// The child's process could not be made.
+    /// The child's process could not be started.
     #[error("no process could be started for it: {0}")]
     Process(String),
-    /// The child is not this program's.
+    /// The child is a different program.
     #[error("the program that was to run it is not this taskbay ({0}): was the program replaced? restart the host")]
     Protocol(String),
 }
 
 impl LaunchError {
-    /// Whether the same build may start another time: what a start-up needs may be away, and a machine may be busy or out of
-    /// memory. Everything else is a fault of the file, of the settings or of this host, and stays until one of them changes.
+    /// Whether a retry may succeed: a service that the start-up needs may be down, and the machine may be busy or out of
+    /// memory. All other errors persist until the file, the settings or this host change.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::LoadTimedOut(_)
@@ -107,8 +107,8 @@ impl LaunchError {
         }
     }
 
-    /// How a start-up ended that did not succeed. What is failed with [`STATUS_DISCARD`] would fail the same way each time; that is
-    /// how a plugin says that its settings do not fit.
+    /// The error for a failed start-up. A plugin reports wrong settings with [`STATUS_DISCARD`]; such a start-up would fail in
+    /// the same way each time.
     pub(super) fn of_start_up(status: u32, reason: Option<&str>) -> Self {
         let reason = reason.unwrap_or("it gave no reason");
         if status == STATUS_DISCARD {
@@ -118,7 +118,7 @@ impl LaunchError {
         }
     }
 
-    /// The build was started with a memory limit that it cannot start with. `said` is what shows it.
+    /// The error for a memory limit too small for the start of a build. `said` is the output that shows it.
     pub(super) fn memory_limit(limit: u64, said: &str) -> Self {
         Self::Setting {
             key: "memory_limit".to_owned(),

@@ -1,4 +1,4 @@
-//! Keeps writers out of a file for the moment in which it is read by whom it was handed to.
+//! File leases: keep writers out of a file while an interpreter reads it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,20 +9,20 @@ use std::{
 
 use super::libc_calls;
 
-/// Whoever opens the file for writing waits until this is dropped. (One who renames another file to its name does not.)
+/// Until this is dropped, opening the file for writing blocks. (Renaming another file over it does not.)
 #[derive(Debug)]
 pub(super) struct Lease {
     file: File,
     held: bool,
 }
 
-/// Somebody has the file open for writing.
+/// The file is open for writing.
 #[derive(Debug)]
 pub(super) struct BeingWritten;
 
 impl Lease {
-    /// Opens the file, and keeps writers out where the system lets this user: on most local file systems, for the file's
-    /// owner and for root.
+    /// Opens the file, and keeps writers out if the system allows it: on most local file systems, for the file's owner and
+    /// for root.
     pub(super) fn take(path: &Path) -> io::Result<Result<Lease, BeingWritten>> {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         Ok(match libc_calls::lease(&file) {
@@ -32,7 +32,7 @@ impl Lease {
         })
     }
 
-    /// The file that is kept.
+    /// The leased file.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
@@ -40,7 +40,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Closing alone is not enough: a process that is just being started has the file open, too.
+        // Closing is not enough: a process that is just starting has inherited the descriptor.
         if self.held {
             libc_calls::end_lease(&self.file);
         }

@@ -1,4 +1,4 @@
-//! The things that a process can only ask of libc, each wrapped so that the callers need no `unsafe`.
+//! Safe wrappers of libc calls.
 
 use std::{ffi::c_int, fs::File, io, mem::MaybeUninit, os::fd::AsRawFd, ptr};
 
@@ -6,13 +6,13 @@ use tokio::process::Command;
 
 use super::bounds::Bounds;
 
-/// How many more thread-local keys this process can make, counted up to `enough`. A plugin's standard library takes one
-/// that never comes back, and the process is aborted when there is none.
+/// The number of thread-local keys that this process can still create, counted up to `enough`. A plugin's standard library
+/// takes one that is never freed, and aborts the process when none is left.
 pub(super) fn free_thread_keys(enough: usize) -> usize {
     let mut keys = Vec::with_capacity(enough);
     while keys.len() < enough {
         let mut key = 0;
-        // SAFETY: `key` is a place for the key, and a key without destructor needs nothing of us.
+        // SAFETY: `key` is valid for writing, and a key without a destructor has no further requirements.
         if unsafe { libc::pthread_key_create(&raw mut key, None) } != 0 {
             break;
         }
@@ -25,8 +25,8 @@ pub(super) fn free_thread_keys(enough: usize) -> usize {
     keys.len()
 }
 
-/// Makes this process survive the signals that end a program from outside. Unlike "ignore", a handler is not inherited by
-/// the programs that a plugin may start.
+/// Makes this process survive termination signals. Unlike "ignore", a handler is not inherited by programs started by a
+/// plugin.
 pub(super) fn outlive_stop_signals() {
     extern "C" fn nothing(_: c_int) {}
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -40,26 +40,26 @@ pub(super) fn outlive_stop_signals() {
     }
 }
 
-/// Keeps descriptors that this process has not opened itself from whatever runs in it next: whoever started this program may
-/// have left some open. For the very beginning of a process, while those of the standard streams are all that it knows of.
+/// Closes inherited descriptors other than the standard streams. Must be called at the very beginning of a process, before it
+/// opens any descriptors itself.
 pub(super) fn close_inherited() {
-    // SAFETY: nothing in this process owns any of them yet, and the call takes numbers.
+    // SAFETY: no code in this process owns any of them yet, and the call takes only numbers.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0;
     if closed {
         return;
     }
-    // Kernels before 5.9 do not know the call.
+    // Kernels before 5.9 lack the call.
     let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open: Vec<c_int> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // SAFETY: as above. That of the listing is closed by now, and closing it again does no harm.
+        // SAFETY: as above. The directory's descriptor is already closed, and closing it again is harmless.
         unsafe { libc::close(descriptor) };
     }
 }
 
-/// Makes this process one of another user, for good.
+/// Permanently changes the user of this process.
 pub(super) fn change_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the list of groups is as long as is said, and the other calls take numbers.
+    // SAFETY: the list of groups has the given length, and the other calls take only numbers.
     let changed = unsafe {
         libc::setgroups(groups.len(), groups.as_ptr()) == 0
             && libc::setresgid(group, group, group) == 0
@@ -68,8 +68,8 @@ pub(super) fn change_user(user: u32, group: u32, groups: &[u32]) -> io::Result<(
     if changed { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel kill what a command starts when the thread that starts it ends, and with that thread this process. What it
-/// starts inherits no descriptor but the standard streams, and keeps to `bounds`.
+/// Makes the kernel kill a command's process when the thread that started it ends, and thus with this process. The process
+/// inherits only the standard streams, and is restricted by `bounds`.
 pub(super) fn end_with_this_process(command: &mut Command, bounds: Bounds) {
     let this = i32::try_from(std::process::id());
     let bind = move || {
@@ -84,7 +84,7 @@ pub(super) fn end_with_this_process(command: &mut Command, bounds: Bounds) {
         }
         // SAFETY: as above.
         let parent = unsafe { libc::getppid() };
-        // This process may have ended before the kernel was asked.
+        // The parent may have ended before the signal was set.
         if Ok(parent) == this { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
     };
     // SAFETY: between fork and exec, it only makes system calls, as `Bounds::keep` says of itself; it neither allocates nor
@@ -92,10 +92,10 @@ pub(super) fn end_with_this_process(command: &mut Command, bounds: Bounds) {
     unsafe { command.pre_exec(bind) };
 }
 
-/// Has whoever opens the file for writing wait; the error is `EAGAIN` if somebody has it open so. The signal that tells of
-/// such a one is changed to one which does nothing, since by default it ends the process.
+/// Takes a lease that blocks opening the file for writing; the error is `EAGAIN` if it is already open for writing. The
+/// signal about a blocked writer, which would end the process by default, is changed to a harmless one.
 pub(super) fn lease(file: &File) -> io::Result<()> {
-    /// The same on all processors that this host runs on; the libc crate has no name for it here.
+    /// The same on all supported processors; the libc crate lacks the constant.
     const F_SETSIG: c_int = 10;
     for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, c_int::from(libc::F_RDLCK))] {
         // SAFETY: the descriptor is open, and both commands take a number.
@@ -106,15 +106,15 @@ pub(super) fn lease(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets writers in again.
+/// Releases the lease.
 pub(super) fn end_lease(file: &File) {
-    // SAFETY: as above. An error would mean that there is no lease (any more).
+    // SAFETY: as above. An error means that there is no lease.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, c_int::from(libc::F_UNLCK)) };
 }
 
-/// Ends this process without running destructors: those of a plugin's libraries are known to crash.
+/// Ends this process without running destructors, because those of a plugin's libraries may crash.
 pub(super) fn exit_now(status: i32) -> ! {
-    // SAFETY: it does not return, and nothing of this process is needed any more.
+    // SAFETY: it does not return, and nothing in this process is needed afterwards.
     unsafe { libc::_exit(status) }
 }
 

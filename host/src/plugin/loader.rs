@@ -1,7 +1,7 @@
-//! The border to a plugin's code: maps a sealed image, checks it, and calls its functions.
+//! The FFI boundary to a plugin's code: maps a sealed image, checks it, and calls its functions.
 //!
-//! Everything unsafe about plugins is here and in the functions that they call back (`host_table.rs`). What is mapped stays mapped
-//! for the rest of the process: that is what makes each `'static` below true, and a callback harmless whenever it comes.
+//! The unsafe code for plugins is in this module and in their callbacks (`host_table.rs`). Libraries stay mapped for the rest
+//! of the process; this justifies each `'static` below, and makes late callbacks harmless.
 
 use std::{
     collections::HashSet,
@@ -26,13 +26,13 @@ use super::{
     manifest::MAX_TASKS,
 };
 
-/// A plugin that is mapped and checked; none of its functions was called yet.
+/// A mapped and checked plugin; none of its functions has been called.
 pub(super) struct MappedPlugin {
     header: &'static Header,
     manifest: ManifestInfo,
 }
 
-/// A plugin whose start-up was begun.
+/// A plugin whose start-up has begun.
 pub(super) struct LoadedPlugin {
     header: &'static Header,
     task_count: u32,
@@ -46,7 +46,7 @@ impl MappedPlugin {
         let library = open(fd)?;
         let published = published_header(&library)?;
         check_interface(published)?;
-        // abi_stable's own code may panic on what it does not expect, and its constructor is the plugin's.
+        // abi_stable may panic on unexpected data, and its constructor is part of the plugin.
         let header = catch_unwind(AssertUnwindSafe(|| checked_header(&library)))
             .unwrap_or_else(|_| Err(LaunchError::Layout("the comparison of the two panicked".to_owned())))?;
         if !std::ptr::eq(header, published) {
@@ -64,11 +64,11 @@ impl MappedPlugin {
         &self.manifest
     }
 
-    /// Begins the start-up, whose end `host` hears of as the end of [`taskbay_abi::INIT_CALL`].
+    /// Begins the start-up; `host` receives its end as the end of [`taskbay_abi::INIT_CALL`].
     pub(super) fn init(self, host: Arc<dyn PluginHost>, max_level: u32, settings: &str) -> LoadedPlugin {
         let table = host_table(host, max_level);
-        // SAFETY: the header was checked to have the layout that we know, the table is never freed, `settings` outlives
-        // the call, and this is the one call of `init`, since it consumes `self`.
+        // SAFETY: the header's layout was checked, the table is never freed, `settings` outlives the call, and this is the
+        // only call of `init`, because it consumes `self`.
         unsafe { (self.header.vtable.init)(table, Str::new(settings)) };
         let task_count = u32::try_from(self.manifest.tasks.len()).unwrap_or(u32::MAX);
         LoadedPlugin { header: self.header, task_count, ended: RwLock::new(false) }
@@ -76,7 +76,7 @@ impl MappedPlugin {
 }
 
 impl LoadedPlugin {
-    /// Begins a job, whose end the plugin's host hears of under `call`; `false`, and not `accepted`, if the plugin was shut down.
+    /// Starts a job; the host receives its end under `call`. Returns `false`, without calling `accepted`, after the shutdown.
     pub(super) fn start(
         &self,
         task: u32,
@@ -106,8 +106,8 @@ impl LoadedPlugin {
         };
         self.unless_ended(|| {
             accepted();
-            // SAFETY: the layout was checked, `init` was called, the shutdown has not begun, the index exists, and all
-            // that `job` borrows outlives the call.
+            // SAFETY: the layout was checked, `init` was called, the shutdown has not begun, the index exists, and the
+            // values borrowed by `job` outlive the call.
             unsafe { (self.header.vtable.start)(task, &job, call) };
         })
     }
@@ -120,7 +120,7 @@ impl LoadedPlugin {
         });
     }
 
-    /// Ends the plugin and blocks until its threads are gone, or `timeout` has passed: then it returns `false`.
+    /// Ends the plugin, and blocks until its threads have ended; returns `false` after `timeout`.
     pub(super) fn shutdown(&self, timeout: Duration) -> bool {
         let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *ended, true) {
@@ -146,13 +146,13 @@ impl Debug for LoadedPlugin {
     }
 }
 
-/// Opens the file behind `fd` and keeps the descriptor for ever: glibc tells libraries apart by the string that they were
-/// opened by, so a number that is used again would give back the library of before.
+/// Opens the file behind `fd`, and never closes the descriptor: glibc identifies libraries by their path, so a reused number
+/// would return the earlier library.
 fn open(fd: OwnedFd) -> Result<Library, LaunchError> {
-    // The doubled slash keeps clear of whoever else in this process opens libraries by descriptor.
+    // The double slash avoids conflicts with other code in this process that opens libraries by descriptor.
     let path = format!("/proc/self/fd//{}", fd.into_raw_fd());
-    // SAFETY: this runs the library's constructors, which nothing can vouch for. Isolated, that is the child's risk;
-    // in-process, a child has tried the same bytes just before.
+    // SAFETY: this runs the library's constructors, for which there is no guarantee. In an isolated plugin, only the child is
+    // at risk; for an in-process plugin, a child has just tried the same bytes.
     unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL | libc::RTLD_NODELETE) }.map_err(|error| {
         let text = error.to_string();
         LaunchError::Map(text.trim_start_matches(&path).trim_start_matches(": ").to_owned())
@@ -170,10 +170,10 @@ fn published_header(library: &Library) -> Result<*const Header, LaunchError> {
     Ok(*header)
 }
 
-/// Looks at the part of the header that is the same in all versions, before anything longer is believed.
+/// Checks the part of the header that is the same in all versions, before the rest is trusted.
 fn check_interface(header: *const Header) -> Result<(), LaunchError> {
-    // SAFETY: the symbol is not null and aligned, and lies in a mapped library; that it leads to these fields is what the
-    // symbol's name promises, and the magic number confirms.
+    // SAFETY: the symbol is not null, is aligned, and lies in a mapped library; its name promises these fields, and the magic
+    // number confirms them.
     let (magic, major, minor, size) = unsafe {
         let magic = addr_of!((*header).magic).read();
         if magic != MAGIC {
@@ -199,10 +199,10 @@ fn check_interface(header: *const Header) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Has abi_stable compare the layout of every type of the interface, and gives the header.
+/// Compares the layout of every type of the interface by abi_stable, and returns the header.
 fn checked_header(library: &Library) -> Result<&'static Header, LaunchError> {
     let name = ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes();
-    // SAFETY: the symbol is abi_stable's own, its name is made for this type, and the library is never unmapped.
+    // SAFETY: the symbol is abi_stable's own, its name is specific to this type, and the library is never unmapped.
     let root: AbiHeaderRef = unsafe { library.get::<AbiHeaderRef>(name) }
         .map(|root| *root)
         .map_err(|_| LaunchError::NoEntry(ROOT_MODULE_LOADER_NAME_WITH_NUL.trim_end_matches('\0').to_owned()))?;
@@ -222,7 +222,7 @@ fn layout_error(error: &LibraryError) -> LaunchError {
     })
 }
 
-/// Takes the three lines that matter out of the hundreds that abi_stable writes.
+/// Extracts the three relevant lines from abi_stable's hundreds.
 fn differences(text: &str) -> String {
     let mut found: Vec<String> = Vec::new();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -239,7 +239,7 @@ fn differences(text: &str) -> String {
     if found.is_empty() { text.split_whitespace().take(30).collect::<Vec<_>>().join(" ") } else { found.join("; ") }
 }
 
-/// Refuses a header that another mapping has given before: the system's loader then handed out an old library.
+/// Refuses a header of an earlier mapping: the system's loader has then returned an old library.
 fn never_seen(header: &'static Header) -> Result<(), LaunchError> {
     static SEEN: Mutex<Option<HashSet<usize>>> = Mutex::new(None);
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);

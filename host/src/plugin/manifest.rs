@@ -1,4 +1,4 @@
-//! What a build says of itself, and the rules that it must keep.
+//! The manifest of a build, and its validation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -6,48 +6,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::crontab::parse_schedule;
 
-/// A plugin's own account of itself.
+/// A plugin's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestInfo {
-    /// The name of its crate, which need not be that of its file.
+    /// The name of its crate, which may differ from its file's.
     pub name: String,
     /// The version of its crate.
     pub version: String,
-    /// The version of the crate that it was written with.
+    /// The version of `taskbay-plugin`.
     pub sdk: String,
     /// `debug` or `release`.
     pub profile: String,
-    /// The plugin interface that it was built for: major, minor.
+    /// The version of the plugin interface: major, minor.
     pub abi: (u32, u32),
-    /// Whether a panic ends its process.
+    /// Whether a panic aborts its process.
     pub panic_abort: bool,
-    /// Its tasks; their places are the indexes by which they are called.
+    /// Its tasks, called by their indexes.
     pub tasks: Vec<TaskSpec>,
 }
 
-/// A task of a plugin, as its build declares it.
+/// A task, as declared by its plugin's build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// The identifier that jobs name.
+    /// The task's name in jobs.
     pub name: String,
-    /// One line for people; may be empty.
+    /// One line of description; may be empty.
     pub description: String,
-    /// How long a job may run.
+    /// The time limit of a job.
     pub timeout: Option<Duration>,
-    /// At which attempt a job fails for good even if it was added with more.
+    /// The attempt after which a job fails for good, even if it was added with more.
     pub max_attempts: Option<u32>,
-    /// When jobs of it are added by themselves: lines as in a crontab, without the task's name.
+    /// Its schedules: crontab lines without the task's name.
     #[serde(default)]
     pub schedules: Vec<String>,
 }
 
-/// More tasks than this in one plugin are taken for a broken file.
+/// The maximum number of tasks of a plugin; more indicate a broken file.
 pub(super) const MAX_TASKS: usize = 10_000;
-/// The longest task name, in characters, that the database takes.
+/// The maximum length of a task's name in the database, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
 
 impl ManifestInfo {
-    /// Says which rule the plugin breaks, if it breaks one.
+    /// Checks the rules for plugins; the error names the broken rule.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.tasks.is_empty() {
             return Err("declares no task: name at least one in plugin!(…)".to_owned());

@@ -1,9 +1,10 @@
-//! One build of a plugin, and the border to its code.
+//! A build of a plugin, and the FFI boundary to its code.
 //!
-//! A sealed [`Image`] of a plugin file is launched as a [`Generation`], which runs jobs through a runner: a child process
-//! or this process. So is an [`ExecutableFile`], of which each job is a process. Nothing here knows that Postgres exists.
+//! A sealed [`Image`] of a plugin file is launched as a [`Generation`], which runs jobs through a runner in a child process
+//! or in this process. An [`ExecutableFile`] is a generation too, with a process for each job. This module must not know
+//! Postgres.
 
-// What a build is, and what is said about it.
+// A build and its description.
 mod file_key;
 mod image;
 mod job;
@@ -16,7 +17,7 @@ mod bounds;
 mod execution;
 mod generation;
 mod running_jobs;
-// The runner in a process of its own: the host's side, then the child's.
+// The runner in a child process: the host's side, then the child's.
 mod alone;
 mod child;
 mod child_main;
@@ -35,15 +36,15 @@ mod executable_run;
 mod lease;
 // The runner in the host's process.
 mod in_process;
-// The runner for tasks that are part of this program.
+// The runner for tasks compiled into this program.
 mod built_in;
-// The border itself; the child's side uses it as well.
+// The FFI boundary; the child's side uses it too.
 mod calls;
 mod host_calls;
 mod host_table;
 mod libc_calls;
 mod loader;
-// The way in for those who feed it nonsense.
+// The entry points of the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzed;
 

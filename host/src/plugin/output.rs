@@ -1,4 +1,4 @@
-//! What a plugin's process writes to its standard output and error, line by line.
+//! The standard output and error of a plugin's process, line by line.
 
 use std::{
     collections::VecDeque,
@@ -18,9 +18,9 @@ use crate::{
     parts::Parts,
 };
 
-/// Longer lines are cut into several.
+/// Longer lines are split.
 const MAX_LINE: usize = 8 << 10;
-/// So many lines of the standard error are kept to explain a crash.
+/// The number of lines of standard error kept to explain a crash.
 const KEPT: usize = 20;
 
 /// The captured output of one process.
@@ -34,7 +34,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Announces each line as an event, if there is somebody to announce it to.
+    /// Emits each line as an event, if there are services.
     pub(super) fn capture(child: &mut Child, build: &PluginBuild, events: Option<&Events>) -> Self {
         let (build, events) = (build.clone(), events.cloned());
         let parts = events.as_ref().map(|events| events.parts().clone()).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Output {
         })
     }
 
-    /// Hands on each line, with whether it came from the standard error.
+    /// Passes on each line, and whether it came from standard error.
     pub(super) fn follow(
         child: &mut Child,
         parts: &Parts,
@@ -76,18 +76,18 @@ impl Output {
         Self { last_errors, errors_ended, readers }
     }
 
-    /// The last lines of the standard error of a process that has ended.
+    /// The last lines of standard error after the process has ended.
     pub(super) async fn last_words(&self) -> Vec<String> {
-        // A process that the plugin started may keep the pipe open.
+        // A process started by the plugin may keep the pipe open.
         let _ = timeout(Duration::from_millis(100), self.errors_ended.cancelled()).await;
         self.last_errors()
     }
 
-    /// Waits until all that was written has been handed on, or no longer than this.
+    /// Waits until all output has been passed on, but no longer than this.
     pub(super) async fn drained(&mut self, limit: Duration) {
         let _ = timeout(limit, async {
             for reader in &mut self.readers {
-                // If it panics, the host hears of it, and there is nothing more to wait for.
+                // A panic is reported to the host; there is nothing more to wait for.
                 let _ = reader.await;
             }
         })
@@ -95,7 +95,7 @@ impl Output {
         self.readers.clear();
     }
 
-    /// The last lines of the standard error so far.
+    /// The last lines of standard error so far.
     pub(super) fn last_errors(&self) -> Vec<String> {
         self.last_errors.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -129,8 +129,8 @@ async fn read_lines(mut pipe: impl AsyncRead + Unpin, mut each: impl FnMut(Strin
     }
 }
 
-/// The first line of `bytes`, without its end, and what follows: whole, or as much as a line may have, or what there is if
-/// no more will come.
+/// The first line of `bytes`, without its line end, and the rest. The line is complete, or of the maximum length, or the last
+/// one.
 fn split_line(bytes: &[u8], ended: bool) -> Option<(&[u8], &[u8])> {
     let within = &bytes[..bytes.len().min(MAX_LINE)];
     if let Some(end) = within.iter().position(|byte| *byte == b'\n') {

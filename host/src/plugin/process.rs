@@ -1,4 +1,4 @@
-//! One process of a plugin, seen from the host: how it is started, talked to, and what its end means.
+//! A process of a plugin from the host's side: its start, its connection and its end.
 
 use std::{
     io::{ErrorKind, IoSlice},
@@ -34,9 +34,9 @@ use super::{
 };
 use crate::events::PluginBuild;
 
-/// What lets one into the database, with which a plugin's process has no business unless its settings say so.
+/// The variables that give access to the database; a plugin's process does not get them unless its settings say so.
 const INTO_THE_DATABASE: [&str; 3] = ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD"];
-/// What is between the host and whoever watches over it.
+/// The variables between the host and its service manager.
 const NOT_ITS_BUSINESS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A running process with its connection and its output. Dropping it kills the process.
@@ -49,7 +49,7 @@ pub(super) struct Process {
     memory_limit: Option<u64>,
 }
 
-/// How far a launch has come.
+/// The progress of a launch.
 #[derive(Debug)]
 enum Stage {
     Spawned,
@@ -57,24 +57,24 @@ enum Stage {
     Loaded(ManifestInfo),
 }
 
-/// How a process ended, to be said of it.
+/// A description of a process's end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     /// "was killed by …".
     pub(super) what: String,
-    /// What it said about that itself.
+    /// Its own output about the end.
     pub(super) detail: Option<String>,
 }
 
-/// Loads a build in a process of its own, without starting it up, and tells what it is: what `taskbay check` shows, and
-/// what keeps a file whose constructor crashes out of this process.
+/// Loads a build in a separate process without starting it up, and returns its manifest: for `taskbay check`, and to keep a
+/// file with a crashing constructor out of this process.
 pub async fn probe(image: &Image, settings: &PluginSettings, program: &Path) -> Result<ManifestInfo, LaunchError> {
     let (_process, manifest) = Process::begin(image, settings, program, None).await?;
     Ok(manifest)
 }
 
-/// Starts a build up in a process of its own, and ends it again: whether it would start in this process, too, where nothing of
-/// a failure would ever be unmapped.
+/// Starts and ends a build in a separate process, to check its start-up before loading it into this process, where a failed
+/// build could never be unmapped.
 pub(super) async fn rehearse(
     image: &Image,
     settings: &PluginSettings,
@@ -86,7 +86,7 @@ pub(super) async fn rehearse(
 }
 
 impl Process {
-    /// Starts a process, in which the build is loaded and started up when this returns.
+    /// Starts a process; returns after the build in it has started up.
     pub(super) async fn start(
         image: &Image,
         settings: &PluginSettings,
@@ -95,7 +95,7 @@ impl Process {
         Self::begin(image, settings, &services.program, Some(services)).await
     }
 
-    /// Without services, the build is only loaded.
+    /// Starts a process; without services, the build is only loaded.
     async fn begin(
         image: &Image,
         settings: &PluginSettings,
@@ -166,7 +166,7 @@ impl Process {
         let said = self.output.last_words().await;
         let ending = || Ending::of(status, &said, self.memory_limit).to_string();
         let allocation = said.iter().rev().find(|line| line.contains(FAILED_ALLOCATION));
-        // The limit is only in force once it is loading.
+        // The limit applies only from the loading on.
         if let (Some(limit), Some(line), Stage::Loading | Stage::Loaded(_)) = (self.memory_limit, allocation, stage) {
             return LaunchError::memory_limit(limit, line);
         }
@@ -185,7 +185,7 @@ impl Process {
         }
     }
 
-    /// Why it was not ready in time. Without memory for another thread, what waits for that thread waits for ever.
+    /// The reason why it was not ready in time. Without memory for a new thread, a wait for that thread never ends.
     fn too_late(&self, stage: &Stage, limit: Duration) -> LaunchError {
         let error = match stage {
             Stage::Spawned | Stage::Loading => LaunchError::LoadTimedOut(limit),
@@ -199,21 +199,21 @@ impl Process {
         }
     }
 
-    /// Waits for the process to end by itself or because it was condemned, and tells why it did. All that it reported
-    /// before has been delivered by then. Cancel-safe.
+    /// Waits until the process has ended by itself or was terminated, and returns the reason. All its earlier reports have
+    /// been delivered by then. Cancel-safe.
     pub(super) async fn ended(&mut self) -> Ending {
         let connection = Arc::clone(&self.connection);
         tokio::select! {
-            // First, because a line is also closed when what came over it made no sense.
+            // Checked first, because a malformed message closes the connection too.
             biased;
-            () = connection.condemned() => {
+            () = connection.terminated() => {
                 let _ = self.child.start_kill();
             }
             () = connection.closed() => {}
             _ = self.child.wait() => {}
         }
         let status = self.wait_for_exit().await;
-        // What it wrote before its end may still be on the way. A process that it started may keep the pipes open.
+        // Its last output may still be in the pipes, which a process started by it may keep open.
         let _ = timeout(Duration::from_millis(500), connection.closed()).await;
         let said = self.output.last_words().await;
         match connection.verdict() {
@@ -222,10 +222,10 @@ impl Process {
         }
     }
 
-    /// Has the plugin end itself and the process with it, or else kills it.
+    /// Shuts the plugin down and thus ends the process, or kills it after a time limit.
     pub(super) async fn shut_down(&mut self, limit: Duration) {
         self.connection.shut_down(limit);
-        // The child keeps the limit; the rest is for a child that does not.
+        // The child enforces the limit; the extra time is for a child that fails to.
         if timeout(limit + Duration::from_millis(500), self.child.wait()).await.is_err() {
             self.kill().await;
         }
@@ -237,7 +237,7 @@ impl Process {
         let _ = self.child.kill().await;
     }
 
-    /// The process is ending; it gets a moment to.
+    /// Gives an ending process a moment before it is killed.
     async fn wait_for_exit(&mut self) -> ExitStatus {
         if let Ok(Ok(status)) = timeout(Duration::from_secs(1), self.child.wait()).await {
             return status;
@@ -255,7 +255,7 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd, database: &Data
         .stdin(Stdio::from(socket))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C in a terminal is for the host, which decides when its plugins end.
+        // Ctrl-C in a terminal is for the host, which ends its plugins itself.
         .process_group(0)
         .kill_on_drop(true);
     let hidden = match database {
@@ -273,8 +273,8 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd, database: &Data
     command
 }
 
-/// Starts a process from the one thread whose end would be the end of all children, since the kernel takes the end of the
-/// thread that started a process for the end of its parent.
+/// Starts a process from a dedicated thread: the kernel treats the end of the thread that started a process as the end of
+/// its parent.
 pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
     let (sender, reply) = oneshot::channel();
     let not_started = || std::io::Error::other("the thread that starts processes could not start this one");
@@ -284,7 +284,7 @@ pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
 
 type SpawnRequest = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
 
-/// The way to the thread, which is started if there is none yet.
+/// The channel to the thread, which is started on first use.
 fn spawner() -> std::io::Result<std_mpsc::Sender<SpawnRequest>> {
     static THREAD: Mutex<Option<std_mpsc::Sender<SpawnRequest>>> = Mutex::new(None);
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,12 +294,12 @@ fn spawner() -> std::io::Result<std_mpsc::Sender<SpawnRequest>> {
     let (sender, requests) = std_mpsc::channel::<SpawnRequest>();
     let work = move || {
         for (mut command, runtime, reply) in requests {
-            // The runtime may be shutting down, and then tokio panics. The end of this thread would be that of all children.
+            // tokio panics while its runtime shuts down, and the end of this thread would kill all children.
             let spawned = catch_unwind(AssertUnwindSafe(|| {
                 let _inside = runtime.enter();
                 command.spawn()
             }));
-            // If nobody waits any more, the child is dropped and thereby killed.
+            // If the receiver is gone, the child is dropped and thus killed.
             if let Ok(spawned) = spawned {
                 let _ = reply.send(spawned);
             }
@@ -318,9 +318,9 @@ fn send_image(socket: &UnixStream, image: &OwnedFd) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a Rust program writes that ends because it gets no memory.
+/// The message of a Rust program that ends for lack of memory.
 const FAILED_ALLOCATION: &str = "memory allocation of";
-/// Lines that tell why a Rust program ended.
+/// Lines that explain the end of a Rust program.
 const TELLING: [&str; 5] =
     [FAILED_ALLOCATION, "stack overflow", "overflowed its stack", "fatal runtime error", "panicked at"];
 
@@ -329,13 +329,13 @@ impl Ending {
         Self { what: what.into(), detail: None }
     }
 
-    /// Why a job failed that ran in it.
+    /// The error of a job that was running in it.
     pub(super) fn under_a_job(&self, PluginBuild { plugin, build }: &PluginBuild) -> String {
         let detail = self.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
         format!("plugin {plugin} (build {build}) {} while it ran this job{detail}", self.what)
     }
 
-    /// Says what an exit status means, with what the process wrote before.
+    /// Describes an exit status, with the process's last output.
     fn of(status: ExitStatus, said: &[String], memory_limit: Option<u64>) -> Self {
         let what = match status.code() {
             Some(code) => format!("ended by itself with exit status {code}"),

@@ -1,25 +1,25 @@
-//! When a plugin's process that crashed is started again, and when no more.
+//! Decides whether and when a crashed process of a plugin is restarted.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// So many crashes within [`WINDOW`] are too many.
+/// The number of crashes within [`WINDOW`] after which a build is given up.
 const TOO_MANY: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// The crashes of one build.
+/// The crashes of a build.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     recent: VecDeque<Instant>,
-    /// Crashes without a healthy minute between them.
+    /// The number of crashes without a healthy minute between them.
     in_a_row: u32,
 }
 
-/// What follows a crash.
+/// The reaction to a crash.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     RestartIn(Duration),
@@ -40,7 +40,7 @@ impl Restarts {
         Next::RestartIn(self.next_delay())
     }
 
-    /// Counts a process that did not come up for a passing reason, which is no reason to give the build up.
+    /// Counts a failed start with a transient cause, which does not count towards giving up the build.
     pub(super) fn did_not_start(&mut self) -> Next {
         Next::RestartIn(self.next_delay())
     }

@@ -1,4 +1,4 @@
-//! The jobs that run on a build, and whether more may begin.
+//! Counts the running jobs of a build, and closes it for new ones.
 
 use crate::sync::{TaskTracker, TaskTrackerToken};
 
@@ -7,19 +7,19 @@ use crate::sync::{TaskTracker, TaskTrackerToken};
 pub(super) struct RunningJobs(TaskTracker);
 
 impl RunningJobs {
-    /// Counts a job in for as long as its token lives; `None` once no more may begin. The token comes before the look, so that
-    /// whoever waits for the end either sees it, or was seen.
+    /// Counts a job while its token exists; `None` after `close`. The token is taken before the check for `close`, so either
+    /// `wait` sees the token, or this sees the close.
     pub(super) fn enter(&self) -> Option<TaskTrackerToken> {
         let token = self.0.token();
         (!self.0.is_closed()).then_some(token)
     }
 
-    /// How many there are.
+    /// The number of running jobs.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Lets no more begin.
+    /// Refuses new jobs.
     pub(super) fn close(&self) {
         self.0.close();
     }

@@ -1,30 +1,30 @@
-//! What can be set for one plugin.
+//! The settings of a plugin.
 
 use std::{fmt, time::Duration};
 
-/// Where a plugin's code runs.
+/// The process in which a plugin's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
-    /// In a process of its own, one per build.
+    /// A separate process for each build.
     #[default]
     Child,
-    /// In the host's process.
+    /// The host's process.
     InProcess,
 }
 
-/// What a plugin's process is told of the host's database.
+/// The information for a plugin's process about the host's database.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum DatabaseAccess {
-    /// Nothing that would let it in.
+    /// No credentials.
     #[default]
     None,
-    /// What the host's environment says: `PGPASSWORD` and the like.
+    /// The host's environment variables, such as `PGPASSWORD`.
     Environment,
-    /// This, as `DATABASE_URL`.
+    /// This value, as `DATABASE_URL`.
     Url(String),
 }
 
-/// Without the password that may be in it.
+/// Hides a password in the URL.
 impl fmt::Debug for DatabaseAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -35,30 +35,30 @@ impl fmt::Debug for DatabaseAccess {
     }
 }
 
-/// What `taskbay.toml` says of one plugin.
+/// The settings of a plugin in `taskbay.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginSettings {
-    /// Where the plugin runs.
+    /// The process in which the plugin runs.
     pub isolation: Isolation,
-    /// The most memory, in bytes, that the plugin's process may allocate; only for [`Isolation::Child`].
+    /// The maximum memory, in bytes, that the plugin's process may allocate; only for [`Isolation::Child`].
     pub memory_limit: Option<u64>,
-    /// How many files, sockets and the like the plugin's process may have open; only for [`Isolation::Child`].
+    /// The maximum number of open file descriptors of the plugin's process; only for [`Isolation::Child`].
     pub open_files: Option<usize>,
-    /// How many processes and threads the user may have whom the plugin's process runs as; only for [`Isolation::Child`].
+    /// The maximum number of processes and threads of the process's user; only for [`Isolation::Child`].
     pub processes: Option<usize>,
-    /// Whom the plugin's process runs as, by name, if the host runs as root; only for [`Isolation::Child`].
+    /// The name of the process's user, if the host runs as root; only for [`Isolation::Child`].
     pub user: Option<String>,
-    /// What the plugin's process is told of the database.
+    /// The information for the plugin's process about the database.
     pub database: DatabaseAccess,
-    /// How long a job may run whose task states no limit of its own.
+    /// The time limit of jobs whose task has none of its own.
     pub timeout: Option<Duration>,
-    /// How long a job may take to end after it was told to stop, before its future is dropped and then its process killed.
+    /// The time that a job has to end after it was told to, before its future is dropped and then its process killed.
     pub cancel_grace: Duration,
-    /// How long loading and starting up may take.
+    /// The time limit for loading and start-up.
     pub start_timeout: Duration,
-    /// Whether a build that crashes goes back to the one before it, which did not; only for [`Isolation::Child`].
+    /// Whether to roll back a crashing build to a previous one that never crashed; only for [`Isolation::Child`].
     pub roll_back: bool,
-    /// Handed to the plugin's start-up: a JSON object.
+    /// The settings for the plugin's start-up: a JSON object.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 

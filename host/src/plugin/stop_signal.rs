@@ -1,6 +1,6 @@
-//! The word to stop, for any number of running jobs, at no cost to those that never hear it.
+//! A stop signal for any number of running jobs that costs nothing for jobs that are never stopped.
 //!
-//! A job does not sign up to be woken: its plugin's table of calls does, once, and passes the word on.
+//! The plugin's table of calls subscribes once, and forwards the signal to its jobs.
 
 use std::{
     fmt,
@@ -13,24 +13,24 @@ use std::{
 use super::calls::Calls;
 use crate::sync::{AtomicBool, CancellationToken, Mutex, PoisonError};
 
-/// Given once, heard for ever. Clones are the same signal.
+/// A signal that stays set once it is given. Clones are the same signal.
 #[derive(Clone)]
 pub struct StopSignal(Arc<Inner>);
 
 struct Inner {
-    /// Never that of another signal.
+    /// A unique number.
     number: u64,
     given: AtomicBool,
-    /// For those who wait for this signal alone.
+    /// For waiters of this signal alone.
     token: CancellationToken,
-    /// Whose calls are to be woken.
+    /// The tables whose calls are woken.
     tables: Mutex<Vec<Weak<Calls>>>,
 }
 
 impl StopSignal {
     /// Gives the signal.
     pub fn cancel(&self) {
-        // Before anybody is woken, so that whoever signs up too late for that sees it.
+        // Set before the wake-ups, so that a late subscriber sees it.
         self.0.given.store(true, Ordering::SeqCst);
         self.0.token.cancel();
         let tables = std::mem::take(&mut *self.0.tables.lock().unwrap_or_else(PoisonError::into_inner));
@@ -44,7 +44,7 @@ impl StopSignal {
         self.0.given.load(Ordering::SeqCst)
     }
 
-    /// Returns once it has been given.
+    /// Waits until it has been given.
     pub async fn cancelled(&self) {
         self.0.token.cancelled().await;
     }
@@ -53,7 +53,7 @@ impl StopSignal {
         self.0.number
     }
 
-    /// Has it wake all calls of a table.
+    /// Subscribes a table: the signal wakes all its calls.
     pub(super) fn wakes(&self, calls: &Arc<Calls>) {
         let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |table: &Weak<Calls>| std::ptr::eq(table.as_ptr(), Arc::as_ptr(calls));

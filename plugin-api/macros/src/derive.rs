@@ -1,8 +1,8 @@
-//! `Deserialize` and `Serialize` for crates that do not depend on serde by name.
+//! `Deserialize` and `Serialize` for crates without serde among their dependencies.
 //!
-//! serde's derive can be told another path for serde only on the item itself, and a derive cannot add attributes to its
-//! item. So this writes a copy of the item under another name, lets serde derive for that as a "remote" type, and
-//! implements the trait for the original by way of the copy.
+//! serde's derive takes another path for serde only from an attribute of the item, and a derive cannot add attributes to its
+//! item. Therefore this derive generates a copy of the item under another name, derives serde's trait for it as a "remote"
+//! type, and implements the trait for the original through the copy.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -49,7 +49,7 @@ fn derive(item: &DeriveInput, direction: Direction) -> syn::Result<TokenStream> 
     })
 }
 
-/// `Self` in the type of a field means the original, also in the copy.
+/// Makes `Self` in the types of the copy's fields refer to the original.
 fn with_self_spelled_out(item: &DeriveInput) -> syn::Result<DeriveInput> {
     let ident = &item.ident;
     let (_, arguments, _) = item.generics.split_for_impl();
@@ -79,13 +79,13 @@ fn replace_self(tokens: TokenStream, original: &TokenStream) -> TokenStream {
     replaced.collect()
 }
 
-/// The item with serde's attributes and no others.
+/// The item with serde's attributes only.
 fn copy(mut item: DeriveInput, ident: &syn::Ident) -> DeriveInput {
     let renamed = serde_options(&item.attrs).any(|option| option.path().is_ident("rename"));
     keep_serde(&mut item.attrs);
     item.attrs = item.attrs.iter().map(with_default_of_original).collect();
     if !renamed {
-        // The name that formats such as XML write down, and error messages.
+        // Error messages and formats such as XML use this name.
         let name = item.ident.to_string();
         let name = name.strip_prefix("r#").unwrap_or(&name);
         item.attrs.push(parse_quote!(#[serde(rename = #name)]));
@@ -105,7 +105,7 @@ fn copy(mut item: DeriveInput, ident: &syn::Ident) -> DeriveInput {
     item
 }
 
-/// `default` on the whole item means the original's default, and the copy has none.
+/// Redirects `default` on the whole item to the original's default, because the copy has none.
 fn with_default_of_original(attribute: &Attribute) -> Attribute {
     let options = attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
     let Ok(options) = options else { return attribute.clone() };

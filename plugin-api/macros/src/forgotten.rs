@@ -1,7 +1,7 @@
-//! Functions that `plugin!` names and that lack `#[task]`.
+//! Finds functions in `plugin!` that lack `#[task]`.
 //!
-//! Of those, the compiler would say only that they are not types. What is missing is seen in the source itself, where the
-//! compiler tells where that is; it is looked for just where nothing but a plain function can be meant.
+//! The compiler would only report that they are not types. This module reads the source file, if the compiler reveals its
+//! path, and reports only paths that can mean nothing but a plain function.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use proc_macro2::Span;
 use syn::{Attribute, Item, ItemFn, ext::IdentExt};
 
-/// An error for each of these paths that leads to a function without the attribute.
+/// An error for each path to a function without the attribute.
 pub(crate) fn errors(tasks: &[syn::Path]) -> Option<syn::Error> {
     let source = Source::of_invocation()?;
     let errors = tasks.iter().filter(|task| source.has_plain_function(task)).map(|task| {
@@ -24,15 +24,15 @@ pub(crate) fn errors(tasks: &[syn::Path]) -> Option<syn::Error> {
     })
 }
 
-/// The items of a module that is written in this file.
+/// The items of a module in this file.
 struct Source {
     items: Vec<Item>,
-    /// Where the files of its modules are.
+    /// The folder with the files of its modules.
     folder: PathBuf,
 }
 
 impl Source {
-    /// The file that `plugin!` is used in, if that is where the paths begin.
+    /// The file with the `plugin!`, if the paths are relative to it.
     fn of_invocation() -> Option<Self> {
         let source = Self::read(&call_site_file()?)?;
         let here = |item: &Item| matches!(item, Item::Macro(item) if item.mac.path.segments.last().is_some_and(|last| last.ident == "plugin"));
@@ -81,7 +81,7 @@ impl Source {
     }
 }
 
-/// An attribute of the language, which makes no task of a function and leads no module elsewhere.
+/// Whether an attribute is built in, and neither makes a function a task nor moves a module's file.
 fn is_plain(attribute: &Attribute) -> bool {
     const PLAIN: [&str; 12] = [
         "doc",
@@ -101,7 +101,7 @@ fn is_plain(attribute: &Attribute) -> bool {
 }
 
 fn call_site_file() -> Option<PathBuf> {
-    // Outside of the compiler, as in tests, there is no such thing.
+    // Not available outside of the compiler, as in tests.
     proc_macro::is_available().then(|| Span::call_site().unwrap().local_file()).flatten()
 }
 

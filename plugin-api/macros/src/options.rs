@@ -8,13 +8,13 @@ use syn::{
     spanned::Spanned,
 };
 
-/// What `#[task(…)]` says.
+/// The options of a task.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) max_attempts: Option<u32>,
-    /// In the order in which they stand there.
+    /// In the order of the source.
     pub(crate) schedules: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Parse for Options {
     }
 }
 
-/// An error that names the nearest valid word, and all if none is near.
+/// An error that names the nearest valid word, or all of them if none is near.
 pub(crate) fn unknown(what: &str, word: &Ident, valid: &[&str]) -> syn::Error {
     let text = word.to_string();
     let nearest = valid.iter().max_by(|a, b| strsim::jaro(a, &text).total_cmp(&strsim::jaro(b, &text)));
@@ -70,7 +70,7 @@ fn name(input: ParseStream<'_>) -> syn::Result<LitStr> {
     Ok(literal)
 }
 
-/// The database takes identifiers of at most 128 characters; spaces in one are always a mistake.
+/// Checks a task's name. The database allows at most 128 characters; spaces are always a mistake.
 pub(crate) fn check_name(name: &str, span: Span) -> syn::Result<()> {
     let wrong = if name.is_empty() {
         "a task's name cannot be empty".to_owned()
@@ -119,7 +119,7 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
         rest = after.trim_start();
     }
     if total == 0 {
-        return Err("a job cannot do anything in no time: leave `timeout` out if there is no limit".to_owned());
+        return Err("the timeout must be more than zero: leave `timeout` out if there is no limit".to_owned());
     }
     Ok(total)
 }
@@ -134,7 +134,7 @@ fn max_attempts(input: ParseStream<'_>) -> syn::Result<u32> {
     }
 }
 
-/// Where an error about the whole of something points.
+/// The span for an error about a whole item.
 pub(crate) fn error_at(node: &impl Spanned, message: impl std::fmt::Display) -> syn::Error {
     syn::Error::new(node.span(), message)
 }

@@ -1,4 +1,4 @@
-//! `plugin!`: the statics that a host looks for in a plugin.
+//! `plugin!`: generates the statics that a host looks up in a plugin.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -14,7 +14,7 @@ use crate::{
     options::{error_at, unknown},
 };
 
-/// The name under which abi_stable looks for the root module of a library.
+/// The symbol of a library's root module in abi_stable.
 const ROOT_MODULE_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
 const FIELDS: [&str; 4] = ["state", "teardown", "tasks", "worker_threads"];
@@ -108,7 +108,7 @@ impl Plugin {
         }
     }
 
-    /// Errors about one task point at that task.
+    /// Errors about a task point at that task.
     fn checks(&self) -> TokenStream {
         let mut checks = TokenStream::new();
         for (i, task) in self.tasks.iter().enumerate() {
@@ -134,8 +134,8 @@ impl Plugin {
         checks
     }
 
-    /// The function that builds the state and knows how to end it, in one place, because only there the state's type is
-    /// known.
+    /// The function that creates the state and its teardown; both are in one function, because only there the type of the
+    /// state is known.
     fn build(&self) -> (TokenStream, TokenStream) {
         let Some(state) = &self.state else {
             return (quote!(::taskbay_plugin::private::no_state), TokenStream::new());
@@ -208,7 +208,7 @@ impl Parse for Plugin {
     }
 }
 
-/// A path as it is usually written.
+/// A path in its usual spelling.
 fn written(path: &Path) -> String {
     let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
     segments.join("::")

@@ -1,7 +1,6 @@
-//! `schedule = "…"`: a line as in a crontab, without the task's name.
+//! `schedule = "…"`: a crontab line without the task's name.
 //!
-//! The host reads it for good when it loads the plugin. What is checked here are the mistakes that people make, so that
-//! they see them while they compile.
+//! The host parses it when it loads the plugin. This module reports common mistakes already at compile time.
 
 use syn::{LitStr, parse::ParseStream};
 
@@ -11,7 +10,7 @@ const FIELDS: [(&str, u32, u32); 5] =
 
 const OPTIONS: [&str; 8] = ["id", "fill", "max", "queue", "jobKey", "jobKeyMode", "priority", "tz"];
 
-/// Reads the text of one schedule of a task that has these already.
+/// Reads a schedule of a task that already has the schedules with the ids `earlier`.
 pub(crate) fn read(input: ParseStream<'_>, earlier: &[String]) -> syn::Result<String> {
     let literal: LitStr = input
         .parse()
@@ -21,7 +20,7 @@ pub(crate) fn read(input: ParseStream<'_>, earlier: &[String]) -> syn::Result<St
     checked.map(|()| text).map_err(|reason| syn::Error::new(literal.span(), reason))
 }
 
-/// Says what is wrong, or which id the schedule has been given.
+/// Checks a schedule, and returns its id if it has one.
 fn check(text: &str) -> Result<Option<String>, String> {
     if text.contains(|c: char| c.is_control() && c != '\t') {
         return Err("a schedule is one line: write `schedule` once for each of several".to_owned());
@@ -113,7 +112,7 @@ fn check_options(options: &str) -> Result<Option<String>, String> {
     Ok(id)
 }
 
-/// By its id the database remembers when a schedule was last due; without one, that is the task's name.
+/// Checks that ids are unique. The database stores the last run of a schedule under its id, or under the task's name.
 fn differs(id: Option<String>, earlier: &[String]) -> Result<(), String> {
     let taken = earlier.iter().any(|text| check(text) == Ok(id.clone()));
     if !taken {

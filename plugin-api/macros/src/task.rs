@@ -1,4 +1,4 @@
-//! `#[task]`: a function, and beside it a type of the same name through which `plugin!` reaches it.
+//! `#[task]`: keeps the function, and generates a type of the same name by which `plugin!` refers to it.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -11,11 +11,11 @@ use crate::options::{self, Options, error_at};
 
 pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     match syn::parse2::<ItemFn>(item.clone()) {
-        // The function stays where it is also after an error, so that the uses of it are not errors too.
+        // The function is kept even after an error, to avoid more errors at its uses.
         Ok(function) => {
             let made = syn::parse2(options).and_then(|options| task(&options, &function));
             let made = made.unwrap_or_else(|error| error.into_compile_error());
-            // A task owns what it gets, whether or not it uses it up, and may be async only in order not to block.
+            // A task owns its arguments, whether or not it consumes them, and may be async without an `.await`.
             quote! {
                 #[allow(clippy::needless_pass_by_value, clippy::unused_async)]
                 #function
@@ -29,7 +29,7 @@ pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     }
 }
 
-/// What the function takes.
+/// The parameters of the function.
 #[derive(Default)]
 struct Parameters<'a> {
     context: Option<Context<'a>>,
@@ -107,7 +107,7 @@ fn run(signature: &Signature, parameters: &Parameters<'_>) -> TokenStream {
         None => {}
     }
     if let Some(payload) = parameters.payload {
-        // In a statement of its own, so that a type which cannot be read is what the compiler points at.
+        // A separate statement makes the compiler point at a payload type that does not implement `Deserialize`.
         reads.extend(quote_spanned!(payload.span()=> let __payload = __job.payload::<#payload>()?;));
         arguments.push(quote!(__payload));
     }
@@ -193,7 +193,7 @@ fn check_type(ty: &Type) -> syn::Result<()> {
     }
 }
 
-/// A parameter is the context if its type is written `Context` or `Context<…>`.
+/// The context, if the parameter's type is spelled `Context` or `Context<…>`.
 fn as_context(ty: &Type) -> syn::Result<Option<Context<'_>>> {
     let Type::Path(path) = ty else { return Ok(None) };
     let Some(last) = path.path.segments.last() else { return Ok(None) };
@@ -207,7 +207,7 @@ fn as_context(ty: &Type) -> syn::Result<Option<Context<'_>>> {
     }
 }
 
-/// The first line of the documentation that is not empty.
+/// The first non-empty line of the documentation.
 fn description(attributes: &[Attribute]) -> Option<String> {
     let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
         Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {

@@ -1,6 +1,7 @@
-//! Which database: a connection string as `psql` takes it, completed by a service, by the `PG*` variables and by defaults.
+//! The connection to the database: a connection string as for `psql`, completed by a service, the `PG*` variables and
+//! defaults.
 //!
-//! No message here may contain a password, so none contains a piece of a connection string.
+//! No message may contain a password, so none contains a part of a connection string.
 
 mod parameters;
 mod service;
@@ -18,10 +19,10 @@ use super::Layer;
 use crate::queue::DatabaseSettings;
 use settings::{Origin, Value, Values};
 
-/// The schema that graphile-worker has unless told otherwise.
+/// The default schema of graphile-worker.
 const SCHEMA: &str = "graphile_worker";
 
-/// Why it is not known which database to use.
+/// The reason why the database cannot be determined.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     #[error(
@@ -37,7 +38,7 @@ pub enum ConnectionError {
     Unreadable { place: &'static str, reason: String },
     #[error("{variable} is {value:?}, which is not {expected}")]
     Variable { variable: &'static str, value: String, expected: String },
-    /// `origin` says where it was set.
+    /// `origin` is the place of the setting.
     #[error("{parameter} in {origin} is not {expected}")]
     Value { parameter: &'static str, origin: String, expected: String },
     #[error("{parameter} in {origin} cannot be obeyed: {why}")]
@@ -50,7 +51,7 @@ pub enum ConnectionError {
     Schema(String),
 }
 
-/// Whether the user named a database in any way.
+/// Whether any source names a database.
 pub fn is_configured(layer: &Layer, variable: impl Fn(&str) -> Option<String>) -> bool {
     layer.connection.is_some()
         || layer.file_connection.is_some()
@@ -59,9 +60,9 @@ pub fn is_configured(layer: &Layer, variable: impl Fn(&str) -> Option<String>) -
             .any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// The database that the layers and the environment name.
+/// The database named by the layers and the environment.
 ///
-/// What the connection string leaves open is taken from the service that it or `PGSERVICE` names, then from the `PG*`
+/// Parameters missing in the connection string come from the service named by it or by `PGSERVICE`, then from the `PG*`
 /// variables, then from libpq's defaults.
 pub fn database_settings(
     layer: &Layer,
@@ -96,7 +97,7 @@ fn read(text: &str, place: &'static str) -> Result<Values, ConnectionError> {
     Ok(read.values().map(|(name, text)| (name, value(text))).collect::<BTreeMap<_, _>>().into())
 }
 
-/// Adds what the service says, then what the variables say, each where nothing was said before.
+/// Adds the service's parameters, then the variables', without replacing earlier ones.
 fn complete(mut values: Values, set: impl Fn(&'static str) -> Option<String>) -> Result<Values, ConnectionError> {
     let find = |values: &Values, name: &'static str, variable: &'static str| match values.raw(name) {
         Some(value) => Some(value.text.clone()).filter(|text| !text.is_empty()),

@@ -1,37 +1,37 @@
-//! The parameters that libpq knows: under which variable each can be set too, and what becomes of it here.
+//! The parameters of libpq, each with its variable and its treatment here.
 
 /// A parameter of a connection.
 #[derive(Debug)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    /// The variable that sets it where nothing else does.
+    /// The variable that sets it by default.
     pub(super) variable: Option<&'static str>,
     pub(super) use_of_it: Use,
 }
 
-/// What becomes of a parameter.
+/// The treatment of a parameter.
 #[derive(Debug)]
 pub(super) enum Use {
-    /// It does what it does in libpq.
+    /// The same effect as in libpq.
     Obeyed,
-    /// It makes no difference here.
+    /// No effect.
     Ignored,
-    /// One of these values asks for nothing that is missing here; all others do, and the sentence says what.
+    /// Only these values are supported; the sentence explains why others are not.
     Only(&'static [&'static str], &'static str),
 }
 
-/// The parameter of this name.
+/// The parameter with this name.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.iter().find(|parameter| parameter.name == name)
 }
 
-/// The name that somebody may have meant.
+/// The name that was probably meant.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     if name.len() > 40 {
         return None;
     }
     let name = name.to_lowercase();
-    // What other drivers call it.
+    // Names in other drivers.
     let synonym = match name.as_str() {
         "database" | "db" => Some("dbname"),
         "username" => Some("user"),
@@ -73,7 +73,7 @@ const NO_OAUTH: &str = "logging in by OAuth is not supported";
 const NO_KEYS: &str = "only passwords are supported for SCRAM, not its keys";
 
 pub(super) static PARAMETERS: &[Parameter] = &[
-    // Where, and who.
+    // Address and user.
     obeyed("service", "PGSERVICE"),
     obeyed("servicefile", "PGSERVICEFILE"),
     obeyed("host", "PGHOST"),
@@ -83,17 +83,17 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     obeyed("user", "PGUSER"),
     obeyed("password", "PGPASSWORD"),
     obeyed("passfile", "PGPASSFILE"),
-    // Which of several servers.
+    // Choice among several servers.
     obeyed("target_session_attrs", "PGTARGETSESSIONATTRS"),
     obeyed("load_balance_hosts", "PGLOADBALANCEHOSTS"),
-    // How long.
+    // Time limits.
     obeyed("connect_timeout", "PGCONNECT_TIMEOUT"),
     without_variable("keepalives"),
     without_variable("keepalives_idle"),
     without_variable("keepalives_interval"),
     without_variable("keepalives_count"),
     without_variable("tcp_user_timeout"),
-    // Of the session.
+    // Session.
     obeyed("application_name", "PGAPPNAME"),
     without_variable("fallback_application_name"),
     obeyed("options", "PGOPTIONS"),
@@ -122,7 +122,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
         &[],
         "it is not supported; channel_binding=require makes sure that the password is not given to a false server",
     ),
-    only("requirepeer", Some("PGREQUIREPEER"), &[], "the server's account is not looked at"),
+    only("requirepeer", Some("PGREQUIREPEER"), &[], "the server's account is not checked"),
     only("gssencmode", Some("PGGSSENCMODE"), &["disable", "prefer"], NO_GSS),
     only("gssdelegation", Some("PGGSSDELEGATION"), &["0"], NO_GSS),
     ignored("krbsrvname"),
@@ -141,7 +141,7 @@ pub(super) static PARAMETERS: &[Parameter] = &[
         "the program speaks version 3.0 of the protocol",
     ),
     ignored("max_protocol_version"),
-    // Without meaning for a long time, but still known.
+    // Obsolete, but still accepted.
     ignored("authtype"),
     ignored("tty"),
 ];

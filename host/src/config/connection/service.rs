@@ -1,4 +1,4 @@
-//! Service files: sections with the parameters of a connection, which go by the section's name.
+//! Service files: named sections with the parameters of a connection.
 
 use std::{
     fs, io,
@@ -7,13 +7,13 @@ use std::{
 
 use super::{ConnectionError, parameters};
 
-/// Where Debian's libpq looks if `PGSYSCONFDIR` does not say otherwise.
+/// The default of `PGSYSCONFDIR` in Debian's libpq.
 const SYSTEM_FOLDER: &str = "/etc/postgresql-common";
 
-/// Names of parameters, with their values.
+/// Parameters by name.
 type Parameters = Vec<(&'static str, String)>;
 
-/// The parameters of a service, with the file that they are from.
+/// The parameters of a service, with their file.
 pub(super) fn read(
     service: &str,
     file: Option<&str>,
@@ -40,7 +40,7 @@ pub(super) fn read(
     Err(ConnectionError::NoService { service: service.to_owned(), files: files.join(" and ") })
 }
 
-/// The section of that name, if there is one; the first counts. Values are never repeated in a reason.
+/// The first section with this name, if there is one. Errors never repeat values.
 fn find(text: &str, service: &str) -> Result<Option<Parameters>, String> {
     let mut found: Option<Parameters> = None;
     for (number, line) in (1..).zip(text.lines()) {

@@ -1,4 +1,4 @@
-//! The values of a connection's parameters become settings, each checked, with libpq's defaults where there is none.
+//! Converts the parameters of a connection to checked settings, with libpq's defaults.
 
 use std::{
     collections::BTreeMap,
@@ -16,23 +16,23 @@ use super::{
 };
 use crate::queue::{DatabaseSettings, RootCertificates, TargetSession, TlsMode, TlsSettings, TlsVersions};
 
-/// Where Debian and others, and where Postgres itself, put the server's socket.
+/// The folders of the server's socket: on Debian and others, and in Postgres itself.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// The longest that anybody waits.
+/// The maximum time limit.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Where a value was set.
+/// The origin of a value.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    /// In a connection string, which was given in this place.
+    /// A connection string from this place.
     Text(&'static str),
-    /// In this service file.
+    /// This service file.
     Service(PathBuf),
-    /// By this variable.
+    /// This variable.
     Variable(&'static str),
 }
 
-/// A value, as it was written. It may be empty, which asks for the default.
+/// A value as written. An empty value requests the default.
 #[derive(Clone)]
 pub(super) struct Value {
     pub(super) text: String,
@@ -52,12 +52,12 @@ impl From<BTreeMap<&'static str, Value>> for Values {
 }
 
 impl Values {
-    /// Sets a value unless there is one, even an empty one.
+    /// Sets a value unless it is already set, even to an empty text.
     pub(super) fn add(&mut self, name: &'static str, value: Value) {
         self.values.entry(name).or_insert(value);
     }
 
-    /// A value, even an empty one.
+    /// A value; may be empty.
     pub(super) fn raw(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
     }
@@ -70,7 +70,7 @@ impl Values {
         self.text(name).map(str::to_owned)
     }
 
-    /// A value's meaning, or an error that says what it should have been.
+    /// A parsed value, or an error with the expected form.
     fn read<T>(
         &self,
         name: &'static str,
@@ -84,12 +84,12 @@ impl Values {
         }
     }
 
-    /// A whole number, below nothing as well.
+    /// A whole number, possibly negative.
     fn number(&self, name: &'static str, expected: &str) -> Result<Option<i64>, ConnectionError> {
         self.read(name, expected, |text| text.trim().parse::<i32>().ok().map(i64::from))
     }
 
-    /// A value that is zero or less asks for the default.
+    /// Zero or less requests the default.
     fn span(&self, name: &'static str, unit: Duration) -> Result<Option<Duration>, ConnectionError> {
         let expected = if unit == SECOND { "a number of seconds" } else { "a number of milliseconds" };
         let number = self.number(name, expected)?.and_then(|number| u32::try_from(number).ok());
@@ -99,7 +99,7 @@ impl Values {
     fn wrong(&self, name: &'static str, expected: &str) -> ConnectionError {
         let expected = expected.to_owned();
         match self.raw(name).map(|value| (&value.origin, &value.text)) {
-            // Only a variable's value is certain to be nothing else.
+            // Only a variable's value certainly contains no part of another one.
             Some((Origin::Variable(variable), text)) if name != "password" => {
                 ConnectionError::Variable { variable, value: text.clone(), expected }
             }
@@ -129,7 +129,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Everything that the values say.
+/// Converts all values.
 pub(super) fn settle(
     values: &Values,
     schema: String,
@@ -178,7 +178,7 @@ fn refuse_what_is_missing(values: &Values) -> Result<(), ConnectionError> {
     Ok(())
 }
 
-/// The hosts with their addresses and ports: lists with commas, in which an empty place is the default's.
+/// The hosts with their addresses and ports: lists with commas, in which an empty entry stands for the default.
 fn add_servers(values: &Values, config: &mut Config) -> Result<(), ConnectionError> {
     let list = |name: &str| values.text(name).map(|text| text.split(',').map(str::trim).collect::<Vec<&str>>());
     let (hosts, addresses) = (list("host").unwrap_or_default(), list("hostaddr").unwrap_or_default());
@@ -203,7 +203,7 @@ fn add_servers(values: &Values, config: &mut Config) -> Result<(), ConnectionErr
         if let Some(text) = addresses.get(index) {
             let address: IpAddr =
                 text.parse().map_err(|_| values.wrong("hostaddr", "an IP address, or one for each host"))?;
-            // The name, for the certificate, is the address where there is no other.
+            // Without a name, the certificate is checked for the address.
             config.host(host.map_or_else(|| address.to_string(), str::to_owned)).hostaddr(address);
             continue;
         }
@@ -211,7 +211,7 @@ fn add_servers(values: &Values, config: &mut Config) -> Result<(), ConnectionErr
             Some(host) if host.contains('@') && !host.starts_with('@') => {
                 return Err(values.wrong("host", "the name of a host: there is an @ in it"));
             }
-            // A socket that has no file.
+            // An abstract socket, without a file.
             Some(host) if host.starts_with('@') => config.host_path(Path::new(&host.replacen('@', "\0", 1))),
             Some(host) => config.host(host),
             None => config.host(default_host(port)),
@@ -281,7 +281,7 @@ fn tls(values: &Values, config: &mut Config, home: Option<PathBuf>) -> Result<Tl
         Some(path) => RootCertificates::File(PathBuf::from(path)),
     };
     let mode = match (mode, &roots) {
-        // Anybody can have a certificate of a public authority, so nothing but the name tells servers apart.
+        // Anyone can get a certificate from a public authority, so only the name distinguishes servers.
         (None | Some(TlsMode::VerifyFull), RootCertificates::System) => TlsMode::VerifyFull,
         (Some(weak), RootCertificates::System) => {
             let why = format!("sslmode={weak} is too weak for sslrootcert=system; use sslmode=verify-full");
@@ -336,7 +336,7 @@ fn versions(values: &Values) -> Result<TlsVersions, ConnectionError> {
     Ok(TlsVersions { tls12: least <= 2, tls13: most >= 3 })
 }
 
-/// The folder of a local server's socket, or else this machine by name.
+/// The folder of a local server's socket, or otherwise this machine by name.
 fn default_host(port: u16) -> &'static str {
     SOCKET_FOLDERS
         .into_iter()

@@ -1,6 +1,6 @@
-//! A connection string, taken apart: the form with keywords, and what both forms have in common.
+//! Parsing of connection strings: the form with keywords, and the common parts of both forms.
 //!
-//! No message here repeats a piece of the text: with one wrong character before it, any piece may be of a password.
+//! No message repeats a part of the text: after a wrong character, any part may belong to a password.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -8,13 +8,13 @@ use thiserror::Error;
 
 use super::{parameters, url};
 
-/// Why a text is no connection string. Never contains a piece of it.
+/// The reason why a text is not a connection string. Never contains a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct ConnectionStringError(pub(super) String);
 
 /// The parameters of a connection string, in either of its forms: `postgres://user@host/database?sslmode=require` or
-/// `host=… dbname=…`. Known parameters only; their values are as they stand there.
+/// `host=… dbname=…`. Only known parameters, with their values as written.
 ///
 /// ```
 /// use taskbay::config::ConnectionString;
@@ -30,12 +30,12 @@ pub struct ConnectionString {
 }
 
 impl ConnectionString {
-    /// The value of a parameter. It may be empty, which says that the default is wanted whatever the environment says.
+    /// The value of a parameter. An empty value requests the default, regardless of the environment.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 
-    /// The form with keywords, which reads back as the same. It contains the password.
+    /// The form with keywords, which parses to the same parameters. It contains the password.
     pub fn to_keywords(&self) -> String {
         let quote = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
         let pairs: Vec<String> = self.values.iter().map(|(name, value)| format!("{name}='{}'", quote(value))).collect();
@@ -68,7 +68,7 @@ impl FromStr for ConnectionString {
     }
 }
 
-/// Without the values of secrets, and of all else that may have become mixed up with them.
+/// Without the values of secrets, and of other parameters that may contain parts of them by mistake.
 impl fmt::Debug for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
@@ -79,14 +79,14 @@ pub(super) fn wrong(reason: impl Into<String>) -> ConnectionStringError {
     ConnectionStringError(reason.into())
 }
 
-/// The unknown name itself may be the end of a password with a blank in it; a known one that is near gives nothing away.
+/// The unknown name may be the end of a password with a space in it, so the message has only the nearest known name.
 fn unknown(place: usize, name: &str) -> ConnectionStringError {
     let meant = parameters::nearest(name).map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
     wrong(format!("its parameter number {place} is unknown{meant}"))
 }
 
-/// `name = value` in any number, with blanks between them and around the signs. A value with blanks stands in quotes; a
-/// backslash takes the meaning from a quote or backslash behind it.
+/// Any number of `name = value`, with spaces between them and around the signs. A value with spaces is quoted; a backslash
+/// escapes a following quote or backslash.
 fn read(text: &str) -> Result<ConnectionString, ConnectionStringError> {
     let mut read = ConnectionString::default();
     let mut rest = text.trim_start_matches(is_blank);
@@ -116,7 +116,7 @@ fn read(text: &str) -> Result<ConnectionString, ConnectionStringError> {
     Ok(read)
 }
 
-/// A value and what is behind it; `None` if its quotes do not end.
+/// A value and the rest of the text; `None` if its quotes are not closed.
 fn read_value(text: &str) -> Option<(String, &str)> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |inner| (true, inner));
     let mut value = String::new();

@@ -2,14 +2,14 @@
 
 use super::text::{ConnectionString, ConnectionStringError, wrong};
 
-/// How it begins.
+/// The schemes.
 pub(super) const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
-/// Reads what stands behind the scheme. Each part may be missing, and is decoded by itself.
+/// Reads the text after the scheme. Each part is optional, and is decoded separately.
 pub(super) fn read(text: &str) -> Result<ConnectionString, ConnectionStringError> {
     let mut read = ConnectionString::default();
     let mut set = |name: &str, value: String| if value.is_empty() { Ok(()) } else { read.set(0, name, value) };
-    // A password may contain anything but an @ and a slash, so those are looked for first.
+    // A password may contain anything except @ and /, so these are searched for first.
     let end = text.find(['@', '/']).filter(|at| text[*at..].starts_with('@'));
     let rest = match end {
         Some(at) => {
@@ -36,7 +36,7 @@ pub(super) fn read(text: &str) -> Result<ConnectionString, ConnectionStringError
             return Err(wrong(format!("there is no = in its parameter number {}", index + 1)));
         };
         let (name, value) = (decode(name)?, decode(value)?);
-        // As other drivers write it, and libpq understands it.
+        // The spelling of other drivers, which libpq accepts too.
         let (name, value) = match (name.as_str(), value.as_str()) {
             ("ssl", "true") => ("sslmode", "require"),
             (name, value) => (name, value),
@@ -46,7 +46,7 @@ pub(super) fn read(text: &str) -> Result<ConnectionString, ConnectionStringError
     Ok(read)
 }
 
-/// The hosts and the ports, each as a list with commas: empty if none is named, else one for each host.
+/// The hosts and the ports, each as a list with commas: empty if none is named, otherwise one entry for each host.
 fn read_servers(text: &str) -> Result<(String, String), ConnectionStringError> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for server in text.split(',') {
@@ -68,7 +68,7 @@ fn read_servers(text: &str) -> Result<(String, String), ConnectionStringError> {
     Ok((hosts.join(","), ports.join(",")))
 }
 
-/// Puts the characters in that are written as %XX.
+/// Decodes %XX.
 fn decode(text: &str) -> Result<String, ConnectionStringError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -87,5 +87,5 @@ fn decode(text: &str) -> Result<String, ConnectionStringError> {
         }
         rest = &behind[2..];
     }
-    String::from_utf8(bytes).map_err(|_| wrong("what is written as %XX is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| wrong("the text decoded from %XX is not UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! What comes over the line, and what becomes of it.
+//! Tests of the messages on a connection and their effects.
 
 use std::{io::Write, pin::Pin};
 
@@ -21,7 +21,7 @@ fn open(services: Option<&HostServices>) -> Opened {
     (connection, ends, theirs, launch)
 }
 
-/// Stores a job whenever it is allowed to.
+/// Stores a job when permitted.
 #[derive(Debug)]
 struct SlowStore {
     allowed: Semaphore,
@@ -87,16 +87,18 @@ fn job(payload: &str) -> JobInput<'_> {
 }
 
 #[tokio::test]
-async fn a_process_that_sends_nonsense_is_condemned() {
+async fn a_process_that_sends_malformed_messages_is_terminated() {
     let mut unknown = Vec::new();
     push(&mut unknown, 99, 0, |_| ()).unwrap();
     let mut short = Vec::new();
     push(&mut short, kind::ENDED, 1, |body| body.push(1)).unwrap();
-    for (bytes, said) in [(unknown, "unknown kind 99"), (short, "makes no sense"), (vec![255; 64], "makes no sense")] {
+    for (bytes, said) in
+        [(unknown, "unknown kind 99"), (short, "a malformed message"), (vec![255; 64], "a malformed message")]
+    {
         let (connection, _ends, mut theirs, _launch) = open(None);
         theirs.write_all(&bytes).unwrap();
         connection.closed().await;
-        connection.condemned().await;
+        connection.terminated().await;
         assert!(connection.verdict().unwrap().contains(said), "{:?}", connection.verdict());
     }
 }
