@@ -1,6 +1,6 @@
 //! Releases the jobs of dead owners although the database refuses to release some of them.
 
-use super::{Bisection, QueueError, Released, Session, liveness::RELEASING};
+use super::{Bisection, QueueError, Released, Session, release_dead::RELEASING};
 
 /// The jobs that may be among them.
 const HELD: &str = "select id from @schema@._private_jobs where locked_at is not null and locked_by like @live_owners@";
