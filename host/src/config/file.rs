@@ -215,8 +215,8 @@ mod tests {
         let refused = refusal("[database]\nurl = \"postgres://db\"\nport = 5433\n");
         assert_eq!(
             refused,
-            "taskbay.toml, line 3: database.port cannot stand beside database.url (taskbay.toml, line 2): \
-             give the one or the other"
+            "taskbay.toml, line 3: database.port contradicts database.url (taskbay.toml, line 2): \
+             remove one of them"
         );
         assert!(refusal("[database]\nport = 70000\n").contains("must be a port from 1 to 65535"));
     }
