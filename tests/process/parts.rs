@@ -1,14 +1,15 @@
 //! Parts of the host that fail.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use serde_json::json;
 use taskbay::{Options, TaskList, config::ForbiddenFlags, library::RunError};
+use tempfile::TempDir;
 
 use crate::harness::{
     plugins::{install_plugin, tasks_folder},
     postgres::TestDatabase,
-    program::{DEADLINE, Taskbay},
+    program::{DEADLINE, Running, Taskbay},
 };
 
 /// All that a host has, but for those that come and go with a plugin or a job.
@@ -25,16 +26,31 @@ const PARTS: [&str; 10] = [
     "tasks folder",
 ];
 
+/// A host that works, and the file that names the parts of it that are to panic.
+struct Faulty {
+    database: TestDatabase,
+    faults: PathBuf,
+    host: Running,
+    _folder: TempDir,
+}
+
+impl Faulty {
+    async fn new() -> Self {
+        let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+        install_plugin(folder.path(), "misbehaving");
+        let faults = folder.path().with_extension("faults");
+        let host = Taskbay::run(&database.url(), folder.path())
+            .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
+            .env("RUST_BACKTRACE", "0")
+            .spawn();
+        host.event("worker_ready", |_| true).await;
+        Self { database, faults, host, _folder: folder }
+    }
+}
+
 /// Starts a host, has one of its parts panic while a job runs, and sees it end.
 async fn ends_when_it_panics(part: &str, at_the_end_of_the_job: bool) {
-    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
-    install_plugin(folder.path(), "misbehaving");
-    let faults = folder.path().with_extension("faults");
-    let mut host = Taskbay::run(&database.url(), folder.path())
-        .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
-        .env("RUST_BACKTRACE", "0")
-        .spawn();
-    host.event("worker_ready", |_| true).await;
+    let Faulty { database, faults, mut host, _folder } = Faulty::new().await;
     let ms = if at_the_end_of_the_job { 500 } else { 1_000_000 };
     let job = database.add_to_queue("sleep", json!({ "ms": ms }), "q").await;
     host.event("job_started", |_| true).await;
@@ -85,14 +101,7 @@ async fn a_panic_in_the_claimer_ends_the_host_of_a_program() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_lost_a_part_gives_back_all_jobs_but_the_one_that_the_database_refuses() {
-    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
-    install_plugin(folder.path(), "misbehaving");
-    let faults = folder.path().with_extension("faults");
-    let mut host = Taskbay::run(&database.url(), folder.path())
-        .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
-        .env("RUST_BACKTRACE", "0")
-        .spawn();
-    host.event("worker_ready", |_| true).await;
+    let Faulty { database, faults, mut host, _folder } = Faulty::new().await;
     let mut jobs = Vec::new();
     for _ in 0..3 {
         let job = database.add("sleep", json!({ "ms": 1_000_000 })).await;
