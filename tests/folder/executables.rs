@@ -28,11 +28,13 @@ fn script(label: usize) -> Vec<u8> {
     format!("#!/bin/sh\nexit {label}\n").into_bytes()
 }
 
-/// Waits until a task runs on a file with these contents; in between, its file may have been gone.
+/// Waits until the file has these contents and is served. In between it may have been gone, and the link that
+/// `ln -sf` makes under a random name and then renames is an executable as well.
 async fn serves(folder: &mut Watched, what: &str, bytes: &[u8]) {
     loop {
         match folder.next().await {
-            Event::PluginLoaded { build, .. } if build.build == build_of(bytes) => return,
+            Event::PluginLoaded { build, file, .. } if file == "task.sh" && build.build == build_of(bytes) => return,
+            Event::PluginLoaded { file, .. } if file != "task.sh" => {}
             Event::PluginRemoved { .. } | Event::FileSkipped { unexpected: false, .. } => {}
             other => panic!("{what}: expected the script to be loaded, but: {other:?}"),
         }

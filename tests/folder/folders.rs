@@ -49,7 +49,7 @@ async fn a_folder_made_again_at_once_is_watched_again() {
         let bytes = build_labelled(label);
         let staged = folder.stage(&bytes);
         super::shell(&folder.staging, &format!("rm -rf ../tasks; mkdir ../tasks; cp $1 ../tasks/{FILE}"), &staged);
-        folder.loads_after_a_gap("in the folder that was made again", &bytes).await;
+        folder.loads_in_steps("in the folder that was made again", &bytes).await;
         let bytes = build_labelled(100 + label);
         folder.shell(&format!("mv $1 {FILE}"), &folder.stage(&bytes));
         folder.loads("in the new folder", &bytes).await;
