@@ -9,8 +9,7 @@ use super::{
     Accepted, FailureKind, HostServices, Image, JobInput, LaunchError, Outcome, PluginSettings, StopSignal,
     connection::{Connection, Start},
     execution::{Execution, Line},
-    generation::SHUTDOWN_LIMIT,
-    process::Process,
+    process::{Process, SHUTDOWN_LIMIT},
 };
 use crate::{events::PluginBuild, sync::TaskTrackerToken};
 

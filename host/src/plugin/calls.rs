@@ -6,11 +6,11 @@
 use std::{
     future::poll_fn,
     mem,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
-use super::stop_signal::StopSignal;
+use super::stop_signal::{StopSignal, Waiters};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The end of a call.
@@ -130,16 +130,6 @@ impl Calls {
         count
     }
 
-    /// Wakes all waiting calls to check their signals.
-    pub(super) fn wake_all(&self) {
-        let take = |place: &mut Place| match &mut place.state {
-            State::Running { waiting, .. } => waiting.take(),
-            _ => None,
-        };
-        let waiting: Vec<Waker> = self.lock().places.iter_mut().filter_map(take).collect();
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,13 +185,24 @@ impl Calls {
     /// Subscribes the calls to signals. A call that afterwards finds a signal not given will be woken by it.
     fn heed(self: &Arc<Self>, signals: &[&StopSignal]) {
         for signal in signals {
-            signal.wakes(self);
+            signal.wakes(Arc::downgrade(self) as Weak<dyn Waiters>);
         }
         let mut table = self.lock();
         if table.heeded.len() + signals.len() > MOST_HEEDED {
             table.heeded.clear();
         }
         table.heeded.extend(signals.iter().map(|signal| signal.number()));
+    }
+}
+
+impl Waiters for Calls {
+    fn wake_all(&self) {
+        let take = |place: &mut Place| match &mut place.state {
+            State::Running { waiting, .. } => waiting.take(),
+            _ => None,
+        };
+        let waiting: Vec<Waker> = self.lock().places.iter_mut().filter_map(take).collect();
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

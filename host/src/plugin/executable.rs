@@ -24,7 +24,8 @@ use super::{
     bounds::Bounds,
     executable_run::Run,
     lease::{BeingWritten, Lease},
-    libc_calls, process,
+    pre_exec::end_with_this_process,
+    spawner::spawn,
 };
 use crate::{
     blocking::off_the_runtime,
@@ -113,7 +114,7 @@ impl Executable {
         let (began, mut wait) = (Instant::now(), FIRST_BUSY_WAIT);
         while let Some((path, lease)) = self.verified_file().await {
             if let Ok(lease) = lease {
-                match process::spawn(command(&path, job, &self.bounds)).await {
+                match spawn(command(&path, job, &self.bounds)).await {
                     Ok(child) => return Ok(Some((child, lease))),
                     Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
                     Err(error) => return Err(format!("could not be started: {}", explain(&path, &error))),
@@ -228,7 +229,7 @@ fn command(path: &Path, job: &JobInput<'_>, bounds: &Bounds) -> Command {
         None => command.env_remove("GRAPHILE_WORKER_JOB_KEY"),
     };
     bounds.name_user(&mut command);
-    libc_calls::end_with_this_process(&mut command, bounds.clone());
+    end_with_this_process(&mut command, bounds.clone());
     command
 }
 

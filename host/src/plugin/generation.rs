@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, watch};
 
 use super::{
-    Accepted, BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation, JobInput,
-    LaunchError, ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
+    Accepted, Availability, BuildId, BuiltInTask, Cancel, ExecutableFile, FileKey, HostServices, Image, Isolation,
+    JobInput, LaunchError, ManifestInfo, Outcome, PluginSettings, StopSignal, TaskSpec,
     alone::Alone,
     bounds::{Bounds, of_user},
     built_in::BuiltIn,
@@ -24,29 +24,13 @@ use super::{
     executable_run::Run,
     execution::{Execution, Line},
     in_process::InProcess,
-    process::rehearse,
+    process::{SHUTDOWN_LIMIT, rehearse},
     running_jobs::RunningJobs,
 };
 use crate::events::{Event, Events, PluginBuild};
 
-/// The time limit of a retired plugin's teardown. It has no running jobs, so this only bounds a hang.
-pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
-
 /// The time limit of the teardown of a plugin that should be killed but runs in this process.
 const KILL_LIMIT: Duration = Duration::from_millis(500);
-
-/// The availability of a generation for jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Availability {
-    /// It takes jobs.
-    Serving,
-    /// Its process crashed and is being restarted.
-    Restarting,
-    /// Its process crashed too often: it takes no jobs until another build replaces it.
-    Quarantined { reason: String },
-    /// It was retired.
-    Stopped,
-}
 
 /// One build of a plugin that has been loaded and started. Dropping it without [`Generation::retire`] kills its process.
 #[derive(Debug)]

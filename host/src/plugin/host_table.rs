@@ -11,8 +11,6 @@ use std::{
 use taskbay_abi::{Host, HostContext, Outcome, Reply, STATUS_ERROR, STATUS_OK, Str};
 use tracing::error;
 
-use super::loader::size_of_u32;
-
 /// The implementation of the functions: the in-process runner, or the child's side of an isolated one.
 pub(super) trait PluginHost: Debug + Send + Sync + 'static {
     /// A call has ended.
@@ -158,6 +156,11 @@ fn readable(text: Str<'_>) -> Option<Cow<'_, str>> {
     // SAFETY: as above.
     let bytes = unsafe { text.bytes() }?;
     Some(String::from_utf8_lossy(bytes.get(..MAX_READABLE).unwrap_or(bytes)))
+}
+
+/// The size of a type, as the interface states it.
+pub(super) const fn size_of_u32<T>() -> u32 {
+    size_of::<T>() as u32
 }
 
 #[cfg(test)]

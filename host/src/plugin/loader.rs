@@ -22,7 +22,7 @@ use tracing::{debug, trace};
 
 use super::{
     Accepted, JobInput, LaunchError, ManifestInfo, TaskSpec,
-    host_table::{PluginHost, host_table},
+    host_table::{PluginHost, host_table, size_of_u32},
     manifest::MAX_TASKS,
 };
 
@@ -301,10 +301,6 @@ fn lines(text: &str) -> Vec<String> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) const fn size_of_u32<T>() -> u32 {
-    size_of::<T>() as u32
 }
 
 #[cfg(test)]

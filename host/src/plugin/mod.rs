@@ -13,6 +13,7 @@ mod manifest;
 mod settings;
 mod stop_signal;
 // From launch to the last job.
+mod availability;
 mod bounds;
 mod execution;
 mod generation;
@@ -30,10 +31,12 @@ mod host_socket;
 mod output;
 mod process;
 mod restarts;
+mod spawner;
 // The runner of executable files.
 mod executable;
 mod executable_run;
 mod lease;
+mod pre_exec;
 // The runner in the host's process.
 mod in_process;
 // The runner for tasks compiled into this program.
@@ -49,12 +52,13 @@ mod loader;
 pub mod fuzzed;
 
 pub use crate::build_id::BuildId;
+pub use availability::Availability;
 pub use built_in::{BuiltInTask, TaskCode, TaskEnd, TaskRun};
 pub use child_main::plugin_child;
 pub use executable::ExecutableFile;
 pub(crate) use executable::{executable_manifest, interpreter_of};
 pub use file_key::FileKey;
-pub use generation::{Availability, Generation};
+pub use generation::Generation;
 pub use host_calls::{AddJob, HostServices};
 pub use image::Image;
 pub use job::{Accepted, Cancel, FailedItem, FailedItems, FailureKind, JobInput, Outcome};

@@ -8,18 +8,16 @@ use std::{
         unix::net::UnixStream,
         unix::process::ExitStatusExt,
     },
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::{
     process::{Child, Command},
-    runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -28,9 +26,9 @@ use super::{
     bounds::{Bounds, is_used_up},
     connection::{Connection, Ends, Milestone},
     frames::Hello,
-    generation::SHUTDOWN_LIMIT,
     host_calls::max_level,
     output::Output,
+    spawner::spawn,
 };
 use crate::events::PluginBuild;
 
@@ -38,6 +36,9 @@ use crate::events::PluginBuild;
 const INTO_THE_DATABASE: [&str; 3] = ["DATABASE_URL", "TASKBAY_DATABASE_URL", "PGPASSWORD"];
 /// The variables between the host and its service manager.
 const NOT_ITS_BUSINESS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The time limit of a retired plugin's teardown. It has no running jobs, so this only bounds a hang.
+pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running process with its connection and its output. Dropping it kills the process.
 #[derive(Debug)]
@@ -271,42 +272,6 @@ fn command(program: &Path, build: &PluginBuild, socket: OwnedFd, database: &Data
         command.env("DATABASE_URL", url);
     }
     command
-}
-
-/// Starts a process from a dedicated thread: the kernel treats the end of the thread that started a process as the end of
-/// its parent.
-pub(super) async fn spawn(command: Command) -> std::io::Result<Child> {
-    let (sender, reply) = oneshot::channel();
-    let not_started = || std::io::Error::other("the thread that starts processes could not start this one");
-    spawner()?.send((command, Handle::current(), sender)).map_err(|_| not_started())?;
-    reply.await.map_err(|_| not_started())?
-}
-
-type SpawnRequest = (Command, Handle, oneshot::Sender<std::io::Result<Child>>);
-
-/// The channel to the thread, which is started on first use.
-fn spawner() -> std::io::Result<std_mpsc::Sender<SpawnRequest>> {
-    static THREAD: Mutex<Option<std_mpsc::Sender<SpawnRequest>>> = Mutex::new(None);
-    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(thread) = &*thread {
-        return Ok(thread.clone());
-    }
-    let (sender, requests) = std_mpsc::channel::<SpawnRequest>();
-    let work = move || {
-        for (mut command, runtime, reply) in requests {
-            // tokio panics while its runtime shuts down, and the end of this thread would kill all children.
-            let spawned = catch_unwind(AssertUnwindSafe(|| {
-                let _inside = runtime.enter();
-                command.spawn()
-            }));
-            // If the receiver is gone, the child is dropped and thus killed.
-            if let Ok(spawned) = spawned {
-                let _ = reply.send(spawned);
-            }
-        }
-    };
-    std::thread::Builder::new().name("taskbay-spawner".to_owned()).spawn(work)?;
-    Ok(thread.insert(sender).clone())
 }
 
 fn send_image(socket: &UnixStream, image: &OwnedFd) -> std::io::Result<()> {

@@ -10,8 +10,13 @@ use std::{
     },
 };
 
-use super::calls::Calls;
 use crate::sync::{AtomicBool, CancellationToken, Mutex, PoisonError};
+
+/// What a signal wakes.
+pub(super) trait Waiters: Send + Sync {
+    /// Wakes all, to check their signals.
+    fn wake_all(&self);
+}
 
 /// A signal that stays set once it is given. Clones are the same signal.
 #[derive(Clone)]
@@ -24,7 +29,7 @@ struct Inner {
     /// For waiters of this signal alone.
     token: CancellationToken,
     /// The tables whose calls are woken.
-    tables: Mutex<Vec<Weak<Calls>>>,
+    tables: Mutex<Vec<Weak<dyn Waiters>>>,
 }
 
 impl StopSignal {
@@ -54,12 +59,11 @@ impl StopSignal {
     }
 
     /// Subscribes a table: the signal wakes all its calls.
-    pub(super) fn wakes(&self, calls: &Arc<Calls>) {
+    pub(super) fn wakes(&self, calls: Weak<dyn Waiters>) {
         let mut tables = self.0.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |table: &Weak<Calls>| std::ptr::eq(table.as_ptr(), Arc::as_ptr(calls));
-        if !tables.iter().any(known) {
+        if !tables.iter().any(|table| table.ptr_eq(&calls)) {
             tables.retain(|table| table.strong_count() > 0);
-            tables.push(Arc::downgrade(calls));
+            tables.push(calls);
         }
     }
 }
