@@ -1,8 +1,7 @@
 //! What is done to jobs.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::SystemTime};
 
-use super::{Left, Selection};
 use crate::queue::{Bisection, JobFilter, JobOrder, JobState, QueueError, Reschedule, RowAccess, Session, StoredJob};
 
 /// What is done to jobs. Jobs that a worker holds are left alone, unless their lock is older than four hours.
@@ -18,6 +17,34 @@ pub enum Action {
     Retry,
     /// Delete them.
     Remove,
+}
+
+/// Which jobs are to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each change")]
+pub enum Selection {
+    /// The jobs with these ids.
+    Ids(Vec<i64>),
+    /// All jobs that match.
+    Matching(JobFilter),
+}
+
+/// Why a job was not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left {
+    /// It does not exist.
+    Gone,
+    /// A worker holds it, by the name in `locked_by`.
+    Held { worker: Option<String>, since: Option<SystemTime> },
+    /// A worker held it at the time of the change, and does not any more.
+    Freed,
+    /// It failed for good, and would have no attempts after the change either.
+    Spent,
+    /// It was not tried yet, so there is nothing to retry.
+    Untried,
+    /// The database refused the change, for this reason.
+    Refused(String),
 }
 
 /// What became of a part of the jobs before `ended`, if an error ended the change.

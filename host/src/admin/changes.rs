@@ -1,11 +1,8 @@
 //! Changes any number of jobs, in batches that bound the memory and the length of transactions.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::SystemTime,
-};
+use std::collections::{HashSet, VecDeque};
 
-use super::{Action, action::Applied};
+use super::action::{Action, Applied, Left, Selection};
 use crate::queue::{FoundJob, JobFilter, JobOrder, QueueError, Session, StoredJob};
 
 /// How many jobs one statement changes.
@@ -14,34 +11,6 @@ const BATCH: usize = 1_000;
 const WINDOW: usize = 20_000;
 /// How much text the jobs of one statement have, because it returns them. A single job may have more.
 const BATCH_BYTES: usize = 8 << 20;
-
-/// Which jobs are to be changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each change")]
-pub enum Selection {
-    /// The jobs with these ids.
-    Ids(Vec<i64>),
-    /// All jobs that match.
-    Matching(JobFilter),
-}
-
-/// Why a job was not changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Left {
-    /// It does not exist.
-    Gone,
-    /// A worker holds it, by the name in `locked_by`.
-    Held { worker: Option<String>, since: Option<SystemTime> },
-    /// A worker held it at the time of the change, and does not any more.
-    Freed,
-    /// It failed for good, and would have no attempts after the change either.
-    Spent,
-    /// It was not tried yet, so there is nothing to retry.
-    Untried,
-    /// The database refused the change, for this reason.
-    Refused(String),
-}
 
 /// What became of some of the jobs.
 #[derive(Debug, Clone, Default, PartialEq)]

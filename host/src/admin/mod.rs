@@ -8,8 +8,8 @@ mod changes;
 mod listing;
 mod locks;
 
-pub use action::Action;
-pub use changes::{ChangedBatch, Changes, Left, Selected, Selection};
+pub use action::{Action, Left, Selection};
+pub use changes::{ChangedBatch, Changes, Selected};
 pub use listing::Listing;
 pub use locks::{LivingHosts, UnlockReport};
 

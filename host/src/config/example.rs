@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     FlagValue, HostSetting, Kind, Layer, PLUGIN_SETTINGS, Purpose, SECTIONS, SETTINGS, Settings, Value,
-    setting::Setting, table::PLUGINS,
+    setting::{PLUGINS, Setting},
 };
 use crate::{plugin::PluginSettings, queue::DatabaseSettings};
 

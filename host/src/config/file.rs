@@ -11,8 +11,9 @@ use toml::de::DeTable;
 use super::{
     Layer, Origin, PLUGIN_SETTINGS, PluginLayer, SECTIONS, SETTINGS, Value,
     section::{Section, Source, WrongSetting},
+    setting::PLUGINS,
     setting::{Setting, path_of},
-    table::{PLUGINS, URL},
+    table::URL,
 };
 
 /// The reason why the settings file cannot be used.

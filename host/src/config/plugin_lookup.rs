@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Origin, setting::path_of, table::PLUGINS, value::bare};
+use super::{
+    Origin,
+    setting::{PLUGINS, path_of},
+    value::bare,
+};
 use crate::plugin::PluginSettings;
 
 /// The settings of each plugin.

@@ -2,8 +2,7 @@
 
 use super::{
     Kind, Value,
-    setting::{Choice, PluginSetting, Setting, choice, field, more, switch, variable},
-    table::PLUGINS,
+    setting::{Choice, PLUGINS, PluginSetting, Setting, choice, field, more, switch, variable},
 };
 use crate::plugin::{DatabaseAccess, Isolation};
 

@@ -1,9 +1,10 @@
 //! The declaration of a setting: its places, values, meaning, and access to the result.
 
-use std::{fmt, path::PathBuf};
-
 use super::{Kind, Layer, PluginLayer, Settings, Value};
 use crate::plugin::PluginSettings;
+
+/// The section of a plugin.
+pub(super) const PLUGINS: &str = "plugins.NAME";
 
 /// A setting of the whole program.
 pub type HostSetting = Setting<Layer, Settings>;
@@ -64,30 +65,6 @@ pub struct Variable {
 pub(super) struct Field<L> {
     pub(super) get: fn(&L) -> Option<Value>,
     pub(super) set: fn(&mut L, Value),
-}
-
-/// The origin of a value.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// As typed: `--jobs`, or the name of an argument.
-    Flag(String),
-    Variable(String),
-    File {
-        path: PathBuf,
-        line: usize,
-    },
-    #[default]
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
-            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
-            Self::Default => f.write_str("default"),
-        }
-    }
 }
 
 impl<L, S> Setting<L, S> {

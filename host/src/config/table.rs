@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use super::{
     Kind, LogFormat, Value,
-    setting::{Choice, Flag, HostSetting, Setting, choice, field, flag, more, short, signal, switch, variable},
+    setting::{
+        Choice, Flag, HostSetting, PLUGINS, Setting, choice, field, flag, more, short, signal, switch, variable,
+    },
     worker_table::WORKER,
 };
 
@@ -26,9 +28,6 @@ pub const SECTIONS: [(&str, &str); 6] = [
                all plugins.",
     ),
 ];
-
-/// The section of a plugin.
-pub(super) const PLUGINS: &str = "plugins.NAME";
 
 /// The setting that may contain a password.
 pub(super) const URL: &str = "database.url";

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 
-use super::{parse_duration, parse_milliseconds, parse_size, section::describe};
+use super::{parse_duration, parse_milliseconds, parse_size};
 
 /// A setting's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,4 +224,17 @@ fn json(value: &DeValue<'_>) -> Result<Json, String> {
                 .collect::<Result<Map<_, _>, String>>()?,
         ),
     })
+}
+
+/// A description of a value for a message: its type, and the value if that helps.
+pub(super) fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {text:?}"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => format!("the time {time}"),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a section".to_owned(),
+    }
 }

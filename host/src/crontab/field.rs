@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use super::shortened;
+use super::shortened::shortened;
 
 /// Which of the five fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

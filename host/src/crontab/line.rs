@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     CronItem, FieldError, FieldKind, OptionError, Pattern, PayloadError, When, field::is_meant_as_field,
-    options::parse_options, payload::parse_payload, shortened,
+    options::parse_options, payload::parse_payload, shortened::shortened,
 };
 
 /// The maximum length of a line in bytes.

@@ -38,6 +38,7 @@ mod options;
 mod pattern;
 mod payload;
 mod printed;
+mod shortened;
 mod times;
 mod zone;
 
@@ -48,14 +49,3 @@ pub use options::OptionError;
 pub use pattern::Pattern;
 pub use payload::PayloadError;
 pub use times::Times;
-
-/// What is quoted in an error: not a megabyte of it, and nothing that would break the line.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut short: String =
-        text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push('…');
-    }
-    short
-}

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use jiff::tz::{self, TimeZone, TimeZoneDatabase};
 use percent_encoding::percent_decode_str;
 
-use super::{CronOptions, KeyMode, shortened};
+use super::{CronOptions, KeyMode, shortened::shortened};
 
 /// In the order of graphile-worker's messages, and then ours.
 pub(super) const KEYS: [&str; 8] = ["id", "fill", "max", "queue", "jobKey", "jobKeyMode", "priority", "tz"];

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::shortened;
+use super::shortened::shortened;
 
 /// Objects and arrays within each other: no more than serde_json reads, so that whoever gets the job can read it.
 const DEEPEST: usize = 120;

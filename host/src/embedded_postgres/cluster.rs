@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Stdio};
 use super::{
     EmbeddedPostgresError,
     account::command,
-    files,
+    error::files,
     folder::Folder,
     programs::{self, Programs},
 };

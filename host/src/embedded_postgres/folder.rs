@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     EmbeddedPostgresError,
     account::{self, Account},
-    files,
+    error::files,
 };
 
 /// Where root's clusters go whose own folder the server's user cannot reach, such as one below `/root`.

@@ -13,9 +13,9 @@ use std::{
 use tokio_postgres::NoTls;
 
 use super::{
-    EmbeddedPostgresError, account, cluster, files,
+    EmbeddedPostgresError, account, cluster,
+    error::files,
     folder::{Folder, State},
-    in_background,
     programs::Programs,
 };
 
@@ -205,4 +205,14 @@ fn percent_encode(bytes: &[u8]) -> String {
         }
         text
     })
+}
+
+/// Does what may block on a thread that may.
+pub(super) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EmbeddedPostgresError> + Send + 'static,
+) -> Result<T, EmbeddedPostgresError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }

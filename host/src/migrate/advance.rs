@@ -32,11 +32,7 @@ pub(super) enum Undone {
 pub(super) async fn advance(session: &mut Session, found: &Found, to: i32) -> Result<(), Undone> {
     let database = session.database().clone();
     let failed = |error: tokio_postgres::Error| {
-        if is_clash(&error) {
-            Undone::InTheWay(error)
-        } else {
-            Undone::Refused(MigrateError::of_statement(found, to, &error))
-        }
+        if is_clash(&error) { Undone::InTheWay(error) } else { Undone::Refused(found.refused(to, &error)) }
     };
     // Dropped without a commit, it is rolled back.
     let transaction = session.transaction().await.map_err(failed)?;

@@ -1,15 +1,12 @@
 //! Why a database cannot be worked, or brought to another revision.
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
 
 use super::{
-    ROUNDS,
-    look::Found,
     revisions::{NEWEST, OLDEST},
     workers::Locks,
 };
-use crate::queue::{QueueError, quote_identifier, reason_of};
+use crate::queue::{QueueError, quote_identifier};
 
 /// Why a database cannot be worked, or brought to another revision. Whenever there is one, nothing was changed.
 #[derive(Debug, Error)]
@@ -71,10 +68,10 @@ pub enum MigrateError {
     )]
     Failed { database: String, schema: String, from: i32, to: i32, reason: String },
     #[error(
-        "could not install schema {schema} in {database}: another program was in the way {ROUNDS} times, the last time \
+        "could not install schema {schema} in {database}: another program was in the way {rounds} times, the last time \
          so: {reason}; try again"
     )]
-    InTheWay { database: String, schema: String, reason: String },
+    InTheWay { database: String, schema: String, rounds: usize, reason: String },
 }
 
 impl MigrateError {
@@ -86,29 +83,6 @@ impl MigrateError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Queue(error) if error.is_temporary())
-    }
-
-    /// For a step that the server refused.
-    pub(super) fn of_statement(found: &Found, to: i32, error: &tokio_postgres::Error) -> Self {
-        let (database, schema) = (found.database.clone(), found.schema.clone());
-        let general = QueueError::statement("bring the schema to another revision", error);
-        if general.is_temporary() {
-            return general.into();
-        }
-        match found.revision {
-            None if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::MayNotInstall {
-                database,
-                schema,
-                role: found.role.clone(),
-                reason: error.as_db_error().map_or_else(|| error.to_string(), |answer| answer.message().to_owned()),
-            },
-            None => QueueError::statement("install the schema", error).into(),
-            Some((from, _)) => Self::Failed { database, schema, from, to, reason: reason_of(error) },
-        }
-    }
-
-    pub(super) fn in_the_way(found: &Found, error: &tokio_postgres::Error) -> Self {
-        Self::InTheWay { database: found.database.clone(), schema: found.schema.clone(), reason: reason_of(error) }
     }
 }
 

@@ -4,9 +4,9 @@ use super::{
     error::MigrateError,
     revisions::{NEWEST, OLDEST},
 };
-use tokio_postgres::types::Type;
+use tokio_postgres::{error::SqlState, types::Type};
 
-use crate::queue::{QueueError, RowAccess, RowSecurityError, Session, quote_identifier};
+use crate::queue::{QueueError, RowAccess, RowSecurityError, Session, quote_identifier, reason_of};
 
 const OLDEST_SERVER: i32 = 120_000;
 
@@ -158,5 +158,30 @@ impl Found {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The error for a step that the server refused.
+    pub(super) fn refused(&self, to: i32, error: &tokio_postgres::Error) -> MigrateError {
+        let (database, schema) = (self.database.clone(), self.schema.clone());
+        let general = QueueError::statement("bring the schema to another revision", error);
+        if general.is_temporary() {
+            return general.into();
+        }
+        match self.revision {
+            None if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => MigrateError::MayNotInstall {
+                database,
+                schema,
+                role: self.role.clone(),
+                reason: error.as_db_error().map_or_else(|| error.to_string(), |answer| answer.message().to_owned()),
+            },
+            None => QueueError::statement("install the schema", error).into(),
+            Some((from, _)) => MigrateError::Failed { database, schema, from, to, reason: reason_of(error) },
+        }
+    }
+
+    /// The error after so many rounds in which another program was in the way.
+    pub(super) fn in_the_way(&self, rounds: usize, error: &tokio_postgres::Error) -> MigrateError {
+        let (database, schema) = (self.database.clone(), self.schema.clone());
+        MigrateError::InTheWay { database, schema, rounds, reason: reason_of(error) }
     }
 }

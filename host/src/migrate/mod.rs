@@ -197,7 +197,7 @@ impl Clashes {
                 }
                 self.count += 1;
                 if self.count == ROUNDS {
-                    return Err(MigrateError::in_the_way(found, &error));
+                    return Err(found.in_the_way(ROUNDS, &error));
                 }
                 // The other one's transaction is over, or about to be.
                 tokio::time::sleep(Duration::from_millis(20 + u64::from(rand::random::<u8>()))).await;

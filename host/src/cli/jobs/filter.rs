@@ -143,9 +143,15 @@ impl Target {
             let them = if jobs == 1 { "it" } else { "them" };
             return Err(CliError::Usage(format!("{jobs} job{plural} would be changed: add --yes to {what} {them}")));
         }
-        ask(&format!("{} {jobs} job{plural}? [y/N]", super::capital(what)));
+        ask(&format!("{} {jobs} job{plural}? [y/N]", capital(what)));
         let mut answer = String::new();
         stdin().read_line(&mut answer).map_err(CliError::system("read the answer"))?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
+}
+
+/// With a capital letter.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().to_string() + chars.as_str()).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 mod parameters;
 mod service;
 mod settings;
+mod string;
 mod text;
 mod url;
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use thiserror::Error;
 
-pub use text::{ConnectionString, ConnectionStringError};
+pub use string::{ConnectionString, ConnectionStringError};
 
 use super::Layer;
 use crate::queue::DatabaseSettings;

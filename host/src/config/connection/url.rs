@@ -1,6 +1,6 @@
 //! The form of a connection string as a URL: `postgres://user:password@host:port,host:port/database?parameter=value&…`.
 
-use super::text::{ConnectionString, ConnectionStringError, wrong};
+use super::string::{ConnectionString, ConnectionStringError, wrong};
 
 /// The schemes.
 pub(super) const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
