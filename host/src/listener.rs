@@ -50,7 +50,7 @@ impl<H: FnMut(Notification) + Send> Listener<H> {
             self.events.emit_if_heard(Level::TRACE, || Event::ListenFailed { attempts, error: error.reason() });
             let retry_in = wait_before(self.failures, rand::random());
             self.trouble.failed(&error, retry_in);
-            self.database.wait_until_back(retry_in).await;
+            self.database.health().wait_until_back(retry_in).await;
         }
     }
 

@@ -38,7 +38,7 @@ impl Trouble {
                 News::First
             }
         };
-        let news = if is_outage { self.database.outage_news() } else { own };
+        let news = if is_outage { self.database.health().outage_news() } else { own };
         let reminder = match news {
             News::StillGoingOn(lasted) => Some(lasted),
             News::First | News::Old => None,
@@ -51,7 +51,7 @@ impl Trouble {
     pub(crate) fn succeeded(&mut self) {
         if let Some(Reminders { since, .. }) = self.reminders.take() {
             self.events.emit(Event::DatabaseBack { what: self.what, lasted: since.elapsed() });
-            self.database.is_back();
+            self.database.health().is_back();
         }
     }
 }

@@ -161,7 +161,7 @@ impl Recorder {
         let retry_in = nominal.mul_f64(rand::rng().random_range(0.5..1.5));
         self.wait = Some(nominal);
         self.trouble.failed(error, retry_in);
-        self.database.wait_until_back(retry_in).await;
+        self.database.health().wait_until_back(retry_in).await;
     }
 
     fn succeeded(&mut self) {

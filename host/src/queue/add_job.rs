@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{AddedJob, Job, NewJob, QueueError, adding::Statements, text::text};
+use super::{AddedJob, Job, NewJob, QueueError, add_statements::Statements, text::text};
 
 const WHAT: &str = "add a job";
 

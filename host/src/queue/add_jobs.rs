@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{
     AddedJob, Job, JobKeyMode, NewJob, QueueError,
     add_job::{TRIES, lost_to_a_race},
-    adding::Statements,
+    add_statements::Statements,
     request_order::{RequestOrder, is_in_order},
     text::text,
 };

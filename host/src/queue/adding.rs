@@ -1,29 +1,8 @@
 //! The ways to add jobs: through the pool of connections, or on a connection or in a transaction of the caller's own.
 
-use std::ops::Deref;
+use tokio_postgres::GenericClient;
 
-use tokio_postgres::{
-    GenericClient, Row,
-    types::{ToSql, Type},
-};
-
-use super::{Database, Job, NewJob, QueueError, Session, quote_identifier};
-
-/// A job as it was stored, with the name of its task. It has the fields of [`Job`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct AddedJob {
-    /// The task's name. That which was asked for, unless a job under the same key was to stay as it is.
-    pub task: String,
-    pub job: Job,
-}
-
-impl Deref for AddedJob {
-    type Target = Job;
-
-    fn deref(&self) -> &Job {
-        &self.job
-    }
-}
+use super::{AddedJob, Database, Job, NewJob, QueueError, Session, add_statements::Within};
 
 /// Adds a job, or changes the one under its key, on a connection or in a transaction of the caller's own: nobody sees the
 /// job before the transaction is committed, and if it is rolled back, there is no job.
@@ -97,45 +76,5 @@ impl Session {
     pub async fn add_jobs(&self, new: &[NewJob]) -> Result<Vec<Job>, QueueError> {
         let added = super::add_jobs::run(self, new).await?;
         Ok(added.into_iter().map(|added| added.job).collect())
-    }
-}
-
-/// What runs the statements that add jobs.
-pub(super) trait Statements: Sync {
-    /// `what` completes the sentence "could not …".
-    fn rows(
-        &self,
-        what: &'static str,
-        sql: &'static str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> impl Future<Output = Result<Vec<Row>, QueueError>> + Send;
-}
-
-impl Statements for Session {
-    async fn rows(
-        &self,
-        what: &'static str,
-        sql: &'static str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, QueueError> {
-        self.query(what, sql, parameters).await
-    }
-}
-
-/// A connection or transaction of somebody else, in which nothing is prepared that would stay.
-struct Within<'a, C> {
-    client: &'a C,
-    schema: &'a str,
-}
-
-impl<C: GenericClient + Sync> Statements for Within<'_, C> {
-    async fn rows(
-        &self,
-        what: &'static str,
-        sql: &'static str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, QueueError> {
-        let sql = sql.replace("@schema@", &quote_identifier(self.schema));
-        self.client.query_typed(&sql, parameters).await.map_err(|error| QueueError::statement(what, &error))
     }
 }

@@ -12,11 +12,11 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    DatabaseSettings,
     error::{QueueError, reason_of},
     health::Health,
     passfile::{self, Found},
     servers::{Server, name_of, servers},
+    settings::{DatabaseSettings, TargetSession},
     tls::{TlsMode, TlsSettings},
 };
 use crate::blocking::off_the_runtime;
@@ -25,24 +25,6 @@ use crate::blocking::off_the_runtime;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The half of a connection that has to be polled.
 pub(super) type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
-
-/// Which of several servers will do, as libpq's `target_session_attrs`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TargetSession {
-    /// The first that answers.
-    #[default]
-    Any,
-    /// The first in which transactions may write.
-    ReadWrite,
-    /// The first in which they may not.
-    ReadOnly,
-    /// The first that is no standby.
-    Primary,
-    /// The first that is one.
-    Standby,
-    /// The first that is one; if there is none, the first that answers.
-    PreferStandby,
-}
 
 /// Connects. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI32, Ordering},
@@ -13,56 +12,19 @@ use deadpool::managed::{self, Pool, PoolError, RecycleError};
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{
     Row, Statement,
-    config::Config,
     types::{ToSql, Type},
 };
 
 use super::{
     claim::Memory,
-    connect::{Connection, Connector, TargetSession},
+    connect::{Connection, Connector},
     error::QueueError,
     health::Health,
-    limits::Pooled,
-    liveness::NOTICE_SOON,
-    placeholders::fill_in,
+    placeholders::{fill_in, quote_identifier},
+    pooled::Pooled,
     retry::Retries,
-    tls::TlsSettings,
+    settings::DatabaseSettings,
 };
-
-/// Which database, and which schema in it.
-#[derive(Debug, Clone)]
-pub struct DatabaseSettings {
-    /// How to connect, as far as the driver knows it.
-    pub config: Config,
-    /// Whether and how connections are encrypted.
-    pub tls: TlsSettings,
-    /// Which of several servers will do.
-    pub target_session: TargetSession,
-    /// Where the password is looked up if `config` has none, as `~/.pgpass`.
-    pub passfile: Option<PathBuf>,
-    /// The schema; `graphile_worker` unless set.
-    pub schema: String,
-    /// The most connections for general use; listening and the hot path have their own.
-    pub max_pool_size: usize,
-    /// Whether statements are prepared once per connection. Poolers that hand out another connection for each transaction
-    /// need this off.
-    pub prepared_statements: bool,
-}
-
-impl DatabaseSettings {
-    /// A connection, with the defaults for the rest.
-    pub fn new(config: Config, schema: impl Into<String>) -> Self {
-        Self {
-            config,
-            tls: TlsSettings::default(),
-            target_session: TargetSession::default(),
-            passfile: None,
-            schema: schema.into(),
-            max_pool_size: 10,
-            prepared_statements: true,
-        }
-    }
-}
 
 /// The database: gives sessions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -147,7 +109,8 @@ impl Database {
         self.inner.prepared_statements
     }
 
-    pub(super) fn health(&self) -> &Health {
+    /// What all that use this database learn from each other.
+    pub(crate) fn health(&self) -> &Health {
         self.inner.connector.health()
     }
 
@@ -176,6 +139,13 @@ impl managed::Manager for Connector {
         if usable { Ok(()) } else { Err(RecycleError::message("the connection was lost")) }
     }
 }
+
+/// The server notices within about 14 seconds that a machine has vanished.
+pub(super) const NOTICE_SOON: &str = "
+set tcp_keepalives_idle = 5;
+set tcp_keepalives_interval = 3;
+set tcp_keepalives_count = 3;
+set tcp_user_timeout = 14000";
 
 /// The server has no plan on this connection.
 const UNPLANNED: i32 = -1;
@@ -384,9 +354,4 @@ impl Session {
         let kinds: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
         self.client.prepare_typed_cached(text, &kinds).await
     }
-}
-
-/// Writes a name as SQL wants it, whatever is in it.
-pub(crate) fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -170,7 +170,7 @@ impl Session {
         conditions: Conditions<'_>,
     ) -> Result<Vec<Job>, QueueError> {
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
-        let state = self.database().memory().of(tasks, conditions);
+        let state = self.database().memory().of(tasks.ids(), conditions);
         let sent = Instant::now();
         let [ids, names] = tasks.parameters();
         let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(9);

@@ -1,60 +1,19 @@
 //! Claims jobs: finds them, marks them and their queues with the owner's id, and counts the attempt.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    Database, Job, QueueError, Session, TaskIds,
+    Conditions, Database, Job, QueueError, ReleasedJob, Session, TaskIds,
     claim::{Answer, Begin, careful_claim_statement, claim_statement, lock},
+    placeholders::BATCH_LIMIT,
 };
 
 const WHAT: &str = "claim jobs";
 
-/// The most jobs that one statement claims.
-pub(super) const BATCH_LIMIT: usize = 1000;
-
 /// The most jobs that one claim marks part by part.
 pub(super) const MOST_CAREFULLY: usize = 100;
-
-/// Conditions that exclude waiting jobs from a claim.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Conditions<'a> {
-    /// Jobs with any of these flags stay.
-    pub forbidden_flags: &'a [String],
-    /// The current time; `None` for the database's clock. Locks always get the database's time, because other programs judge
-    /// their age by it.
-    pub now: Option<SystemTime>,
-    /// Jobs with these ids stay. Each costs every claim something.
-    pub left_out: &'a [i64],
-}
-
-impl<'a> Conditions<'a> {
-    /// The parameters that the conditions add to a statement.
-    pub(super) fn parameters(&'a self) -> impl Iterator<Item = (&'a (dyn ToSql + Sync), Type)> {
-        let flags = (!self.forbidden_flags.is_empty())
-            .then_some((&self.forbidden_flags as &'a (dyn ToSql + Sync), Type::TEXT_ARRAY));
-        let now = self.now.as_ref().map(|now| (now as &'a (dyn ToSql + Sync), Type::TIMESTAMPTZ));
-        let left_out =
-            (!self.left_out.is_empty()).then_some((&self.left_out as &'a (dyn ToSql + Sync), Type::INT8_ARRAY));
-        flags.into_iter().chain(now).chain(left_out)
-    }
-}
-
-/// A released job and its position.
-#[derive(Debug)]
-pub(crate) struct ReleasedJob {
-    pub(crate) id: i64,
-    pub(crate) queue: Option<i32>,
-    pub(crate) priority: i16,
-    pub(crate) run_at: SystemTime,
-}
-
-impl ReleasedJob {
-    pub(crate) fn of(job: &Job) -> Self {
-        Self { id: job.id, queue: job.job_queue_id, priority: job.priority, run_at: job.run_at }
-    }
-}
 
 impl Database {
     /// Makes the next claims scan from the beginning, because jobs behind the cursors may have become available.
@@ -70,7 +29,7 @@ impl Database {
     /// The time until the next full scan, which can bring jobs although the last claim, from the cursors, brought fewer than its
     /// limit. `None` if that claim has seen everything.
     pub fn next_full_scan(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Option<Duration> {
-        lock(&self.memory().of(tasks, conditions)).next_full_scan(Instant::now())
+        lock(&self.memory().of(tasks.ids(), conditions)).next_full_scan(Instant::now())
     }
 }
 
@@ -93,7 +52,7 @@ impl Session {
         if limit == 0 || tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let state = self.database().memory().of(tasks, conditions);
+        let state = self.database().memory().of(tasks.ids(), conditions);
         loop {
             if lock(&state).is_turn_of_pages(Instant::now()) {
                 let jobs = self.get_jobs_by_pages(owner, tasks, limit, &state, conditions).await?;

@@ -47,7 +47,7 @@ impl Session {
     ) -> Result<CarefulClaim, QueueError> {
         let limit = limit.min(MOST_CAREFULLY);
         // The result of this scan is not recorded: refused jobs stay available.
-        let state = self.database().memory().of(tasks, conditions);
+        let state = self.database().memory().of(tasks.ids(), conditions);
         let picked = lock(&state).pick_carefully(limit);
         let begin = lock(&state).begin(limit, Instant::now());
         self.command(WHAT, self.begin_read_committed()).await?;

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Database, QueueError,
+    QueueError,
     reminders::{News, Reminders},
 };
 
@@ -16,7 +16,7 @@ use super::{
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Health {
+pub(crate) struct Health {
     outage: Mutex<Outage>,
     /// Somebody has got through who had not before.
     back: Notify,
@@ -59,16 +59,10 @@ impl Health {
         }
     }
 
-    fn outage(&self) -> MutexGuard<'_, Outage> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Database {
     /// Somebody could not get through. One outage is one piece of news, however many notice, and so is each reminder of it.
     pub(crate) fn outage_news(&self) -> News {
         let now = Instant::now();
-        let mut outage = self.health().outage();
+        let mut outage = self.outage();
         match &mut *outage {
             Outage::Said(reminders) => reminders.news(now),
             Outage::OverSince(when) if when.elapsed() < STRAGGLERS => News::Old,
@@ -81,16 +75,16 @@ impl Database {
 
     /// Somebody has got through who had not before, and nobody else has to wait any longer.
     pub(crate) fn is_back(&self) {
-        let mut outage = self.health().outage();
+        let mut outage = self.outage();
         if matches!(*outage, Outage::Said(_)) {
             *outage = Outage::OverSince(Instant::now());
         }
-        self.health().back.notify_waiters();
+        self.back.notify_waiters();
     }
 
     /// Waits so long before the next try, or until somebody else has got through.
     pub(crate) async fn wait_until_back(&self, at_most: Duration) {
-        let back = self.health().back.notified();
+        let back = self.back.notified();
         tokio::select! {
             () = back => {}
             () = tokio::time::sleep(at_most) => {}
@@ -100,32 +94,34 @@ impl Database {
     /// The server answers nobody: whoever waits for an answer of it waits in vain, and no connection that was made before is to be
     /// used again.
     pub(super) fn found_silent(&self) {
-        self.health().silence.send_replace(Some(Instant::now()));
+        self.silence.send_replace(Some(Instant::now()));
     }
 
     /// Returns when the server is found to answer nobody.
     pub(super) async fn silence(&self) {
-        let mut silence = self.health().silence.subscribe();
+        let mut silence = self.silence.subscribe();
         // The sender lives as long as this.
         let _ = silence.changed().await;
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::DatabaseSettings, *};
+    use super::*;
 
     #[test]
     fn an_outage_is_news_once_and_again_when_the_next_one_comes() {
-        let mut config = tokio_postgres::Config::new();
-        config.host("nowhere");
-        let database = Database::new(DatabaseSettings::new(config, "s")).unwrap();
-        assert_eq!(database.outage_news(), News::First);
-        assert_eq!(database.outage_news(), News::Old, "the next one who notices");
-        database.is_back();
-        assert_eq!(database.outage_news(), News::Old, "one who notices late");
+        let health = Health::default();
+        assert_eq!(health.outage_news(), News::First);
+        assert_eq!(health.outage_news(), News::Old, "the next one who notices");
+        health.is_back();
+        assert_eq!(health.outage_news(), News::Old, "one who notices late");
         let long_ago = Instant::now().checked_sub(STRAGGLERS).expect("the machine has been up for seconds");
-        *database.health().outage() = Outage::OverSince(long_ago);
-        assert_eq!(database.outage_news(), News::First);
+        *health.outage() = Outage::OverSince(long_ago);
+        assert_eq!(health.outage_news(), News::First);
     }
 }

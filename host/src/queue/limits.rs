@@ -6,9 +6,6 @@
 //!
 //! Behind a pooler a session belongs to others as well. There each statement is a transaction that lifts the limits for itself.
 
-use std::ops::{Deref, DerefMut};
-
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Transaction;
 
 use super::{Database, QueueError, Session};
@@ -68,34 +65,6 @@ macro_rules! in_order {
 }
 const IN_ORDER: &str = in_order!();
 const IN_ORDER_WITHOUT_LIMITS: &str = concat!(in_order!(), "; ", lift!("true"));
-
-/// A connection of the pool.
-#[derive(Debug)]
-pub(super) struct Pooled {
-    client: ClientWrapper,
-    /// Whether the limits are lifted for the session.
-    lifted: bool,
-}
-
-impl Pooled {
-    pub(super) fn new(client: ClientWrapper) -> Self {
-        Self { client, lifted: false }
-    }
-}
-
-impl Deref for Pooled {
-    type Target = ClientWrapper;
-
-    fn deref(&self) -> &ClientWrapper {
-        &self.client
-    }
-}
-
-impl DerefMut for Pooled {
-    fn deref_mut(&mut self) -> &mut ClientWrapper {
-        &mut self.client
-    }
-}
 
 impl Database {
     /// A connection of the pool, new if none is idle. Waits while all are in use. No time limit holds for its statements.

@@ -47,7 +47,7 @@ impl Database {
     /// heard meanwhile. Nothing is lost when the future is dropped: the connection ends with it.
     pub(crate) async fn listen(&self, mut hear: impl FnMut(Heard<'_>) + Send) -> QueueError {
         // Who only listens misses no answer.
-        let mut interrupted = pin!(self.silence());
+        let mut interrupted = pin!(self.health().silence());
         let (client, mut connection) = match self.connect().await {
             Ok(both) => both,
             Err(error) => return error,

@@ -15,23 +15,13 @@ use tokio_postgres::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Database, QueueError, Session};
-
-/// Prefix of the ids of owners that hold such a lock while they live. Others are never judged by it.
-pub const SHOWS_LIFE: &str = "taskbay-live-";
+use super::{Database, QueueError, Session, connection::NOTICE_SOON};
 
 /// An answer that takes so many of these will not come.
 const ANSWER_WITHIN: u32 = 8;
 const STEP: Duration = Duration::from_secs(1);
 
 const WHAT: &str = "show that this host lives";
-
-/// The server notices within about 14 seconds that a machine has vanished.
-pub(super) const NOTICE_SOON: &str = "
-set tcp_keepalives_idle = 5;
-set tcp_keepalives_interval = 3;
-set tcp_keepalives_count = 3;
-set tcp_user_timeout = 14000";
 
 /// $1 owner. All owners share the first key.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(@liveness_lock@, pg_catalog.hashtext($1))";
@@ -181,7 +171,7 @@ impl LifeSign {
     async fn ask(&self, sql: &'static str) -> Result<Vec<Row>, QueueError> {
         let text = self.database.render(sql);
         let Some(answer) = while_this_runs(self.client.query_typed(&text, &[])).await else {
-            self.database.found_silent();
+            self.database.health().found_silent();
             return Err(no_answer());
         };
         answer.map_err(|error| QueueError::statement(WHAT, &error))
@@ -221,7 +211,7 @@ impl Session {
         let holds = self.database().render(HOLDS);
         let asked = while_this_runs(self.client().query_typed(&holds, &owner)).await;
         let Some(asked) = asked else {
-            self.database().found_silent();
+            self.database().health().found_silent();
             return Err(no_answer());
         };
         let rows = asked.map_err(|error| QueueError::statement(WHAT, &error))?;

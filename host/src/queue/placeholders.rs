@@ -1,6 +1,12 @@
 //! The placeholders that any statement may use, so that what they stand for is written once.
 
-use super::{claimed::STILL_CLAIMED, get_jobs::BATCH_LIMIT, liveness::SHOWS_LIFE};
+use super::claimed::STILL_CLAIMED;
+
+/// Prefix of the ids of owners that hold such a lock while they live. Others are never judged by it.
+pub const SHOWS_LIFE: &str = "taskbay-live-";
+
+/// The most jobs that one statement claims.
+pub(super) const BATCH_LIMIT: usize = 1000;
 
 /// First key of the advisory locks by which owners show that they live. The second key is the hash of the owner's name.
 const LIVENESS_LOCK: &str = "1952543595";
@@ -27,4 +33,9 @@ pub(super) fn fill_in(sql: &str, schema: &str) -> String {
         .replace("@batch_limit@", &BATCH_LIMIT.to_string())
         .replace("@schema@", schema)
         .replace("@jobs@", &jobs)
+}
+
+/// Writes a name as SQL wants it, whatever is in it.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -37,7 +37,7 @@ impl Backoff {
     pub(super) async fn wait(&mut self, error: &QueueError) {
         let retry_in = self.next.mul_f64(rand::rng().random_range(0.5..1.5));
         self.trouble.failed(error, retry_in);
-        self.database.wait_until_back(retry_in).await;
+        self.database.health().wait_until_back(retry_in).await;
         self.next = (self.next * 2).min(self.longest);
     }
 

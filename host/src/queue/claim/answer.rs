@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 
-use super::{MIN_TIES, waiting::Spot};
+use super::waiting::Spot;
 use crate::queue::{Job, QueueError};
+
+/// The number of equal times from which ties are scanned by id.
+pub(super) const MIN_TIES: i32 = 64;
 
 /// A column of the row of facts: its name, its type, and the expression that yields it.
 pub(in crate::queue) type Fact = (&'static str, &'static str, &'static str);

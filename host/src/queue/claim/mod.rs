@@ -18,6 +18,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use self::{
+    answer::MIN_TIES,
+    fast_path::FastPath,
+    pages::Pages,
+    waiting::{Offer, Spot, Waiting},
+};
 pub(super) use self::{
     answer::{Answer, FACTS, FOUND_PRIORITIES, with_facts},
     cursors::{Cursors, End, Scan, Started},
@@ -28,18 +34,10 @@ pub(super) use self::{
     ranges::Ranges,
     statement::{careful_claim_statement, claim_statement},
 };
-use self::{
-    fast_path::FastPath,
-    pages::Pages,
-    waiting::{Offer, Spot, Waiting},
-};
-use super::{Conditions, Job, ReleasedJob, TaskIds};
+use super::{Conditions, Job};
 
 /// The most kinds of claims in memory: more than one process has pools on one database.
 const MOST: usize = 16;
-
-/// The number of equal times from which ties are scanned by id.
-const MIN_TIES: i32 = 64;
 
 /// Jobs in queues that a claim reads beyond its limit, because some queues are busy. If that was not enough, the next claim reads
 /// [`WIDER`] times as many.
@@ -52,6 +50,21 @@ struct Kind {
     task_ids: Vec<i32>,
     forbidden_flags: Vec<String>,
     state: Arc<Mutex<ScanState>>,
+}
+
+/// A released job and its position.
+#[derive(Debug)]
+pub(crate) struct ReleasedJob {
+    pub(crate) id: i64,
+    pub(crate) queue: Option<i32>,
+    pub(crate) priority: i16,
+    pub(crate) run_at: SystemTime,
+}
+
+impl ReleasedJob {
+    pub(crate) fn of(job: &Job) -> Self {
+        Self { id: job.id, queue: job.job_queue_id, priority: job.priority, run_at: job.run_at }
+    }
 }
 
 /// The memory of all claims of one database.
@@ -86,8 +99,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Memory {
     /// For claims of these tasks under these conditions.
-    pub(super) fn of(&self, tasks: &TaskIds, conditions: Conditions<'_>) -> Arc<Mutex<ScanState>> {
-        let task_ids = tasks.ids();
+    pub(super) fn of(&self, task_ids: &[i32], conditions: Conditions<'_>) -> Arc<Mutex<ScanState>> {
         let mut kinds = lock(&self.kinds);
         let known = kinds
             .iter()

@@ -3,8 +3,7 @@
 use std::sync::LazyLock;
 
 use super::{
-    MIN_TIES,
-    answer::{FACTS, FOUND_PRIORITIES, LOCKED_AT, QUEUED_FACTS, with_facts},
+    answer::{FACTS, FOUND_PRIORITIES, LOCKED_AT, MIN_TIES, QUEUED_FACTS, with_facts},
     free_scan::{FORMS, FREE_SCAN, RANGES, form, forms},
 };
 use crate::queue::{Conditions, Job};
