@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use super::folder::{unsafe_file_at, unsafe_folder};
+use super::permissions::{unsafe_file_at, unsafe_folder};
 use crate::plugin::BuildId;
 
 /// More than any list has, so that a wrong path cannot fill the memory.

@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     artifact::{self, Artifact, Unfit},
-    folder::{FileError, Folder, OpenFile},
+    folder::{Folder, OpenFile},
+    folder_error::FileError,
     listing::{Candidate, Kind, identifier},
     program::{self, Unrunnable},
     trust::Trust,

@@ -6,7 +6,7 @@ use super::{
     TasksFolder,
     file_reader::{Contents, Fault, Finding, Loadable},
     file_state::{FileState, Step},
-    folder::FolderError,
+    folder_error::FolderError,
     known_file::KnownFile,
     launch::{Again, Refusal},
     listing::Kind,

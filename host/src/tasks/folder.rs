@@ -5,63 +5,17 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
-use thiserror::Error;
-
-use super::listing::{Candidate, Kind, Listing};
+use super::{
+    folder_error::{FileError, FolderError},
+    listing::{Candidate, Kind, Listing},
+    permissions::{is_read_only_file, unsafe_file, unsafe_folder},
+};
 use crate::plugin::FileKey;
-
-/// Why a folder cannot serve as tasks folder. Each message says what is wrong and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum FolderError {
-    #[error("the tasks folder {} does not exist: create it, or name another", .0.display())]
-    Missing(PathBuf),
-    #[error("the tasks folder {} is not a folder: name the folder that the compiled plugins are in", .0.display())]
-    NotAFolder(PathBuf),
-    #[error("the tasks folder {} cannot be read: {reason}", .folder.display())]
-    Unreadable { folder: PathBuf, reason: String },
-    #[error("the tasks folder {} is not safe: {reason}{HOW_TO_ALLOW}", .folder.display())]
-    Unsafe { folder: PathBuf, reason: String },
-}
-
-impl FolderError {
-    /// Whether there are no files any more, so that none can run from where it was.
-    pub(super) fn takes_files_away(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::NotAFolder(_))
-    }
-}
-
-/// What to do where the permissions cannot be changed, as on a volume that somebody else has made.
-const HOW_TO_ALLOW: &str = ". Where that cannot be done, mount it read-only, or set strict_permissions = false under [tasks] (TASKBAY_STRICT_PERMISSIONS=false)";
-
-/// Why a file in it is refused, without its name.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum FileError {
-    #[error("cannot be read: {0}")]
-    Unreadable(String),
-    #[error(
-        "may not be executed by the user that taskbay runs as: chmod a+x it, or is its file system mounted noexec?"
-    )]
-    Unrunnable,
-    #[error("is a link to {0}, which does not exist")]
-    DeadLink(String),
-    #[error("is not a file: put the compiled plugin itself here")]
-    NotAFile,
-    #[error("is not safe: {0}{HOW_TO_ALLOW}")]
-    Unsafe(String),
-    #[error("has {0} bytes, more than a plugin may have (1 GiB): put the compiled plugin itself here, or strip it")]
-    TooLarge(u64),
-    /// Not an error yet: somebody is still writing it.
-    #[error("kept changing while it was read")]
-    Changing,
-}
+use rustix::fs::{Access, Mode, OFlags, ResolveFlags};
 
 /// Files are read into memory, and one with a hole may claim any size.
 const LARGEST: u64 = 1 << 30;
@@ -213,62 +167,4 @@ fn explain(error: rustix::io::Errno) -> String {
         rustix::io::Errno::LOOP => "its links lead in a circle".to_owned(),
         other => other.to_string(),
     }
-}
-
-fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw()
-}
-
-/// Whether nothing can be written through the mount that a file or folder is on, whatever the mode bits allow.
-fn is_read_only(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
-fn is_read_only_file(file: &File) -> bool {
-    rustix::fs::fstatvfs(file).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
-/// Why a file could be another user's doing. `read_only` is asked only if its mode lets others write to it.
-pub(super) fn unsafe_file(metadata: &fs::Metadata, read_only: impl FnOnce() -> bool) -> Option<String> {
-    if !is_trusted(metadata.uid()) {
-        return Some(format!(
-            "it belongs to user {}; chown it to the user that taskbay runs as, or to root",
-            metadata.uid()
-        ));
-    }
-    if metadata.mode() & 0o022 != 0 && !read_only() {
-        return Some(format!("others may write to it (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777));
-    }
-    if metadata.mode() & 0o6000 != 0 {
-        return Some("it has the setuid or setgid bit, which a plugin has no use for; chmod ug-s it".to_owned());
-    }
-    None
-}
-
-/// The same for a file that is not open.
-pub(super) fn unsafe_file_at(path: &Path, metadata: &fs::Metadata) -> Option<String> {
-    unsafe_file(metadata, || is_read_only(path))
-}
-
-/// Why others could put something into a folder, or put another folder in its place.
-pub(super) fn unsafe_folder(real: &Path) -> Option<String> {
-    real.ancestors().enumerate().find_map(|(depth, folder)| {
-        let metadata = fs::metadata(folder).ok()?;
-        // In a sticky folder such as /tmp nobody can replace what belongs to another; but anybody can add to it.
-        let sticky = depth > 0 && metadata.mode() & 0o1000 != 0;
-        lax_folder(folder, &metadata).filter(|_| !sticky || !is_trusted(metadata.uid()))
-    })
-}
-
-/// Why others could put something into this very folder.
-pub(super) fn lax_folder(folder: &Path, metadata: &fs::Metadata) -> Option<String> {
-    let shown = folder.display();
-    if !is_trusted(metadata.uid()) {
-        return Some(format!(
-            "{shown} belongs to user {}; chown it to the user that taskbay runs as, or to root",
-            metadata.uid()
-        ));
-    }
-    (metadata.mode() & 0o022 != 0 && !is_read_only(folder))
-        .then(|| format!("others may write to {shown} (mode {:04o}); chmod go-w it", metadata.mode() & 0o7777))
 }

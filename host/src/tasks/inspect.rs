@@ -10,8 +10,10 @@ use std::{
 use super::{
     artifact, conflicts,
     file_reader::{Fault, verify},
-    folder::{Folder, FolderError, unsafe_file_at},
+    folder::Folder,
+    folder_error::FolderError,
     listing::{Kind, is_executable, is_plugin_path},
+    permissions::unsafe_file_at,
     sections::{explain, plugin_of, settings_without_effect},
     trust::Trust,
 };

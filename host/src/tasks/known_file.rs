@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     file_state::{FileState, InService},
     listing::Kind,
-    roll_back::Trial,
+    trial::Trial,
 };
 use crate::{
     config::PluginLookup,

@@ -1,12 +1,7 @@
 //! From an image to a build in service: launches run beside the reloader's loop, a build with a task of another file waits for
 //! them, and one that did not start for a passing reason is launched again.
 
-use std::{
-    mem,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use tokio::task::JoinError;
@@ -15,35 +10,14 @@ use super::{
     TasksFolder, conflicts,
     file_state::FileState,
     launch::{Again, Launch, LaunchReason, Refusal, Relaunch, Report, Retry},
+    launched::{Held, Launched},
     sections,
 };
 use crate::{
     events::{Event, FailedRetry, FileRejection},
     parts::message_of,
-    plugin::{Generation, Image, LaunchError, PluginSettings},
+    plugin::{Generation, Image},
 };
-
-/// How a launch ended.
-#[derive(Debug)]
-pub(super) struct Launched {
-    file: String,
-    /// That of its [`Launch`].
-    id: u64,
-    settings: PluginSettings,
-    took: Duration,
-    /// The outer error is the message of a panic.
-    result: Result<Result<Arc<Generation>, LaunchError>, String>,
-}
-
-/// A build that has started and waits for other launches to end, since it has a task that another file may give up.
-#[derive(Debug)]
-pub(super) struct Held {
-    file: String,
-    id: u64,
-    pub(super) generation: Arc<Generation>,
-    settings: PluginSettings,
-    took: Duration,
-}
 
 impl TasksFolder {
     /// Launches what a file holds.

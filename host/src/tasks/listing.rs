@@ -9,10 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    folder::{FolderError, lax_folder},
-    trust::is_signature_name,
-};
+use super::{folder_error::FolderError, permissions::lax_folder, trust::is_signature_name};
 use crate::plugin::MAX_NAME_CHARS;
 
 /// What a file is taken for, which its name and its permissions decide.

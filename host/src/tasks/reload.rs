@@ -4,41 +4,29 @@
 //! published when they end. A file that fails at any step costs only itself, and what was serving serves on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Notify, Semaphore, mpsc},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveTaskMap,
+    TasksFolder,
     file_state::FileState,
-    folder::FolderError,
-    handle::Request,
+    folder_error::FolderError,
     known_file::{KnownFile, Serving},
     launch::Refusal,
-    launches::{Held, Launched},
     listing::Kind,
-    notices::Notices,
-    roll_back::Trial,
-    scanner::{Rescan, ScanEvent, ScanRequest, Scans},
-    trust::Trust,
+    scanner::{Rescan, ScanEvent, ScanRequest},
+    trial::Trial,
 };
 use crate::{
-    config::{FolderSettings, PluginLookup},
     events::{Event, FileRejection, PluginBuild},
     parts::Part,
-    plugin::{Generation, HostServices, PluginSettings},
+    plugin::{Generation, PluginSettings},
 };
-
-/// So many builds are started at once.
-const LAUNCHES_AT_ONCE: usize = 4;
 
 /// A file that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,64 +37,7 @@ pub struct Rejection {
     pub passing: bool,
 }
 
-/// The tasks folder, from its first listing to the end of its last build.
-#[derive(Debug)]
-pub struct TasksFolder {
-    pub(super) settings: FolderSettings,
-    /// As of the last scan.
-    pub(super) trust: Trust,
-    pub(super) plugins: PluginLookup,
-    pub(super) services: HostServices,
-    part: Part,
-    map: Arc<LiveTaskMap>,
-    pub(super) files: BTreeMap<String, KnownFile>,
-    pub(super) scans: Scans,
-    pub(super) launches: JoinSet<Launched>,
-    pub(super) launch_slots: Arc<Semaphore>,
-    pub(super) last_launch: u64,
-    pub(super) held: Vec<Held>,
-    /// Replaced and removed builds that finish their jobs.
-    retiring: JoinSet<()>,
-    /// A build crashed, came back, or was quarantined.
-    availability: Arc<Notify>,
-    /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
-    pub(super) outgoing: Vec<Arc<Generation>>,
-    pub(super) news: Vec<Event>,
-    /// It has been listed once, so that an error no longer ends the start.
-    pub(super) listed: bool,
-    /// Since when the folder cannot be used, and why.
-    pub(super) unusable: Option<(Instant, FolderError)>,
-    pub(super) notices: Notices,
-    /// What others ask.
-    pub(super) requests: mpsc::UnboundedReceiver<Request>,
-}
-
 impl TasksFolder {
-    pub fn new(settings: FolderSettings, plugins: PluginLookup, services: HostServices, map: Arc<LiveTaskMap>) -> Self {
-        Self {
-            trust: Trust::of(&settings),
-            scans: Scans::new(&settings),
-            settings,
-            plugins,
-            part: services.events.parts().part("tasks folder"),
-            notices: Notices::new(services.events.clone()),
-            services,
-            map,
-            files: BTreeMap::new(),
-            launches: JoinSet::new(),
-            launch_slots: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
-            last_launch: 0,
-            held: Vec::new(),
-            retiring: JoinSet::new(),
-            availability: Arc::new(Notify::new()),
-            outgoing: Vec::new(),
-            news: Vec::new(),
-            listed: false,
-            unusable: None,
-            requests: mpsc::unbounded_channel().1,
-        }
-    }
-
     /// What it is a part of the host as.
     pub(crate) fn part(&self) -> Part {
         self.part.clone()

@@ -1,36 +1,13 @@
 //! A new build is on trial for a while: if its process crashes again and again although that of the build before it did not,
 //! the one before it serves once more, until the file changes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use super::{TasksFolder, launch::LaunchReason};
-use crate::{
-    events::{Event, PluginBuild},
-    plugin::{Generation, Image},
-};
+use super::{TasksFolder, launch::LaunchReason, trial::Trial};
+use crate::events::{Event, PluginBuild};
 
-/// How long. Until then, the build before is kept in memory.
-const TRIAL: Duration = Duration::from_secs(10 * 60);
 /// So many crashes are too many.
 const TOO_MANY: u32 = 3;
-
-/// What is known of the build before the one that serves.
-#[derive(Debug)]
-pub(super) struct Trial {
-    before: Arc<Image>,
-    ends: Instant,
-}
-
-impl Trial {
-    /// Of a build that replaces this one. None if there is nothing good to go back to.
-    pub(super) fn after(replaced: &Generation) -> Option<Self> {
-        let before = Arc::clone(replaced.image().filter(|_| replaced.crashes() == 0)?);
-        Some(Self { before, ends: Instant::now() + TRIAL })
-    }
-}
 
 impl TasksFolder {
     /// Goes back to the build before where a new one has failed its trial, and ends trials that were passed.

@@ -15,7 +15,8 @@ use tokio::{
 
 use super::{
     file_reader::{FileReader, Finding, ReadBy},
-    folder::{Folder, FolderError},
+    folder::Folder,
+    folder_error::FolderError,
     listing::{Kind, Skipped},
     trust::Trust,
     watcher::Watcher,

@@ -4,13 +4,10 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-
-use super::{TasksFolder, known_file::KnownFile, listing::Kind, sections::plugin_of};
-use crate::plugin::{Availability, Generation};
 
 /// A watched folder at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,55 +81,7 @@ impl FolderSnapshot {
     }
 }
 
-impl TasksFolder {
-    /// What it has come to.
-    pub fn snapshot(&self) -> FolderSnapshot {
-        FolderSnapshot {
-            folder: self.settings.path.clone(),
-            identity: identity(&self.settings.path),
-            trouble: self.unusable.as_ref().map(|(_, error)| error.to_string()),
-            files: self.files.iter().map(|(file, known)| self.snapshot_of(file, known)).collect(),
-        }
-    }
-
-    fn snapshot_of(&self, file: &str, known: &KnownFile) -> FileSnapshot {
-        let wait_until = |next: Instant| next.saturating_duration_since(Instant::now());
-        FileSnapshot {
-            file: file.to_owned(),
-            plugin: plugin_of(file, known.kind),
-            serving: known.serving.as_ref().map(|serving| {
-                let generation = &serving.generation;
-                ServingSnapshot {
-                    build: generation.build().to_string(),
-                    state: self.state_of(known, generation),
-                    tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
-                    running_jobs: generation.in_flight(),
-                    crashes: generation.crashes(),
-                }
-            }),
-            refused: known.state.refusal().map(|refusal| RefusalSnapshot {
-                reason: refusal.reason.clone(),
-                retry_in: known.state.relaunch().map(|relaunch| wait_until(relaunch.next)),
-            }),
-            starting: known.state.launch().is_some(),
-            shadowed: self.notices.shadowed(file).cloned(),
-        }
-    }
-
-    fn state_of(&self, known: &KnownFile, generation: &Generation) -> ServingState {
-        let is_executable = known.kind == Kind::Executable;
-        match &*generation.availability().borrow() {
-            _ if is_executable && self.unusable.as_ref().is_some_and(|(_, error)| error.takes_files_away()) => {
-                ServingState::WaitingForFile
-            }
-            Availability::Serving => ServingState::Serving,
-            Availability::Restarting | Availability::Stopped if is_executable => ServingState::WaitingForFile,
-            Availability::Restarting | Availability::Stopped => ServingState::Restarting,
-            Availability::Quarantined { reason } => ServingState::Quarantined { reason: reason.clone() },
-        }
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Device and number of what a path leads to.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
