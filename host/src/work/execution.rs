@@ -14,7 +14,7 @@ use super::{
     completion::{Completion, End},
     conclusion::{Attempt, Conclusion, Process, conclude, unreadable},
     crashes::Crashes,
-    held::HeldJob,
+    held_job::HeldJob,
     pool::Pool,
 };
 use crate::{
@@ -24,8 +24,15 @@ use crate::{
     tasks::Task,
 };
 
+impl Pool {
+    /// Opens as many more slots as there are jobs for, up to all.
+    pub(super) fn open_slots(self: &Arc<Self>) {
+        self.running().open_slots(|| self.events().parts().guard("job slot", run_slot(Arc::clone(self))));
+    }
+}
+
 /// Runs jobs one at a time until no more are to be taken.
-pub(super) async fn run_slot(pool: Arc<Pool>) {
+async fn run_slot(pool: Arc<Pool>) {
     while let Some(taken) = pool.running().take().await {
         pool.taken();
         let began = Instant::now();

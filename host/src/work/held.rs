@@ -6,22 +6,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
 
-use super::{completion::Completion, transaction::Transaction};
-use crate::{events::JobRun, plugin::BuildId, queue::Job, tasks::Task};
-
-/// A claimed job and what it was claimed for.
-#[derive(Debug)]
-pub(super) struct HeldJob {
-    pub(super) job: Job,
-    pub(super) task: Arc<str>,
-    /// The task map by which it was claimed.
-    pub(super) map: u64,
-}
+use super::{completion::Completion, held_job::HeldJob, transaction::Transaction};
 
 /// A job that a slot has taken.
 #[derive(Debug)]
@@ -164,35 +154,10 @@ impl HeldJobs {
     }
 }
 
-impl HeldJob {
-    /// The job's run, by its task's current build.
-    pub(super) fn describe(&self, worker: &Arc<str>, task: Option<&Task>) -> JobRun {
-        JobRun {
-            worker: Arc::clone(worker),
-            id: self.job.id,
-            task: Arc::clone(&self.task),
-            attempt: self.job.attempts,
-            max_attempts: task.map_or(self.job.max_attempts, |task| self.max_attempts(task)),
-            plugin: task.map_or_else(Arc::default, |task| task.generation.shared_name()),
-            build: task.map_or(BuildId([0; 32]), |task| task.generation.build()),
-        }
-    }
-
-    /// How often it may be tried: the task may allow fewer attempts than the job was added with.
-    pub(super) fn max_attempts(&self, task: &Task) -> i16 {
-        let of_task = task.spec().max_attempts.map_or(i16::MAX, |of_task| i16::try_from(of_task).unwrap_or(i16::MAX));
-        self.job.max_attempts.min(of_task)
-    }
-
-    fn order(&self) -> (i16, SystemTime, i64) {
-        (self.job.priority, self.job.run_at, self.job.id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::transaction::LockedJob;
+    use crate::{queue::Job, work::transaction::LockedJob};
 
     fn held(id: i64, priority: i16) -> HeldJob {
         let job = Job { priority, ..Job::sample(id) };

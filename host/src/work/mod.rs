@@ -17,6 +17,7 @@
 //! A pool claims only while others can see that it lives: `liveness` shows it, and takes over from those that have died.
 
 mod backoff;
+mod claimed_set;
 mod claimer;
 mod completion;
 mod conclusion;
@@ -25,6 +26,7 @@ mod demand;
 mod execution;
 mod first_session;
 mod held;
+mod held_job;
 mod identity;
 mod liveness;
 mod locks;

@@ -12,11 +12,10 @@ use arc_swap::ArcSwap;
 
 use super::{
     Mode, Stop,
+    claimed_set::ClaimedSet,
     completion::PendingCompletions,
     demand::{Claim, Claiming, Demand, Snapshot},
-    execution::run_slot,
     identity::Identity,
-    orphaned_claims::ClaimedSet,
     refused::Refused,
     registered::Registered,
     running::Running,
@@ -144,11 +143,6 @@ impl Pool {
     /// Begins a claim, if there is to be one.
     pub(super) fn begin_claim(&self, claim: Option<Claim>) -> Option<Claiming<'_>> {
         claim.map(|claim| self.demand.begin(claim, || self.running.unsettled()))
-    }
-
-    /// Opens as many more slots as there are jobs for, up to all.
-    pub(super) fn open_slots(self: &Arc<Self>) {
-        self.running.open_slots(|| self.events.parts().guard("job slot", run_slot(Arc::clone(self))));
     }
 
     /// A slot has taken a job.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::held::HeldJob;
+use super::held_job::HeldJob;
 use crate::{
     queue::{Job, QueueError, Session, TaskIds},
     tasks::TaskMap,

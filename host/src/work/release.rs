@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     completion::{Completion, End, store_apart},
-    held::HeldJob,
+    held_job::HeldJob,
     pool::Pool,
 };
 use crate::queue::QueueError;

@@ -8,7 +8,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    held::{HeldJob, HeldJobs, TakenJob},
+    held::{HeldJobs, TakenJob},
+    held_job::HeldJob,
     transaction::Transaction,
 };
 use crate::plugin::Cancel;

@@ -14,7 +14,7 @@ use crate::{
     queue::{Conditions, Job, QueueError, Session},
     work::{
         demand::{Claim, ClaimEnd, Claiming, Lane, Role},
-        held::HeldJob,
+        held_job::HeldJob,
         registered::Registered,
     },
 };
@@ -80,7 +80,7 @@ impl Claimer {
             return;
         }
         let short = self.pool.speed().short_tasks(map);
-        let fit = jobs.iter().filter(|job| fits_express(job, &short)).count();
+        let fit = jobs.iter().filter(|job| express::fits_express(job, &short)).count();
         self.pool.demand().jobs_claimed(jobs.len(), fit);
     }
 
@@ -142,9 +142,4 @@ impl Claimer {
             () = self.claim_backoff.wait(error) => {}
         }
     }
-}
-
-/// Whether a job may be worked without being marked.
-pub(super) fn fits_express(job: &Job, short_tasks: &[i32]) -> bool {
-    job.key.is_none() && job.job_queue_id.is_none() && short_tasks.contains(&job.task_id)
 }

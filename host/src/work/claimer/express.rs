@@ -6,14 +6,14 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Claimer, claim::fits_express};
+use super::Claimer;
 use crate::{
     config::ForbiddenFlags,
     queue::{Conditions, Job, QueueError, ReleasedJob, Session, SettledApart, Settlement, beyond_encoding},
     work::{
         completion::{Batch, Completion},
         demand::{Claim, Lane},
-        held::HeldJob,
+        held_job::HeldJob,
         pool::Pool,
         registered::Registered,
         transaction::{BOUND, Kept, LockedJob, Transaction},
@@ -314,4 +314,9 @@ impl Claimer {
         self.session = Some(session);
         Ok(marked)
     }
+}
+
+/// Whether a job may be worked without being marked.
+pub(super) fn fits_express(job: &Job, short_tasks: &[i32]) -> bool {
+    job.key.is_none() && job.job_queue_id.is_none() && short_tasks.contains(&job.task_id)
 }

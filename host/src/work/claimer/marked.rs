@@ -8,7 +8,7 @@ use crate::{
     work::{
         completion::{Completion, StoredApart, store_apart},
         demand::Lane,
-        held::HeldJob,
+        held_job::HeldJob,
         pool::Pool,
         registered::Registered,
     },

@@ -13,7 +13,7 @@ pub(super) use self::{
     pending::PendingCompletions,
     store::Batch,
 };
-use super::held::HeldJob;
+use super::held_job::HeldJob;
 use crate::{
     events::{Event, Events, JobRun},
     queue::{ClaimedJob, CrashRecord},

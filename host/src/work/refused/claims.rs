@@ -1,16 +1,15 @@
 //! Jobs that the database does not let be claimed: claims leave them out.
 
 use std::{
-    collections::HashMap,
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{Wait, unless_refused};
+use super::{
+    set_aside::{RefusedClaim, Wait},
+    unless_refused,
+};
 use crate::{
     events::{Event, Refusal},
     queue::{QueueError, Session},
@@ -22,41 +21,6 @@ const MOST: usize = 1_000;
 
 /// A job that may be claimed again is forgotten if nothing was heard of it for so long.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
-
-#[derive(Debug, Default)]
-pub(super) struct RefusedClaims {
-    held: Mutex<Held>,
-    /// There are jobs among what is held.
-    any: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    jobs: HashMap<i64, RefusedClaim>,
-    /// Reasons to be written to the jobs.
-    to_note: Vec<(i64, String)>,
-}
-
-#[derive(Debug)]
-struct RefusedClaim {
-    wait: Wait,
-    /// The wait is over, and the pool was told.
-    let_in: bool,
-}
-
-impl RefusedClaims {
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.held().jobs.values().filter(|refused| !refused.let_in).map(|refused| refused.wait.until).min()
-    }
-
-    pub(super) fn are_to_be_noted(&self) -> bool {
-        !self.held().to_note.is_empty()
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Pool {
     /// The jobs that no claim is to bring now. Those whose wait is over are only for claims that mark them, which are refused before

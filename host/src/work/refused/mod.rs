@@ -3,51 +3,16 @@
 
 mod claims;
 mod results;
+mod set_aside;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{claims::RefusedClaims, results::RefusedResults};
+pub(super) use self::set_aside::Refused;
+use self::set_aside::SHORTEST;
 use super::pool::Pool;
 use crate::queue::QueueError;
-
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// What is held back.
-#[derive(Debug, Default)]
-pub(super) struct Refused {
-    results: RefusedResults,
-    claims: RefusedClaims,
-    /// There is more of it.
-    added: Notify,
-}
-
-/// How long to wait before one is tried again.
-#[derive(Debug, Clone, Copy)]
-struct Wait {
-    length: Duration,
-    until: Instant,
-}
-
-impl Wait {
-    fn first() -> Self {
-        Self::of(SHORTEST)
-    }
-
-    fn again(self) -> Self {
-        Self::of((self.length * 2).min(LONGEST))
-    }
-
-    fn of(length: Duration) -> Self {
-        Self { length, until: Instant::now() + length }
-    }
-}
 
 /// Works until `stop` fires.
 pub(super) async fn try_refused_again(pool: Arc<Pool>, stop: CancellationToken) {

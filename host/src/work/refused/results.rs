@@ -3,15 +3,14 @@
 //! Such a job stays locked in this pool's name, with the reason in `last_error` if the database allows that, so that it is not run
 //! again. Its queue is freed. It counts as settled: no stop waits for it.
 
-use std::{
-    slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{slice, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Wait, unless_refused};
+use super::{
+    set_aside::{MOST_RESULTS, RefusedResult, Wait},
+    unless_refused,
+};
 use crate::{
     events::{Event, LeftResult, Refusal},
     queue::{Bisection, ClaimedJob, FailedJob, QueueError, Session},
@@ -21,74 +20,8 @@ use crate::{
     },
 };
 
-/// While so many results are held back, nothing is claimed: the database seems to refuse all of them.
-const MOST: usize = 1_000;
-
 /// How long each of the last steps of a pool may take.
 const LAST_STEP: Duration = Duration::from_secs(3);
-
-#[derive(Debug, Default)]
-pub(super) struct RefusedResults {
-    held: Mutex<Vec<RefusedResult>>,
-}
-
-#[derive(Debug)]
-struct RefusedResult {
-    completion: Completion,
-    task: Option<Arc<str>>,
-    reason: String,
-    wait: Wait,
-    /// The reason is written to the job, as far as that can be.
-    noted: bool,
-}
-
-impl RefusedResults {
-    pub(super) fn is_empty(&self) -> bool {
-        self.held().is_empty()
-    }
-
-    fn are_too_many(&self) -> bool {
-        self.held().len() >= MOST
-    }
-
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.held().iter().map(|refused| refused.wait.until).min()
-    }
-
-    fn held(&self) -> MutexGuard<'_, Vec<RefusedResult>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the one of this claim.
-    fn change<T>(&self, claim: &ClaimedJob, change: impl FnOnce(&mut RefusedResult) -> T) -> Option<T> {
-        self.held().iter_mut().find(|refused| refused.completion.claim == *claim).map(change)
-    }
-
-    fn remove(&self, claim: &ClaimedJob) -> Option<RefusedResult> {
-        let mut held = self.held();
-        let place = held.iter().position(|refused| refused.completion.claim == *claim)?;
-        Some(held.swap_remove(place))
-    }
-}
-
-impl RefusedResult {
-    /// For those who look at the job.
-    fn note(&self) -> String {
-        let reason = &self.reason;
-        match &self.completion.end {
-            End::Complete => format!("this job was completed, but the database refuses to delete it: {reason}"),
-            End::Fail { message, .. } => {
-                format!("{message}\n\nthis failure could not be stored, so the job is held back: {reason}")
-            }
-            End::Release { .. } => format!("this job did not start and could not be given back: {reason}"),
-        }
-    }
-
-    fn left(self, left: LeftResult) -> Event {
-        let Self { completion, task, reason, .. } = self;
-        Event::Refused(Refusal::ResultLeft { id: completion.claim.id, task, error: reason, left })
-    }
-}
 
 impl Pool {
     /// Whether so many results are held back that no more jobs are to run.
@@ -111,7 +44,7 @@ impl Pool {
             held.push(RefusedResult { completion, task, reason: reason.clone(), wait, noted: false });
             held.len()
         };
-        if count == MOST {
+        if count == MOST_RESULTS {
             self.events().emit(Event::Refused(Refusal::TooManyResults { count, error: reason }));
             if self.identity().works_once() {
                 self.identity().close();
