@@ -95,6 +95,28 @@ async fn the_jobs_of_a_dead_host_are_released_around_one_that_refuses() {
     second.event("job_started", of_job(jobs[2])).await;
 }
 
+/// More of them than one takeover tries.
+#[tokio::test]
+async fn many_jobs_that_refuse_do_not_keep_another_one_of_a_dead_host_waiting_for_good() {
+    let place = Workplace::new().await;
+    let database = &place.database;
+    place.add_many(400, "{}").await;
+    database
+        .execute("update graphile_worker._private_jobs set locked_by = 'taskbay-live-gone', locked_at = now()")
+        .await;
+    refuse(database, "update", "(new.payload->>'n')::int < 400 and new.locked_at is null").await;
+    let ours = "taskbay-live-ours";
+    let _life = database.database().show_life(ours).await.expect("a connection").expect("nobody takes it for dead");
+    let session = database.database().session().await.expect("a session");
+    let dead = session.unseen_owners().await.expect("a search").owners;
+    for _ in 0..40 {
+        if session.release_dead(ours, &dead).await.expect("a takeover").jobs == 1 {
+            return;
+        }
+    }
+    panic!("no takeover has reached the last job");
+}
+
 /// Each host that meets the job notes the reason, and so does each start of a host.
 #[tokio::test]
 async fn a_reason_that_is_noted_again_is_not_written_twice() {
