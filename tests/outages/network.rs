@@ -3,9 +3,16 @@
 use std::{env, ffi::OsStr, fs, process::Command, time::Duration};
 
 use serde_json::Value;
+use taskbay::queue::{Database, DatabaseSettings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Place, STREAM, survive, wait_until_drained};
-use crate::harness::proxy::Way;
+use crate::harness::{program::DEADLINE, proxy::Way};
 
 /// Somebody in between, such as a firewall, has forgotten all connections of a host that had nothing to do, so that none of them
 /// would have told it.
@@ -87,4 +94,32 @@ async fn a_claim_whose_answer_was_lost_is_made_good() {
     assert!(runs.values().all(|runs| *runs == 1));
     assert_eq!(runs.len() as i64, STREAM);
     host.stop().await;
+}
+
+/// A host that waits for this answer for ever claims nothing.
+#[tokio::test]
+async fn a_server_that_lets_a_host_in_and_answers_nothing_is_not_waited_for_to_show_life() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(listener.local_addr().expect("its address").port()).user("host").dbname("jobs");
+    let server = AbortOnDropHandle::new(tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a connection");
+        loop {
+            let length = client.read_i32().await.expect("a length");
+            let mut message = vec![0; usize::try_from(length).expect("a length") - 4];
+            client.read_exact(&mut message).await.expect("a message");
+            // A request for TLS, which this server has not.
+            if message != 80_877_103_i32.to_be_bytes() {
+                break;
+            }
+            client.write_all(b"N").await.expect("answer");
+        }
+        client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.expect("let it in");
+        std::future::pending::<()>().await;
+    }));
+    let database = Database::new(DatabaseSettings::new(config, "graphile_worker")).expect("settings");
+    let shown = timeout(DEADLINE, database.show_life("taskbay-live-test")).await.expect("it ends");
+    let error = shown.expect_err("nobody has answered").to_string();
+    assert!(error.contains("has not answered for 8 s"), "{error}");
+    drop(server);
 }

@@ -123,13 +123,16 @@ select
   pg_catalog.pg_backend_pid()";
         let lock = self.render(LOCK);
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
-        let (set, stays, locked, up) = tokio::join!(
-            biased;
-            client.batch_execute(NOTICE_SOON),
-            client.query_typed(self.limits(), &[]),
-            client.query_typed(&lock, &owner),
-            client.query_typed(UP, &[]),
-        );
+        let asked = async {
+            tokio::join!(
+                biased;
+                client.batch_execute(NOTICE_SOON),
+                client.query_typed(self.limits(), &[]),
+                client.query_typed(&lock, &owner),
+                client.query_typed(UP, &[]),
+            )
+        };
+        let (set, stays, locked, up) = self.answer_in_time(asked).await?;
         set.map_err(failed)?;
         stays.map_err(failed)?;
         let locked: bool = locked.and_then(|rows| rows[0].try_get(0)).map_err(failed)?;
@@ -144,6 +147,15 @@ select
     pub async fn give_up_life_sign(&self, owner: &str, pid: i32) -> Result<(), QueueError> {
         let session = self.session().await?;
         session.query(WHAT, GIVE_UP, &[(&owner, Type::TEXT), (&pid, Type::INT4)]).await.map(drop)
+    }
+
+    /// Without an answer in time, the server is found not to answer anybody.
+    async fn answer_in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, QueueError> {
+        while_this_runs(answer).await.ok_or_else(|| {
+            self.health().found_silent();
+            let reason = format!("the server has not answered for {} s", (STEP * ANSWER_WITHIN).as_secs());
+            QueueError::Statement { what: WHAT, reason, code: None, lost: true }
+        })
     }
 }
 
@@ -170,10 +182,7 @@ impl LifeSign {
 
     async fn ask(&self, sql: &'static str) -> Result<Vec<Row>, QueueError> {
         let text = self.database.render(sql);
-        let Some(answer) = while_this_runs(self.client.query_typed(&text, &[])).await else {
-            self.database.health().found_silent();
-            return Err(no_answer());
-        };
+        let answer = self.database.answer_in_time(self.client.query_typed(&text, &[])).await?;
         answer.map_err(|error| QueueError::statement(WHAT, &error))
     }
 
@@ -181,11 +190,6 @@ impl LifeSign {
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
-}
-
-fn no_answer() -> QueueError {
-    let reason = format!("the server has not answered for {} s", (STEP * ANSWER_WITHIN).as_secs());
-    QueueError::Statement { what: WHAT, reason, code: None, lost: true }
 }
 
 /// `None`: there was no answer in time. Time in which this process stood still does not count: what came meanwhile has not been
@@ -209,11 +213,7 @@ impl Session {
         // Asked once, so that it is not worth preparing.
         let owner: [(&(dyn ToSql + Sync), Type); 1] = [(&owner, Type::TEXT)];
         let holds = self.database().render(HOLDS);
-        let asked = while_this_runs(self.client().query_typed(&holds, &owner)).await;
-        let Some(asked) = asked else {
-            self.database().health().found_silent();
-            return Err(no_answer());
-        };
+        let asked = self.database().answer_in_time(self.client().query_typed(&holds, &owner)).await?;
         let rows = asked.map_err(|error| QueueError::statement(WHAT, &error))?;
         rows[0].try_get(0).map_err(|error| QueueError::statement(WHAT, &error))
     }
