@@ -25,13 +25,16 @@ pub(super) struct Report {
     changed: usize,
     /// The first of them.
     names: Vec<String>,
+    /// Those that were left alone, as far as each is said.
     left: Vec<(i64, Left)>,
+    /// How many more were.
+    more_left: usize,
 }
 
 impl Report {
     pub(super) fn begin(done: &'static str, found: bool, as_json: bool) -> Result<Self, CliError> {
         let json = as_json.then(|| JsonOutput::begin(&format!("{{\"{done}\": ["))).transpose()?;
-        Ok(Self { done, found, json, changed: 0, names: Vec::new(), left: Vec::new() })
+        Ok(Self { done, found, json, changed: 0, names: Vec::new(), left: Vec::new(), more_left: 0 })
     }
 
     /// These jobs were changed together. All of them count before the first is printed, which may fail.
@@ -49,7 +52,11 @@ impl Report {
     }
 
     pub(super) fn left(&mut self, id: i64, why: Left) {
-        self.left.push((id, why));
+        if self.found && self.json.is_none() && self.left.len() == NAMED {
+            self.more_left += 1;
+        } else {
+            self.left.push((id, why));
+        }
     }
 
     /// It ends early: says what is done all the same.
@@ -90,11 +97,10 @@ impl Report {
         for name in &self.names {
             print(&format!("{} {name}\n", self.done))?;
         }
-        let named = if self.found { self.left.len().min(NAMED) } else { self.left.len() };
-        for (id, why) in &self.left[..named] {
+        for (id, why) in &self.left {
             note(format_args!("job {id} {}", sentence(why, *id)));
         }
-        match self.left.len() - named {
+        match self.more_left {
             0 => {}
             1 => note("1 more was left alone"),
             more => note(format_args!("{more} more were left alone")),
