@@ -13,7 +13,7 @@ const SHOWN: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Tips {
     pub(super) tips: Vec<String>,
-    /// They are for exactly what was typed.
+    /// They are for what was typed, or for what is spelled more like it than any flag of the command.
     pub(super) certain: bool,
 }
 
@@ -57,8 +57,10 @@ pub(super) fn of(argument: &str, suggested: Option<&str>) -> Tips {
     let all: Vec<&str> = keys().map(|setting| setting.key).collect();
     let is_suggested = |setting: &Key| setting.flags.iter().any(|flag| Some(flag.typed().as_str()) == suggested);
     let near = config::nearest(&key, &all).and_then(|near| keys().find(|setting| setting.key == near));
-    let tips = near.filter(|setting| !is_suggested(setting)).map(|setting| setting.tip(&program)).into_iter().collect();
-    Tips { tips, certain: false }
+    let Some(near) = near.filter(|setting| !is_suggested(setting)) else { return Tips::default() };
+    let distance = |known: &str| strsim::damerau_levenshtein(&key, &known.trim_start_matches('-').replace('-', "_"));
+    let certain = suggested.is_none_or(|suggested| distance(near.key) < distance(suggested));
+    Tips { tips: vec![near.tip(&program)], certain }
 }
 
 fn keys() -> impl Iterator<Item = Key> {
@@ -146,7 +148,9 @@ mod tests {
 
     #[test]
     fn a_mistyped_key_is_answered_with_the_nearest_and_nonsense_with_nothing() {
-        assert!(of("--concurency", None).tips[0].contains("[worker]"));
+        let Tips { tips, certain } = of("--concurency", Some("--once"));
+        assert!(certain && tips[0].contains("[worker]"), "{tips:?}");
+        assert!(!of("--onse-jobs", Some("--once")).certain);
         assert!(of("--frobnicate", None).tips.is_empty() && of("-x", None).tips.is_empty());
         assert!(of("--pol-interval", Some("--poll-interval")).tips.is_empty(), "that was said already");
     }
