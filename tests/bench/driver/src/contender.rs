@@ -146,8 +146,10 @@ impl Contender {
     /// Starts its processes.
     pub fn start(&self, bench: &Bench, url: &str, how: Start<'_>) -> Result<Fleet> {
         let mut fleet = Fleet::new(self.name, bench.folder());
-        for _ in 0..self.processes {
+        for number in 0..self.processes {
             let mut command = self.command(bench, url)?;
+            // The gate tells the processes apart by this.
+            command.env("PGAPPNAME", format!("bench-{number}"));
             if let Some(stamps) = how.stamps {
                 command.env("BENCH_STAMPS", stamps);
             }

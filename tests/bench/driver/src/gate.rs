@@ -35,11 +35,15 @@ impl Gate {
 
     /// Waits until each process of the contender stands before it.
     pub async fn wait_for(&self, fleet: &mut Fleet, processes: usize) -> Result<()> {
-        let waiting = "select count(distinct pid) from pg_locks where not granted and relation = to_regclass($1)";
+        // Not by connections: a Taskbay host that starts also searches for the jobs of dead hosts, on another one.
+        let waiting = "select count(distinct application_name) from pg_locks join pg_stat_activity using (pid)
+            where not granted and relation = to_regclass($1)";
         let waiting = self.client.prepare(waiting).await.context("prepare to look at locks")?;
         let asked = Instant::now();
         loop {
             fleet.check()?;
+            // Within a transaction, Postgres shows the connections as it showed them first.
+            self.client.batch_execute("select pg_stat_clear_snapshot()").await.context("look at connections")?;
             let count: i64 = self.client.query_one(&waiting, &[&self.table]).await.context("look at locks")?.get(0);
             if usize::try_from(count)? >= processes {
                 break;
