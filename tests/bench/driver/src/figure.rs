@@ -16,6 +16,7 @@ pub struct Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     Drains,
+    Hosts,
     IdleLatency,
     BusyLatency,
     Programs,
@@ -24,12 +25,20 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 6] =
-        [Self::Drains, Self::IdleLatency, Self::BusyLatency, Self::Programs, Self::Postgres, Self::Backlog];
+    pub const ALL: [Self; 7] = [
+        Self::Drains,
+        Self::Hosts,
+        Self::IdleLatency,
+        Self::BusyLatency,
+        Self::Programs,
+        Self::Postgres,
+        Self::Backlog,
+    ];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Drains => "Jobs per second",
+            Self::Hosts => "Jobs per second by number of hosts, {hosts} no-op jobs (ratio to the contender's best)",
             Self::IdleLatency => "Latency of {latency} jobs, one at a time, in milliseconds",
             Self::BusyLatency => "Latency of {latency} jobs at 500 a second, in milliseconds",
             Self::Programs => "Start, stop, memory, adding",

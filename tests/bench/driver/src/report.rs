@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     contender::{CONTENDERS, Contender},
-    figure::{Kind, Results, Summary, Table, Unit},
+    figure::{Kind, Results, Table, Unit},
     machine::Machine,
     sizes::Sizes,
 };
@@ -23,7 +23,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// A block for each figure: median, least and most of the rounds, and the ratio to the first contender.
+    /// A block for each figure: median, least and most of the rounds, and the ratio.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for table in Table::ALL {
@@ -38,7 +38,7 @@ impl Report<'_> {
                         contender.name,
                         number(summary.median, kind.unit),
                         format!("{} – {}", number(summary.least, kind.unit), number(summary.most, kind.unit)),
-                        self.ratio(summary, kind).map(|ratio| format!("{ratio}×")).unwrap_or_default(),
+                        self.ratio(contender, kind).map(|ratio| format!("{ratio}×")).unwrap_or_default(),
                         if summary.unfinished { "  not finished" } else { "" },
                     );
                 }
@@ -58,7 +58,10 @@ impl Report<'_> {
         }
         let rounds =
             if self.rounds == 1 { "One round".to_owned() } else { format!("Medians of {} rounds", self.rounds) };
-        let _ = writeln!(text, "\n{rounds}; in brackets the ratio to Taskbay with its defaults.");
+        let _ = writeln!(
+            text,
+            "\n{rounds}; in brackets the ratio to Taskbay with its defaults, unless a heading says otherwise."
+        );
         for table in Table::ALL {
             let kinds = self.results.kinds(table);
             if kinds.is_empty() {
@@ -101,7 +104,7 @@ impl Report<'_> {
     fn cell(&self, contender: &Contender, kind: &Kind) -> String {
         let Some(summary) = self.results.summary(contender.name, kind) else { return "–".to_owned() };
         let star = if summary.unfinished { "\\*" } else { "" };
-        let ratio = self.ratio(summary, kind).map(|ratio| format!(" ({ratio})")).unwrap_or_default();
+        let ratio = self.ratio(contender, kind).map(|ratio| format!(" ({ratio})")).unwrap_or_default();
         let unit = if kind.unit == Unit::Megabytes || kind.unit == Unit::Milliseconds && kind.table == Table::Programs {
             format!(" {}", kind.unit.name())
         } else {
@@ -110,21 +113,29 @@ impl Report<'_> {
         format!("{}{unit}{star}{ratio}", number(summary.median, kind.unit))
     }
 
-    /// To the first contender, if it has been measured and the figure is not nothing.
-    fn ratio(&self, summary: Summary, kind: &Kind) -> Option<String> {
-        let first = self.results.summary(CONTENDERS[0].name, kind)?.median;
-        (first > 0.0 && summary.median > 0.0).then(|| {
-            let ratio = summary.median / first;
+    /// To the first contender, or to the contender's own best number of hosts, if that has been measured and neither is nothing.
+    fn ratio(&self, contender: &Contender, kind: &Kind) -> Option<String> {
+        let median = |name, kind| self.results.summary(name, kind).map(|summary| summary.median);
+        let own = median(contender.name, kind)?;
+        let base = if kind.table == Table::Hosts {
+            let all = self.results.kinds(Table::Hosts);
+            all.into_iter().filter_map(|kind| median(contender.name, kind)).reduce(f64::max)?
+        } else {
+            median(CONTENDERS[0].name, kind)?
+        };
+        (base > 0.0 && own > 0.0).then(|| {
+            let ratio = own / base;
             if ratio >= 10.0 { format!("{ratio:.0}") } else { format!("{ratio:.2}") }
         })
     }
 
     fn filled(&self, title: &str) -> String {
-        let Sizes { drain, queued, stuck, latency, backlogs, .. } = self.sizes;
+        let Sizes { drain, queued, stuck, hosts, latency, backlogs, .. } = self.sizes;
         let numbers = [
             ("{drain}", drain),
             ("{queued}", queued),
             ("{stuck}", stuck),
+            ("{hosts}", hosts),
             ("{latency}", latency),
             ("{backlog 0}", backlogs[0]),
             ("{backlog 1}", backlogs[1]),

@@ -9,6 +9,8 @@ pub struct Sizes {
     pub queued: u32,
     /// In queues that are locked for good.
     pub stuck: u32,
+    /// Of a drain by several hosts.
+    pub hosts: u32,
     /// One at a time.
     pub latency: u32,
     /// Backlogs whose cost per job is compared.
@@ -24,6 +26,7 @@ impl Sizes {
             drain: jobs,
             queued: (jobs / 10).max(100),
             stuck: jobs / 2,
+            hosts: jobs.saturating_mul(2),
             latency: (jobs / 100).max(20),
             backlogs: [jobs / 20, jobs / 2, jobs.saturating_mul(5)],
             starts: if jobs < 50_000 { 2 } else { 10 },

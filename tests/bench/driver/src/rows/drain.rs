@@ -99,7 +99,7 @@ pub struct Drained {
 }
 
 impl Drained {
-    fn rate(&self, kind: &'static Kind) -> Figure {
+    pub fn rate(&self, kind: &'static Kind) -> Figure {
         let value = f64::from(self.done) / self.took.as_secs_f64();
         Figure { unfinished: self.unfinished, ..Figure::new(kind, value) }
     }

@@ -3,6 +3,7 @@
 mod backlog;
 mod drain;
 mod enqueue;
+mod hosts;
 mod latency;
 mod start_stop;
 
@@ -63,6 +64,12 @@ pub const ROWS: &[Row] = &[
         about: "no-op jobs, while a transaction elsewhere keeps dead rows from being removed",
         suits: |_| true,
         measure: |bench, contender| Box::pin(drain::pinned(bench, contender)),
+    },
+    Row {
+        name: "hosts",
+        about: "twice as many no-op jobs, drained by 1, 2, 4, 8 and 16 hosts",
+        suits: |contender| ["taskbay", "taskbay-marked"].contains(&contender.name),
+        measure: |bench, contender| Box::pin(hosts::measure(bench, contender)),
     },
     Row {
         name: "latency",
