@@ -21,7 +21,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::watch, time::Instant};
 
-use super::{clock::JumpingClock, ledger::Ledger};
+use super::{
+    clock::JumpingClock,
+    ledger::Ledger,
+    wait::{Patience, STEP},
+};
 
 /// How long anything that must happen may take on a slow and busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -215,7 +219,7 @@ impl Running {
         async move {
             let mut seen = 0;
             let mut more = self.log.count.subscribe();
-            let deadline = Instant::now() + DEADLINE;
+            let mut patience = Patience::new();
             loop {
                 let found = self.log.lines.lock().unwrap()[seen..]
                     .iter()
@@ -225,8 +229,8 @@ impl Running {
                 if let Some(line) = found {
                     return line;
                 }
-                let waited = tokio::time::timeout_at(deadline, more.changed()).await;
-                assert!(waited.is_ok(), "what was waited for at {place} did not come within {DEADLINE:?}");
+                let changed = tokio::time::timeout(STEP, more.changed()).await.is_ok();
+                assert!(!patience.is_over(changed), "what was waited for at {place} did not come: {patience}");
             }
         }
     }
@@ -249,15 +253,15 @@ impl Running {
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut more = self.log.count.subscribe();
-        let deadline = Instant::now() + DEADLINE;
+        let mut patience = Patience::new();
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for taskbay") {
                 self.log.read_to_the_end().await;
                 return status;
             }
             // The end of its output is the hint; the short timeout covers a process that closed its output before it ended.
-            let _ = tokio::time::timeout(Duration::from_millis(20), more.changed()).await;
-            assert!(Instant::now() < deadline, "taskbay did not end within {DEADLINE:?}");
+            let hint = tokio::time::timeout(Duration::from_millis(20), more.changed()).await;
+            assert!(!patience.is_over(matches!(hint, Ok(Ok(())))), "taskbay did not end: {patience}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Waiting for what sends no event: rows that disappear, files that grow, processes of others that end.
 
 use std::{
-    fmt::{Debug, Display},
+    fmt::{self, Debug, Display, Formatter},
     time::Duration,
 };
 
@@ -12,10 +12,41 @@ use super::program::DEADLINE;
 const BETWEEN: Duration = Duration::from_millis(5);
 /// The bound for something that changes for ever and never comes to its end.
 const AT_MOST: Duration = DEADLINE.saturating_mul(10);
+/// The most that counts as waiting between two looks: a machine that stops all processes for minutes stops what is waited for, too.
+pub const STEP: Duration = Duration::from_secs(1);
 
-/// Looks again and again until there is something to return. `Err` is what was seen instead.
-///
-/// The deadline starts anew whenever that changes: a slow machine may take as long as it likes, as long as it gets on.
+/// How much longer to wait for something. [`Self::is_over`] has to be asked after each [`STEP`] or more often.
+pub struct Patience {
+    /// The wait since the last change.
+    unchanged: Duration,
+    whole: Duration,
+    asked: Instant,
+}
+
+impl Patience {
+    pub fn new() -> Self {
+        Self { unchanged: Duration::ZERO, whole: Duration::ZERO, asked: Instant::now() }
+    }
+
+    /// The deadline starts anew whenever something changes: a slow machine may take as long as it likes, as long as it gets on.
+    pub fn is_over(&mut self, changed: bool) -> bool {
+        let now = Instant::now();
+        let step = (now - self.asked).min(STEP);
+        self.asked = now;
+        self.unchanged = if changed { Duration::ZERO } else { self.unchanged + step };
+        self.whole += step;
+        self.unchanged >= DEADLINE || self.whole >= AT_MOST
+    }
+}
+
+impl Display for Patience {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "unchanged for {:?} of {:?}", self.unchanged, self.whole)
+    }
+}
+
+/// Looks again and again until there is something to return. `Err` is what was seen instead. When that no longer changes, the
+/// [`Patience`] ends.
 #[track_caller]
 pub fn until<T, S: PartialEq + Debug>(
     what: impl Display,
@@ -23,20 +54,16 @@ pub fn until<T, S: PartialEq + Debug>(
 ) -> impl Future<Output = T> {
     let place = std::panic::Location::caller();
     async move {
-        let began = Instant::now();
-        let mut last: Option<(S, Instant)> = None;
+        let mut patience = Patience::new();
+        let mut last = None;
         loop {
             let seen = match look().await {
                 Ok(found) => return found,
-                Err(seen) => seen,
+                Err(seen) => Some(seen),
             };
-            match &last {
-                Some((before, since)) if *before == seen => {
-                    assert!(since.elapsed() < DEADLINE, "{what}, waited for at {place}: {seen:?} for {DEADLINE:?}");
-                }
-                _ => last = Some((seen, Instant::now())),
-            }
-            assert!(began.elapsed() < AT_MOST, "{what}, waited for at {place}: not within {AT_MOST:?}");
+            let changed = last != seen;
+            last = seen;
+            assert!(!patience.is_over(changed), "{what}, waited for at {place}: {last:?}, {patience}");
             sleep(BETWEEN).await;
         }
     }
