@@ -20,6 +20,7 @@ mod adding;
 mod event_stream;
 mod example_programs;
 mod folder_tasks;
+mod host_state;
 mod logging;
 mod queue_names;
 mod run_once;

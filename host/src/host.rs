@@ -1,79 +1,50 @@
-//! The wiring: starts the stages, stops them in reverse, takes the stop signal as an argument.
+//! A host: starts the stages in order, works jobs, stops the stages in reverse.
+//!
+//! ```text
+//! start ──▶ built-in tasks ─▶ tasks folder ─▶ (database prepared) ─▶ listener ─▶ revision watch ─▶ schedules ─▶ pool
+//! stop  ◀──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+mod control;
+mod error;
+mod facts;
+mod handle;
+mod stage;
+mod stages;
 
 use std::{panic::resume_unwind, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
-use thiserror::Error;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::DropGuard, task::AbortOnDropHandle};
 
+pub use self::{
+    control::Control,
+    error::HostError,
+    handle::{DatabaseSnapshot, HostHandle, HostState},
+};
+use self::{
+    stage::Stages,
+    stages::{BuiltInTasks, Folder, Listener, Schedules},
+};
 pub use crate::work::{Mode, Stop};
 use crate::{
     blocking::off_the_runtime,
     config::{CronSettings, FolderSettings, PluginLookup, Settings, WorkerSettings},
-    cron::{Cron, CronError, CronSources, PluginSchedule, ServedTasks, SystemClock},
+    cron::{Cron, CronSources, PluginSchedule, ServedTasks, SystemClock},
     events::{Event, Events},
-    listener,
     migrate::{self, MigrateError, Revision},
-    parts::{PartFailure, Parts},
     plugin::{BuiltInTask, Generation, HostServices},
-    queue::{Database, Notification, QueueError},
+    queue::Database,
     revision_watch::RevisionWatch,
     start_up::prepare_when_there,
-    tasks::{DeclaredSchedule, FolderError, FolderHandle, LiveTaskMap, Rejection, TasksFolder},
+    tasks::{LiveTaskMap, Rejection, TasksFolder},
     work::{JobAdder, PluginJobs, Pool, PreparedPool},
 };
 
-/// How long plugins may take to end when the host does.
-const RETIRE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the host waits for the loop of its tasks folder to end when it has to end itself. Its plugins are killed then.
-const LISTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a host without one of its parts may take to stop …
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// … and then to give back what that left behind. Other hosts release the rest.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// Why the host did not start, or why it ended although nobody told it to.
-#[derive(Debug, Error)]
-pub enum HostError {
-    #[error(transparent)]
-    Database(#[from] QueueError),
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    #[error(transparent)]
-    Cron(#[from] CronError),
-    #[error("not starting, because of the tasks folder: {}; to start without, use --watch",
-        .0.iter().map(|one| format!("{}: {}", one.file, one.reason)).collect::<Vec<_>>().join("; "))]
-    BrokenFiles(Vec<Rejection>),
-    /// In [`Mode::Once`]; the others have done what there was to do.
-    #[error("{} did not start, see above, so {} jobs were not run", .0.join(", "),
-        if .0.len() == 1 { "its" } else { "their" })]
-    NotStarted(Vec<String>),
-    /// The tasks that are compiled into this program.
-    #[error("not starting: the list of tasks {0}")]
-    Tasks(String),
-    #[error("there is nothing to do: the tasks folder {} has no task; put a compiled plugin there, or name another folder", .0.display())]
-    NoTasks(PathBuf),
-    /// A bug of this program, and no reason not to start it again.
-    #[error("the host stopped because of an internal error: {0}. Please report this; it can be started again")]
-    Part(PartFailure),
-}
-
-/// Signals from outside.
-#[derive(Debug, Clone, Default)]
-pub struct Control {
-    /// Ends the host.
-    pub stop: Stop,
-    /// Given when the database is prepared and the plugins are loaded.
-    pub ready: CancellationToken,
-    /// Lists the tasks folder now.
-    pub rescan: Arc<Notify>,
-    /// The parts of the host that is controlled, of which there is one.
-    pub(crate) parts: Parts,
-    /// Asks the tasks folder what it has come to, and has it go by other settings.
-    pub folder: FolderHandle,
-}
 
 /// What a host is made of.
 #[derive(Debug)]
@@ -100,16 +71,11 @@ pub(crate) struct Plan {
 pub(crate) struct Host {
     pub(crate) pool: Arc<Pool>,
     prepared: PreparedPool,
-    database: Database,
-    revision: Revision,
-    listen: bool,
-    once: bool,
-    built_in: Option<Arc<Generation>>,
-    folder: Option<TasksFolder>,
-    tasks: Arc<LiveTaskMap>,
-    cron: Option<(Cron, watch::Sender<Vec<PluginSchedule>>)>,
+    stages: Stages,
     events: Events,
-    control: Control,
+    stop: Stop,
+    /// The host shows that it has ended.
+    _ended: DropGuard,
 }
 
 /// Runs the host until it is told to stop, or in [`Mode::Once`] until no job is left that can run now. With `wait`, it waits for a
@@ -141,125 +107,45 @@ pub async fn run(
 }
 
 impl Host {
-    /// Prepares the database and loads all tasks. `None` if it was told to stop before it came that far.
+    /// Prepares the database and starts all stages. `None` if it was told to stop before it came that far.
     pub(crate) async fn start(plan: Plan) -> Result<Option<Self>, HostError> {
-        let parts = plan.control.parts.clone();
-        let started = parts.catch("start", Self::prepare(plan)).await;
-        started.unwrap_or_else(|panic| match parts.failure() {
-            Some(failure) => Err(HostError::Part(failure)),
-            None => resume_unwind(panic),
-        })
-    }
-
-    async fn prepare(plan: Plan) -> Result<Option<Self>, HostError> {
-        let Plan { database, events, control, mode, wait, worker, .. } = plan;
-        let events = events.of_host(control.parts.clone());
-        let built_in = match plan.tasks {
-            tasks if tasks.is_empty() => None,
-            tasks => {
-                let settings = &plan.plugins.defaults;
-                Some(Generation::built_in(tasks, settings, events.clone()).map_err(HostError::Tasks)?)
+        let control = plan.control.clone();
+        let events = plan.events.clone().of_host(control.parts.clone());
+        let ended = control.facts.ended.clone().drop_guard();
+        let mut stages = Stages::new(control.parts.clone(), &control.stop.graceful);
+        let parts = &control.parts;
+        let started = {
+            let mut starting = pin!(parts.catch("start", start(plan, &events, &mut stages)));
+            tokio::select! {
+                biased;
+                failure = parts.failed() => Err(HostError::Part(failure)),
+                started = &mut starting => match started {
+                    Ok(started) => started,
+                    Err(_) => Err(HostError::Part(parts.failed().await)),
+                },
             }
         };
-        let tasks = Arc::new(built_in.clone().map_or_else(LiveTaskMap::default, LiveTaskMap::with_built_in));
-        let listen = mode == Mode::Continuous && worker.listen;
-        let adder = JobAdder::new(database.clone(), &worker);
-        let stop = control.stop.clone();
-        let pool = Pool::new(worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), stop);
-        // Beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is one transaction.
-        let prepared = AbortOnDropHandle::new(events.parts().spawn("preparation of the database", {
-            let (pool, database, events) = (Arc::clone(&pool), database.clone(), events.clone());
-            async move {
-                let revision = if wait {
-                    prepare_when_there(&database, &events).await?
-                } else {
-                    migrate::prepare(&database).await?
-                };
-                Ok((revision, PreparedPool::new(&pool)))
-            }
-        }));
-        let services =
-            HostServices { add_job: Arc::new(PluginJobs::new(adder)), events: events.clone(), program: plan.program };
-        let tolerate_broken = plan.folder.as_ref().is_some_and(|folder| folder.tolerate_broken_start);
-        let cron = match plan.cron.filter(|_| mode == Mode::Continuous) {
-            Some(CronSettings { crontab, items }) => {
-                let (declared, plugins) = watch::channel(Vec::new());
-                let sources = CronSources { crontab, items, plugins, served: Arc::clone(&tasks) as _ };
-                let (database, clock, events) = (database.clone(), Arc::new(SystemClock), events.clone());
-                // It reads the crontab.
-                let open = move || Cron::open(sources, tolerate_broken, database, clock, events);
-                Some((off_the_runtime(open).await?, declared))
-            }
-            None => None,
-        };
-        let mut folder = None;
-        // A folder that is being built into needs nobody to be told that it is empty.
-        let path =
-            plan.folder.as_ref().filter(|settings| !settings.filled_by_builds).map(|settings| settings.path.clone());
-        if let Some(settings) = plan.folder {
-            let mut loaded = TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks));
-            loaded.answer(&control.folder);
-            let (loaded, rejections) = loaded.load_all().await?;
-            folder = Some(loaded);
-            let broken: Vec<Rejection> = rejections.into_iter().filter(|one| !one.passing).collect();
-            if let Some(folder) = folder.take_if(|_| !tolerate_broken && !broken.is_empty()) {
-                folder.stop(RETIRE_WITHIN).await;
-                return Err(HostError::BrokenFiles(broken));
-            }
+        if let Ok(Some((pool, prepared))) = started {
+            control.ready.cancel();
+            return Ok(Some(Self { pool, prepared, stages, events, stop: control.stop, _ended: ended }));
         }
-        let prepared = tokio::select! {
-            () = control.stop.graceful.cancelled() => None,
-            prepared = prepared => Some(prepared.unwrap_or_else(|error| resume_unwind(error.into_panic()))),
-        };
-        let (revision, prepared) = match prepared {
-            Some(Ok(prepared)) => prepared,
-            ended => {
-                if let Some(folder) = folder {
-                    folder.stop(RETIRE_WITHIN).await;
-                }
-                ended.transpose().map_err(HostError::Migrate)?;
-                events.emit(Event::Stopped);
-                return Ok(None);
-            }
-        };
-        events.emit(Event::SchemaReady {
-            number: revision.number,
-            installed: revision.installed,
-            warning: revision.warning(),
-        });
-        if let Some(path) = path.filter(|_| tasks.load().identifiers().len() == 0) {
-            if let Some(folder) = folder.take_if(|_| mode == Mode::Once) {
-                folder.stop(RETIRE_WITHIN).await;
-                return Err(HostError::NoTasks(path));
-            }
-            events.emit(Event::NoTasks { folder: path });
+        // The reason for the end is that of the start, whatever the stages come to.
+        let _ = stages.stop().await;
+        if started.is_ok() {
+            events.emit(Event::Stopped);
         }
-        let once = mode == Mode::Once;
-        Ok(Some(Self {
-            pool,
-            prepared,
-            database,
-            revision,
-            listen,
-            once,
-            built_in,
-            folder,
-            tasks,
-            cron,
-            events,
-            control,
-        }))
+        started.map(|_| None)
     }
 
     /// Works jobs until told to stop, or in [`Mode::Once`] until no job is left that can run now. Without one of its parts, it
     /// stops at once.
     pub(crate) async fn work(self) -> Result<(), HostError> {
-        let (pool, events, stop) = (Arc::clone(&self.pool), self.events.clone(), self.control.stop.clone());
+        let (pool, events, stop) = (Arc::clone(&self.pool), self.events.clone(), self.stop.clone());
         let parts = events.parts();
         let mut working = pin!(parts.catch("wiring", self.work_until_stopped()));
         let ended = tokio::select! {
             biased;
-            () = parts.failed() => None,
+            _ = parts.failed() => None,
             ended = &mut working => Some(ended),
         };
         let Some(failure) = parts.failure() else {
@@ -277,103 +163,130 @@ impl Host {
     }
 
     async fn work_until_stopped(self) -> Result<(), HostError> {
-        let Self { pool, prepared, database, events, control, .. } = self;
-        control.ready.cancel();
-        let (background, listening) = (CancellationToken::new(), CancellationToken::new());
-        // Before this is cancelled, none of the parts may end.
-        let over = control.stop.graceful.child_token();
-        let part = |name| events.parts().part(name);
-        // If this future is dropped, nothing stays behind.
-        let _ended = (background.clone().drop_guard(), listening.clone().drop_guard());
-        let (to_watch, heard) = mpsc::unbounded_channel();
-        let hear = {
-            let pool = Arc::clone(&pool);
-            move |notification| {
-                pool.hear(notification);
-                if !matches!(notification, Notification::JobsAdded(_)) {
-                    // Without anybody who watches the revision, nobody has to know.
-                    let _ = to_watch.send(notification);
-                }
-            }
-        };
-        let listener = self.listen.then(|| {
-            let listen = listener::listen(database.clone(), hear, events.clone(), listening.clone());
-            part("listener").spawn(over.clone(), listen)
-        });
-        let watch =
-            RevisionWatch { database, heard, events: events.clone(), stop: control.stop.clone(), known: self.revision };
-        let revision_watch = part("revision watch").spawn(over.clone(), {
-            let background = background.clone();
-            async move { background.run_until_cancelled(watch.run()).await }
-        });
-        let cron = self.cron.map(|(cron, declared)| {
-            let (schedules, stop) = (self.tasks.schedules(), background.clone());
-            let graceful = control.stop.graceful.clone();
-            part("schedules").spawn(over.clone(), async move {
-                tokio::select! {
-                    // First, so that the plugins' schedules are there when cron starts.
-                    biased;
-                    () = pass_on(schedules, &declared) => {}
-                    () = cron.run(graceful) => {}
-                    () = stop.cancelled() => {}
-                }
-            })
-        });
-        let watching = self.folder.map(|folder| {
-            let part = folder.part();
-            part.spawn(over.clone(), folder.run(background.clone(), control.rescan))
-        });
-
+        let Self { prepared, stages, events, _ended, .. } = self;
         prepared.run().await;
-
-        over.cancel();
-        background.cancel();
-        // The plugins first: they take the longest.
-        let mut not_started = Vec::new();
-        if let Some(watching) = watching
-            && let Ok(Ok(folder)) = tokio::time::timeout(LISTED_WITHIN, watching).await
-        {
-            not_started = folder.not_started();
-            folder.stop(RETIRE_WITHIN).await;
-        }
-        if let Some(built_in) = self.built_in
-            && tokio::time::timeout(RETIRE_WITHIN, built_in.retire()).await.is_err()
-        {
-            built_in.kill().await;
-        }
-        if let Some(cron) = cron {
-            let _ = cron.await;
-        }
-        listening.cancel();
-        if let Some(listener) = listener {
-            let _ = listener.await;
-        }
+        let ended = stages.stop().await;
         events.emit(Event::Stopped);
-        match revision_watch.await {
-            Ok(Some(outdated)) => Err(outdated.into()),
-            // Who asks for one round wants to hear what was left out.
-            _ if self.once && !not_started.is_empty() => Err(HostError::NotStarted(not_started)),
-            _ => Ok(()),
+        ended
+    }
+}
+
+/// Starts the stages in order. `None` if the host was told to stop meanwhile; then, as after an error, those that were started are to
+/// be stopped.
+async fn start(
+    plan: Plan,
+    events: &Events,
+    stages: &mut Stages,
+) -> Result<Option<(Arc<Pool>, PreparedPool)>, HostError> {
+    let Plan { database, control, mode, wait, worker, .. } = plan;
+    let (facts, once) = (&control.facts, mode == Mode::Once);
+    let listen = !once && worker.listen;
+    let built_in = match plan.tasks {
+        tasks if tasks.is_empty() => None,
+        tasks => Some(Generation::built_in(tasks, &plan.plugins.defaults, events.clone()).map_err(HostError::Tasks)?),
+    };
+    let tasks = Arc::new(built_in.clone().map_or_else(LiveTaskMap::default, LiveTaskMap::with_built_in));
+    let adder = JobAdder::new(database.clone(), &worker);
+    let pool = Pool::new(worker, mode, database.clone(), Arc::clone(&tasks), events.clone(), control.stop.clone());
+    facts.know_pool(&pool, &database);
+    let prepared = prepare(&pool, &database, wait, events);
+    let tolerate_broken = plan.folder.as_ref().is_some_and(|folder| folder.tolerate_broken_start);
+    let cron = match plan.cron.filter(|_| !once) {
+        Some(settings) => Some(open_cron(settings, tolerate_broken, &database, &tasks, events).await?),
+        None => None,
+    };
+
+    if let Some(built_in) = built_in {
+        stages.start(BuiltInTasks(built_in));
+    }
+    // A folder that is being built into needs nobody to be told that it is empty.
+    let path = plan.folder.as_ref().filter(|settings| !settings.filled_by_builds).map(|settings| settings.path.clone());
+    if let Some(settings) = plan.folder {
+        let services =
+            HostServices { add_job: Arc::new(PluginJobs::new(adder)), events: events.clone(), program: plan.program };
+        let mut folder = TasksFolder::new(settings, plan.plugins, services, Arc::clone(&tasks));
+        folder.answer(&control.folder);
+        let (folder, rejections) = folder.load_all().await?;
+        stages.start(Folder { folder, rescan: Arc::clone(&control.rescan), once });
+        facts.know_folder();
+        let broken: Vec<Rejection> = rejections.into_iter().filter(|one| !one.passing).collect();
+        if !tolerate_broken && !broken.is_empty() {
+            return Err(HostError::BrokenFiles(broken));
         }
     }
+
+    let prepared = tokio::select! {
+        () = control.stop.graceful.cancelled() => return Ok(None),
+        prepared = prepared => prepared,
+    };
+    let (revision, prepared) = prepared.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
+    facts.know_revision(&revision);
+    events.emit(Event::SchemaReady {
+        number: revision.number,
+        installed: revision.installed,
+        warning: revision.warning(),
+    });
+    if let Some(path) = path.filter(|_| tasks.load().identifiers().len() == 0) {
+        if once {
+            return Err(HostError::NoTasks(path));
+        }
+        events.emit(Event::NoTasks { folder: path });
+    }
+
+    let (revision_watch, heard) = mpsc::unbounded_channel();
+    if listen {
+        let (database, events, pool) = (database.clone(), events.clone(), Arc::clone(&pool));
+        stages.start(Listener { database, events, pool, revision_watch });
+    }
+    stages.start(RevisionWatch {
+        database,
+        heard,
+        events: events.clone(),
+        stop: control.stop.clone(),
+        known: revision,
+    });
+    if let Some((cron, passed_on)) = cron {
+        facts.know_schedules(cron.handle());
+        let (declared, graceful) = (tasks.schedules(), control.stop.graceful.clone());
+        stages.start(Schedules { cron, declared, passed_on, graceful });
+    }
+    Ok(Some((pool, prepared)))
+}
+
+/// Prepares the database and the pool beside the loading of plugins. Dropping it half-way leaves nothing behind: an installation is
+/// one transaction.
+fn prepare(
+    pool: &Arc<Pool>,
+    database: &Database,
+    wait: bool,
+    events: &Events,
+) -> AbortOnDropHandle<Result<(Revision, PreparedPool), MigrateError>> {
+    let (pool, database, own_events) = (Arc::clone(pool), database.clone(), events.clone());
+    AbortOnDropHandle::new(events.parts().spawn("preparation of the database", async move {
+        let revision =
+            if wait { prepare_when_there(&database, &own_events).await? } else { migrate::prepare(&database).await? };
+        Ok((revision, PreparedPool::new(&pool)))
+    }))
+}
+
+/// Reads the crontab. The schedules of plugins come by the sender.
+async fn open_cron(
+    settings: CronSettings,
+    tolerate_broken: bool,
+    database: &Database,
+    tasks: &Arc<LiveTaskMap>,
+    events: &Events,
+) -> Result<(Cron, watch::Sender<Vec<PluginSchedule>>), HostError> {
+    let (declared, plugins) = watch::channel(Vec::new());
+    let CronSettings { crontab, items } = settings;
+    let sources = CronSources { crontab, items, plugins, served: Arc::clone(tasks) as _ };
+    let (database, clock, events) = (database.clone(), Arc::new(SystemClock), events.clone());
+    let cron = off_the_runtime(move || Cron::open(sources, tolerate_broken, database, clock, events)).await?;
+    Ok((cron, declared))
 }
 
 impl ServedTasks for LiveTaskMap {
     fn names(&self) -> Vec<String> {
         self.load().identifiers().map(str::to_owned).collect()
-    }
-}
-
-/// Tells cron, which does not know of plugins, of what they declare. Goes on for ever.
-async fn pass_on(mut declared: watch::Receiver<Vec<DeclaredSchedule>>, schedules: &watch::Sender<Vec<PluginSchedule>>) {
-    loop {
-        let renamed = |one: &DeclaredSchedule| {
-            let DeclaredSchedule { plugin, task, schedule } = one.clone();
-            PluginSchedule { plugin, task, schedule }
-        };
-        schedules.send_replace(declared.borrow_and_update().iter().map(renamed).collect());
-        if declared.changed().await.is_err() {
-            std::future::pending().await
-        }
     }
 }

@@ -119,10 +119,16 @@ impl Parts {
         self.inner.failure.borrow().clone()
     }
 
-    /// Returns when there was a failure.
-    pub(crate) async fn failed(&self) {
-        // An error would mean that the sender is gone, which is in this.
-        let _ = self.inner.failure.subscribe().wait_for(Option::is_some).await;
+    /// Waits for the first failure.
+    pub(crate) async fn failed(&self) -> PartFailure {
+        let mut failure = self.inner.failure.subscribe();
+        loop {
+            if let Some(failure) = failure.borrow_and_update().clone() {
+                return failure;
+            }
+            // An error would mean that the sender is gone, which is in this.
+            let _ = failure.changed().await;
+        }
     }
 
     /// From here on, each part shows once a second that it moves, even if it has nothing to do. Parts that run already do not.

@@ -20,7 +20,7 @@ pub(crate) async fn prepare_when_there(database: &Database, events: &Events) -> 
     loop {
         match migrate::prepare(database).await {
             Err(error) if error.is_temporary() => {
-                trouble.failed_by(error.to_string(), false, retry_in);
+                trouble.failed_by(error.to_string(), error.is_outage(), retry_in);
                 tokio::time::sleep(retry_in).await;
                 retry_in = (retry_in * 2).min(LONGEST);
             }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use rustix::process::Signal;
 use serde_json::json;
 use taskbay::{Options, TaskList, config::ForbiddenFlags, library::RunError};
 use tempfile::TempDir;
@@ -122,4 +123,61 @@ async fn a_host_that_lost_a_part_gives_back_all_jobs_but_the_one_that_the_databa
     for (job, given_back) in jobs.into_iter().zip([true, false, true]) {
         assert_eq!(database.job(job).await.locked_by.is_none(), given_back, "{job}");
     }
+}
+
+/// Later stages need earlier ones: jobs the tasks, schedules the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_start_in_order_and_stop_in_reverse_after_the_last_job() {
+    let (database, folder) = (TestDatabase::installed().await, tasks_folder());
+    install_plugin(folder.path(), "misbehaving");
+    let mut host =
+        Taskbay::run(&database.url(), folder.path()).args(["--log-level", "debug,taskbay::host=trace"]).spawn();
+    let job = database.add("sleep", json!({ "ms": 100 })).await;
+    host.event("job_started", |line| line["job"] == job).await;
+    host.signal(Signal::TERM);
+    host.ended().await;
+    let names = ["stage_started", "worker_ready", "job_done", "stage_stopping", "stopped"];
+    let lines = host.lines();
+    let events = lines.iter().filter(|line| names.iter().any(|name| line["event"] == *name));
+    let order: Vec<String> = events
+        .map(|line| match line["stage"].as_str() {
+            Some(stage) => format!("{} {stage}", line["event"].as_str().unwrap_or_default()),
+            None => line["event"].as_str().unwrap_or_default().to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "stage_started tasks folder",
+            "stage_started listener",
+            "stage_started revision watch",
+            "stage_started schedules",
+            "worker_ready",
+            "job_done",
+            "stage_stopping schedules",
+            "stage_stopping revision watch",
+            "stage_stopping listener",
+            "stage_stopping tasks folder",
+            "stopped",
+        ]
+    );
+}
+
+/// The stages that have started already can fail before the host works.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_waits_for_its_database_ends_when_it_loses_a_stage() {
+    let folder = tasks_folder();
+    install_plugin(folder.path(), "misbehaving");
+    let faults = folder.path().with_extension("faults");
+    let mut host = Taskbay::run("postgres://127.0.0.1:1/nowhere", folder.path())
+        .env("FAULT_FILE_OF_TASKBAYS_TESTS", &faults)
+        .env("RUST_BACKTRACE", "0")
+        .spawn();
+    host.event("folder_ready", |_| true).await;
+    host.event("database_unavailable", |_| true).await;
+    fs::write(&faults, "panic tasks folder").expect("ask for a fault");
+    assert_eq!(host.ended().await.code(), Some(70));
+    fs::remove_file(&faults).expect("remove the file");
+    assert_eq!(host.events("part_failed").first().map(|line| &line["part"]), Some(&json!("tasks folder")));
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{self, EffectiveSetting, Layer, Origin, Purpose},
+    embedded_postgres::EmbeddedPostgres,
     tasks::{plugins_in, unknown_sections},
 };
 
@@ -79,6 +80,17 @@ impl Config {
     }
 }
 
+/// The settings of a host that works the database of these, or that of the embedded server.
+pub(super) fn effective(
+    layer: &Layer,
+    server: Option<&EmbeddedPostgres>,
+    purpose: Purpose,
+) -> Result<Vec<EffectiveSetting>, CliError> {
+    let settings = layer.clone().into_settings(database::settings(layer, server)?, purpose);
+    let variable = |name: &str| if server.is_none() { variable(name) } else { None };
+    Ok(config::effective_settings(layer, &settings, true, variable))
+}
+
 /// Sets the tasks folder to the one that was named on the command line.
 pub(super) fn set_folder(layer: &mut Layer, folder: Option<&PathBuf>) {
     if let Some(folder) = folder {
@@ -115,6 +127,7 @@ fn to_json(list: &[EffectiveSetting]) -> Vec<Json> {
             Origin::Flag(name) => ("flag", Some(name.clone()), None),
             Origin::Variable(name) => ("variable", Some(name.clone()), None),
             Origin::File { path, line } => ("file", Some(path.display().to_string()), Some(*line)),
+            Origin::Program => ("program", None, None),
             Origin::Default => ("default", None, None),
         };
         let value = setting.value.as_ref().map_or(Json::Null, config::Value::to_json);

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use super::{
-    CliError, database,
+    CliError,
+    config::effective,
+    database,
     options::{Given, SettingsFile},
     reload_report,
     signals::Received,
 };
 use crate::{
-    config::{Changes, Layer, LiveSettings, Purpose, changes},
+    config::{Changes, Layer, LiveSettings, Purpose, changes, in_force},
     embedded_postgres::EmbeddedPostgres,
     host::Control,
     plugin::FileKey,
@@ -67,6 +69,15 @@ impl<'a> Reload<'a> {
         }
     }
 
+    /// Has the host show the settings in force.
+    pub(super) fn show(&self) {
+        let of = |layer: &Layer| effective(layer, self.server, self.purpose);
+        // Both layers could be worked with when they were read.
+        if let (Ok(at_start), Ok(last)) = (of(&self.at_start), of(&self.last)) {
+            self.control.show_settings(in_force(&at_start, last));
+        }
+    }
+
     async fn reload(&mut self) {
         // Before it is read, so that a change meanwhile shows.
         self.seen = self.file.state();
@@ -79,6 +90,7 @@ impl<'a> Reload<'a> {
                 let applied = if nothing_live { None } else { self.control.folder.apply(live).await };
                 reload_report::tell(&file, &changes, &applied.unwrap_or_default());
                 self.last = now;
+                self.show();
             }
             Err(error) => error!(
                 event = "settings_refused",

@@ -120,6 +120,7 @@ impl Run {
         let purpose = if self.watch { Purpose::Development } else { Purpose::Production };
         let mode = if self.once { Mode::Once } else { Mode::Continuous };
         let reload = Reload::new(given, purpose, server, control.clone());
+        reload.show();
         let settings = database::known_to_plugins(settings, server).into_working_settings(database, purpose)?;
         // Who asks for one round wants to hear that it cannot be.
         let wait = !self.no_wait && !self.once;

@@ -165,7 +165,7 @@ fn sentence(file: &FileSnapshot, build: Option<&str>, told: Option<&str>) -> Str
 
 fn to_json(process: u32, file: &FileSnapshot) -> Value {
     let mut object = json!({ "process": process, "starting": file.starting });
-    if let Some(ServingSnapshot { build, state, tasks, running_jobs, crashes }) = &file.serving {
+    if let Some(ServingSnapshot { build, state, tasks, running_jobs, crashes, .. }) = &file.serving {
         let (state, reason) = match state {
             ServingState::Serving => ("serving", None),
             ServingState::Restarting => ("restarting", None),

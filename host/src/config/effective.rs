@@ -3,7 +3,10 @@
 use serde_json::{Map, Value as Json};
 use tokio_postgres::config::Host;
 
-use super::{Layer, Origin, PLUGIN_SETTINGS, PluginLookup, SETTINGS, Settings, Value, setting::path_of, table::URL};
+use super::{
+    CronSettings, FolderSettings, Layer, Origin, PLUGIN_SETTINGS, PluginLookup, Purpose, SETTINGS, Settings, Value,
+    WorkerSettings, setting::path_of, table::URL,
+};
 use crate::queue::{DatabaseSettings, TlsMode};
 
 /// An effective setting.
@@ -60,6 +63,38 @@ pub fn effective_settings(
         }
     }
     list
+}
+
+/// The effective settings of a host that a program starts. What differs from its default was set by the program.
+pub fn settings_of_program(
+    worker: &WorkerSettings,
+    folder: Option<&FolderSettings>,
+    cron: Option<&CronSettings>,
+    plugins: &PluginLookup,
+) -> Vec<EffectiveSetting> {
+    let nowhere = || DatabaseSettings::new(tokio_postgres::Config::new(), "");
+    let default = Layer::default().into_settings(nowhere(), Purpose::Production);
+    let settings = Settings {
+        worker: worker.clone(),
+        folder: folder.unwrap_or(&default.folder).clone(),
+        cron: cron.unwrap_or(&default.cron).clone(),
+        plugins: plugins.clone(),
+        ..default.clone()
+    };
+    let list = |settings| effective_settings(&Layer::default(), settings, false, |_| None);
+    let default = list(&default);
+    let is_of_host = |one: &EffectiveSetting| match one.section.as_str() {
+        "tasks" => folder.is_some(),
+        "cron" => cron.is_some(),
+        section => section == "worker" || section.starts_with("plugins."),
+    };
+    let with_origin = |one: EffectiveSetting| {
+        // A plugin's own section has the defaults of all plugins.
+        let section = if one.section.starts_with("plugins.") { "plugins.default" } else { &one.section };
+        let is_default = default.iter().any(|of| of.section == section && of.key == one.key && of.value == one.value);
+        EffectiveSetting { origin: if is_default { Origin::Default } else { Origin::Program }, ..one }
+    };
+    list(&settings).into_iter().filter(is_of_host).map(with_origin).collect()
 }
 
 /// Hides passwords in a plugin's own settings, which are recognized by their names.

@@ -12,6 +12,8 @@ pub enum Origin {
         path: PathBuf,
         line: usize,
     },
+    /// The program that embeds the host.
+    Program,
     #[default]
     Default,
 }
@@ -21,6 +23,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(name) | Self::Variable(name) => f.write_str(name),
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Program => f.write_str("the program"),
             Self::Default => f.write_str("default"),
         }
     }

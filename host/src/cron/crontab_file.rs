@@ -34,12 +34,20 @@ const REREAD: Duration = Duration::from_secs(10);
 /// What is larger is taken for something else.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
+/// What of the file is in force.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CrontabContents {
+    pub(super) items: Vec<Arc<CronItem>>,
+    /// Why the file as it is now is not: the items are those of its last version that could be used.
+    pub(super) refused: Option<String>,
+}
+
 /// The file, and what of it is in force.
 #[derive(Debug)]
 pub(super) struct CrontabFile {
     path: PathBuf,
     events: Events,
-    items: Vec<Arc<CronItem>>,
+    contents: CrontabContents,
     seen: Seen,
     /// Its status before it was last read.
     status: Status,
@@ -63,7 +71,7 @@ impl CrontabFile {
     /// Looks at the file for the first time. An empty path stands for no file.
     pub(super) fn open(path: PathBuf, tolerate_broken: bool, events: Events) -> Result<Self, CronError> {
         let status = status(&path);
-        let mut file = Self { path, events, items: Vec::new(), seen: Seen::Missing, status };
+        let mut file = Self { path, events, contents: CrontabContents::default(), seen: Seen::Missing, status };
         if file.path.as_os_str().is_empty() {
             return Ok(file);
         }
@@ -71,19 +79,19 @@ impl CrontabFile {
             Seen::Missing => file.events.emit(Event::CrontabMissing { file: file.path.clone() }),
             seen => match parse(&seen) {
                 Err(reason) if !tolerate_broken => return Err(CronError::Crontab { file: file.path, reason }),
-                parsed => drop(file.take(seen, parsed)),
+                parsed => file.take(seen, parsed),
             },
         }
         Ok(file)
     }
 
     /// What is in force.
-    pub(super) fn items(&self) -> Vec<Arc<CronItem>> {
-        self.items.clone()
+    pub(super) fn contents(&self) -> CrontabContents {
+        self.contents.clone()
     }
 
-    /// Follows the file for ever and passes on what comes into force.
-    pub(super) async fn follow(&mut self, items: &watch::Sender<Vec<Arc<CronItem>>>) {
+    /// Follows the file for ever and passes on what comes into force, or that it does not.
+    pub(super) async fn follow(&mut self, contents: &watch::Sender<CrontabContents>) {
         if self.path.as_os_str().is_empty() {
             std::future::pending().await
         }
@@ -102,9 +110,8 @@ impl CrontabFile {
                 continue;
             }
             let (parsed, seen) = off_the_runtime(move || (parse(&seen), seen)).await;
-            if self.take(seen, parsed).is_ok() {
-                items.send_replace(self.items.clone());
-            }
+            self.take(seen, parsed);
+            contents.send_replace(self.contents());
         }
     }
 
@@ -121,20 +128,21 @@ impl CrontabFile {
     }
 
     /// Brings what was seen into force, or says why that cannot be.
-    fn take(&mut self, seen: Seen, parsed: Parsed) -> Result<(), String> {
+    fn take(&mut self, seen: Seen, parsed: Parsed) {
         let file = self.path.clone();
         let removed = seen == Seen::Missing;
         self.seen = seen;
+        let in_force = self.contents.items.len();
         let event = match &parsed {
-            Ok(_) if removed => Event::CrontabRemoved { file, items: self.items.len() },
+            Ok(_) if removed => Event::CrontabRemoved { file, items: in_force },
             Ok(items) => Event::CrontabLoaded { file, items: items.len() },
-            Err(reason) => {
-                Event::CrontabRefused { file, reason: reason.replace('\n', "; "), in_force: self.items.len() }
-            }
+            Err(reason) => Event::CrontabRefused { file, reason: reason.replace('\n', "; "), in_force },
         };
         self.events.emit(event);
-        self.items = parsed?;
-        Ok(())
+        match parsed {
+            Ok(items) => self.contents = CrontabContents { items, refused: None },
+            Err(reason) => self.contents.refused = Some(reason),
+        }
     }
 
     /// Off the runtime's threads, because the file may be on a server that does not answer.

@@ -88,6 +88,11 @@ impl DueWork {
         if more { GivenUp::More } else { GivenUp::From(first) }
     }
 
+    /// How many minutes are to be stored.
+    pub(super) fn ticks(&self) -> usize {
+        self.queue().iter().filter(|work| matches!(***work, Work::Tick(_))).count()
+    }
+
     /// What is to be stored next; it stays until it is [`DueWork::done`].
     pub(super) async fn front(&self) -> Arc<Work> {
         loop {

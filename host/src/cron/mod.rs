@@ -17,6 +17,7 @@ mod due;
 mod job;
 mod recorder;
 mod scheduler;
+mod snapshot;
 mod sources;
 
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -26,10 +27,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Clock, SystemClock};
-pub use sources::PluginSchedule;
+pub use snapshot::{CronHandle, CronSnapshot, OverriddenSchedule, PluginSchedule, RefusedSchedule, ScheduleSnapshot};
 
 use crate::{crontab::CronItem, events::Events, queue::Database};
-use crontab_file::CrontabFile;
+use crontab_file::{CrontabContents, CrontabFile};
 use due::DueWork;
 use recorder::Recorder;
 use scheduler::Scheduler;
@@ -68,7 +69,8 @@ pub trait ServedTasks: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Cron {
     file: CrontabFile,
-    items: watch::Sender<Vec<Arc<CronItem>>>,
+    contents: watch::Sender<CrontabContents>,
+    handle: CronHandle,
     scheduler: Scheduler,
     recorder: Recorder,
 }
@@ -84,21 +86,27 @@ impl Cron {
     ) -> Result<Self, CronError> {
         let served = Arc::clone(&sources.served);
         let file = CrontabFile::open(sources.crontab, tolerate_broken, events.clone())?;
-        let items = watch::Sender::new(file.items());
-        let sources = Sources::new(items.subscribe(), sources.items, sources.plugins, events.clone());
-        let due = Arc::new(DueWork::default());
-        let scheduler = Scheduler::new(sources, clock, Arc::clone(&due), events.clone());
-        Ok(Self { file, items, scheduler, recorder: Recorder::new(database, due, events, served) })
+        let contents = watch::Sender::new(file.contents());
+        let sources = Sources::new(contents.subscribe(), sources.items, sources.plugins, events.clone());
+        let handle = CronHandle { in_force: Arc::default(), due: Arc::new(DueWork::default()), clock };
+        let scheduler = Scheduler::new(sources, &handle, events.clone());
+        let recorder = Recorder::new(database, Arc::clone(&handle.due), events, served);
+        Ok(Self { file, contents, handle, scheduler, recorder })
+    }
+
+    /// Reads the schedules from elsewhere.
+    pub fn handle(&self) -> CronHandle {
+        self.handle.clone()
     }
 
     /// Adds jobs when they are due, until told to stop; then it ends at once.
     ///
     /// Nothing is lost by ending in the middle of a statement: it is carried out or not, and other hosts see which.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { mut file, items, scheduler, mut recorder } = self;
+        let Self { mut file, contents, scheduler, mut recorder, .. } = self;
         tokio::select! {
             () = stop.cancelled() => {}
-            () = file.follow(&items) => {}
+            () = file.follow(&contents) => {}
             () = scheduler.run() => {}
             () = recorder.run() => {}
         }

@@ -5,11 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
     clock::{Clock, ceil, floor, minutes_after},
     due::{DueWork, Entry, GivenUp, LONGEST_WAIT, Reason, Tick, Work, oldest_kept},
+    snapshot::{CronHandle, InForce},
     sources::Sources,
 };
 use crate::{
@@ -27,14 +29,16 @@ pub(super) struct Scheduler {
     clock: Arc<dyn Clock>,
     due: Arc<DueWork>,
     events: Events,
-    items: Vec<Arc<CronItem>>,
+    /// Read by others, written by nobody else.
+    in_force: Arc<ArcSwap<InForce>>,
     /// The next minute that is to come. All before it have been dealt with.
     next: Timestamp,
 }
 
 impl Scheduler {
-    pub(super) fn new(sources: Sources, clock: Arc<dyn Clock>, due: Arc<DueWork>, events: Events) -> Self {
-        Self { sources, clock, due, events, items: Vec::new(), next: Timestamp::MIN }
+    pub(super) fn new(sources: Sources, handle: &CronHandle, events: Events) -> Self {
+        let CronHandle { in_force, due, clock } = handle.clone();
+        Self { sources, clock, due, events, in_force, next: Timestamp::MIN }
     }
 
     /// Goes on for ever.
@@ -51,10 +55,12 @@ impl Scheduler {
     /// The minute in which the host starts is over, unless it starts on the dot; only `fill` reaches behind it.
     fn start(&mut self) {
         let start = self.clock.now();
-        self.items = self.sources.current();
+        let in_force = self.sources.current();
+        let items = in_force.items.clone();
+        self.in_force.store(Arc::new(in_force));
         self.next = ceil(start);
-        self.events.emit(Event::CronStarting { start, items: self.items.len() });
-        self.enter(self.items.clone(), start, Reason::Start);
+        self.events.emit(Event::CronStarting { start, items: items.len() });
+        self.enter(items, start, Reason::Start);
     }
 
     async fn wake(&mut self) {
@@ -71,22 +77,23 @@ impl Scheduler {
     /// old ones were.
     async fn change(&mut self) {
         self.collect().await;
-        let items = self.sources.current();
+        let in_force = self.sources.current();
+        let (old, items) = (self.in_force.load_full(), in_force.items.clone());
+        self.in_force.store(Arc::new(in_force));
         let identifiers =
             |items: &[Arc<CronItem>]| -> HashSet<String> { items.iter().map(|item| item.identifier.clone()).collect() };
-        let (before, after) = (identifiers(&self.items), identifiers(&items));
+        let (before, after) = (identifiers(&old.items), identifiers(&items));
         let added: Vec<Arc<CronItem>> =
             items.iter().filter(|item| !before.contains(&item.identifier)).cloned().collect();
-        let gone = self.items.iter().filter(|item| !after.contains(&item.identifier));
+        let gone = old.items.iter().filter(|item| !after.contains(&item.identifier));
         let removed: Vec<String> = gone.map(|item| item.identifier.clone()).collect();
-        self.items = items;
         if added.is_empty() && removed.is_empty() {
             return;
         }
         self.events.emit(Event::SchedulesChanged {
             added: added.iter().map(|item| item.identifier.clone()).collect(),
             removed,
-            items: self.items.len(),
+            items: items.len(),
         });
         if !added.is_empty() {
             self.enter(added, self.clock.now(), Reason::Change);
@@ -104,7 +111,8 @@ impl Scheduler {
         self.give_up_before(oldest_kept(minute), now);
         let until = minutes_after(minute, 1);
         let mut ticks: BTreeMap<Timestamp, Vec<Arc<CronItem>>> = BTreeMap::new();
-        for (place, item) in self.items.iter().enumerate() {
+        let in_force = self.in_force.load_full();
+        for (place, item) in in_force.items.iter().enumerate() {
             for minute in item.times(self.next, until) {
                 ticks.entry(minute).or_default().push(Arc::clone(item));
             }
@@ -124,7 +132,8 @@ impl Scheduler {
     }
 
     fn give_up_before(&mut self, oldest: Timestamp, now: Timestamp) {
-        let entry = || Entry { items: self.items.clone(), at: now, until: oldest, reason: Reason::GivenUp };
+        let entry =
+            || Entry { items: self.in_force.load().items.clone(), at: now, until: oldest, reason: Reason::GivenUp };
         let mut given_up = self.due.give_up_before(oldest, entry);
         if self.next < oldest {
             if given_up == GivenUp::Nothing {

@@ -1,30 +1,25 @@
 //! All schedules of this host, from wherever they come, under one identifier each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use tokio::sync::watch;
 
+use super::{
+    crontab_file::CrontabContents,
+    snapshot::{InForce, OverriddenSchedule, PluginSchedule, RefusedSchedule},
+};
 use crate::{
     crontab::{CronItem, parse_schedule},
     events::{Event, Events},
 };
 
-/// A schedule that a plugin declares beside a task.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PluginSchedule {
-    pub plugin: String,
-    pub task: String,
-    /// A line as in a crontab, without the task's name.
-    pub schedule: String,
-}
-
 /// The sources, and what was said about them.
 #[derive(Debug)]
 pub(super) struct Sources {
-    file: watch::Receiver<Vec<Arc<CronItem>>>,
+    file: watch::Receiver<CrontabContents>,
     given: Vec<Arc<CronItem>>,
     plugins: watch::Receiver<Vec<PluginSchedule>>,
     events: Events,
@@ -34,7 +29,7 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn new(
-        file: watch::Receiver<Vec<Arc<CronItem>>>,
+        file: watch::Receiver<CrontabContents>,
         given: Vec<CronItem>,
         plugins: watch::Receiver<Vec<PluginSchedule>>,
         events: Events,
@@ -52,11 +47,12 @@ impl Sources {
         }
     }
 
-    /// The schedules that count as of now. Where two have one identifier, it is the crontab's, so that whoever runs the host
+    /// The schedules in force as of now. Where two have one identifier, it is the crontab's, so that whoever runs the host
     /// can replace what a plugin declares; then the program's; then that of the plugin whose name comes first.
-    pub(super) fn current(&mut self) -> Vec<Arc<CronItem>> {
+    pub(super) fn current(&mut self) -> InForce {
         let mut chosen = Chosen::default();
-        for item in self.file.borrow_and_update().iter().cloned() {
+        let CrontabContents { items, refused: crontab_refused } = self.file.borrow_and_update().clone();
+        for item in items {
             chosen.add(item, || "the crontab".to_owned());
         }
         for item in &self.given {
@@ -65,22 +61,27 @@ impl Sources {
         let mut declared = self.plugins.borrow_and_update().clone();
         // The order of one task's schedules is the plugin's.
         declared.sort_by(|one, other| (&one.plugin, &one.task).cmp(&(&other.plugin, &other.task)));
-        let mut said = BTreeSet::new();
+        let (mut said, mut refused) = (BTreeSet::new(), Vec::new());
         for PluginSchedule { plugin, task, schedule } in declared {
             match parse_schedule(&task, &schedule) {
                 Ok(item) => chosen.add(Arc::new(item), || format!("plugin {plugin}")),
                 Err(error) => {
-                    let event = Event::PluginScheduleRefused { plugin, task: task.clone(), reason: error.to_string() };
-                    self.say_once(&mut said, (task, schedule), event);
+                    let reason = error.to_string();
+                    let (of_task, why) = (task.clone(), reason.clone());
+                    let event = Event::PluginScheduleRefused { plugin: plugin.clone(), task: of_task, reason: why };
+                    self.say_once(&mut said, (task.clone(), schedule.clone()), event);
+                    refused.push(RefusedSchedule { schedule: PluginSchedule { plugin, task, schedule }, reason });
                 }
             }
         }
-        for (identifier, kept, left_out) in chosen.conflicts {
-            let event = Event::ScheduleOverridden { identifier: identifier.clone(), kept, left_out: left_out.clone() };
-            self.say_once(&mut said, (identifier, left_out), event);
+        for OverriddenSchedule { identifier, kept, left_out } in &chosen.overridden {
+            let what = (identifier.clone(), left_out.clone());
+            let (identifier, kept, left_out) = (identifier.clone(), kept.clone(), left_out.clone());
+            self.say_once(&mut said, what, Event::ScheduleOverridden { identifier, kept, left_out });
         }
         self.announced = said;
-        chosen.items
+        let Chosen { items, origins, overridden, .. } = chosen;
+        InForce { items, origins, overridden, refused, crontab_refused }
     }
 
     fn say_once(&self, said: &mut BTreeSet<(String, String)>, what: (String, String), event: Event) {
@@ -95,18 +96,25 @@ impl Sources {
 #[derive(Default)]
 struct Chosen {
     items: Vec<Arc<CronItem>>,
-    origins: BTreeMap<String, String>,
-    /// Identifier, the origin that counts, the one that does not.
-    conflicts: Vec<(String, String, String)>,
+    /// Where they are from, in the same order.
+    origins: Vec<String>,
+    /// The place of each identifier.
+    places: HashMap<String, usize>,
+    overridden: Vec<OverriddenSchedule>,
 }
 
 impl Chosen {
     fn add(&mut self, item: Arc<CronItem>, origin: impl Fn() -> String) {
-        match self.origins.get(&item.identifier) {
-            Some(first) => self.conflicts.push((item.identifier.clone(), first.clone(), origin())),
+        let identifier = item.identifier.clone();
+        match self.places.get(&identifier) {
+            Some(place) => {
+                let (kept, left_out) = (self.origins[*place].clone(), origin());
+                self.overridden.push(OverriddenSchedule { identifier, kept, left_out });
+            }
             None => {
-                self.origins.insert(item.identifier.clone(), origin());
+                self.places.insert(identifier, self.items.len());
                 self.items.push(item);
+                self.origins.push(origin());
             }
         }
     }

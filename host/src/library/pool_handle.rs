@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Options, RunError, TaskList, resolved::Resolved, signals::Signals};
 use crate::{
     events::Events,
-    host::{Host, HostError, Mode, Stop},
+    host::{Control, Host, HostError, HostHandle, Mode},
     queue::{AddedJob, NewJob, QueueError},
     work::{JobAdder, Pool},
 };
@@ -74,7 +74,7 @@ pub struct PoolHandle {
     pool: Option<Arc<Pool>>,
     jobs: JobAdder,
     events: Events,
-    stop: Stop,
+    control: Control,
     ended: CancellationToken,
     end: Mutex<End>,
 }
@@ -92,8 +92,8 @@ enum End {
 impl PoolHandle {
     pub(super) async fn start(resolved: Resolved) -> Result<Self, RunError> {
         let Resolved { plan, surroundings, handle_signals } = resolved;
-        let (events, stop) = (plan.events.clone(), plan.control.stop.clone());
-        let signals = handle_signals.then(|| Signals::listen(&stop, &events, &plan.control.parts)).transpose();
+        let (events, control) = (plan.events.clone(), plan.control.clone());
+        let signals = handle_signals.then(|| Signals::listen(&control.stop, &events, &control.parts)).transpose();
         let signals = signals.map_err(RunError::Signals)?;
         let host = Host::start(plan).await?;
         let pool = host.as_ref().map(|host| Arc::clone(&host.pool));
@@ -110,7 +110,7 @@ impl PoolHandle {
             }
         });
         let end = Mutex::new(End::Awaited { work, _signals: signals });
-        Ok(Self { pool, jobs: surroundings.jobs, events, stop, ended, end })
+        Ok(Self { pool, jobs: surroundings.jobs, events, control, ended, end })
     }
 
     /// What `locked_by` says of the jobs that it runs; empty if it was told to stop before it began.
@@ -128,14 +128,14 @@ impl PoolHandle {
     /// Claims no more jobs and lets those that run finish. After `abort_timeout` they are asked to end. Calling it again
     /// changes nothing. [`PoolHandle::wait`] returns when it is done.
     pub fn graceful_shutdown(&self) {
-        self.stop.graceful.cancel();
+        self.control.stop.graceful.cancel();
     }
 
     /// Ends what runs: each job is asked, then dropped at its next await point, and given back as it was before this attempt.
     /// Calling it again changes nothing.
     pub fn forceful_shutdown(&self) {
-        self.stop.graceful.cancel();
-        self.stop.now.cancel();
+        self.control.stop.graceful.cancel();
+        self.control.stop.now.cancel();
     }
 
     /// Waits for the end, and says why it came if nobody asked for it. Several may wait; the first one hears the reason.
@@ -164,6 +164,11 @@ impl PoolHandle {
     /// Where its events are announced.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Reads the state of the host: its pool, tasks, schedules, folder, database and settings.
+    pub fn host(&self) -> HostHandle {
+        self.control.host()
     }
 
     /// Waits for the end, without taking the reason from who waits for it.

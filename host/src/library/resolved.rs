@@ -108,6 +108,12 @@ impl Options {
             (None, None) => PathBuf::new(),
             (Some(_), None) => return Err(OptionsError::NotPrepared.into()),
         };
+        self.control.show_settings(config::settings_of_program(
+            &self.worker,
+            folder.as_ref(),
+            Some(&self.cron).filter(|_| mode == Mode::Continuous),
+            &self.plugins,
+        ));
         let surroundings =
             Surroundings { jobs: JobAdder::new(database.clone(), &self.worker), worker: Arc::new(OnceLock::new()) };
         let plan = Plan {

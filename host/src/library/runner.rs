@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     events::Events,
-    host::Mode,
+    host::{HostHandle, Mode},
     queue::{AddedJob, NewJob, QueueError},
 };
 
@@ -85,6 +85,11 @@ impl Runner {
     /// Where its events are announced.
     pub fn events(&self) -> &Events {
         self.pool.events()
+    }
+
+    /// Reads the state of the host: its pool, tasks, schedules, folder, database and settings.
+    pub fn host(&self) -> HostHandle {
+        self.pool.host()
     }
 
     /// The pool that works its jobs.

@@ -84,6 +84,11 @@ impl MigrateError {
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Queue(error) if error.is_temporary())
     }
+
+    /// Whether the database could not be reached.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Queue(error) if error.is_outage())
+    }
 }
 
 fn plural(count: i64, one: &str, many: &str) -> String {

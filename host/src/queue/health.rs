@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,31 @@ pub(crate) struct Health {
     back: Notify,
     /// When the server was last found to answer nobody.
     silence: watch::Sender<Option<Instant>>,
+    clock: Mutex<Option<ClockOffset>>,
+}
+
+/// The difference between the clocks of the database server and of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// In microseconds; positive: the server's clock is ahead.
+    pub micros: i64,
+    /// The largest error of that: half of the time that the answer took.
+    pub uncertainty: Duration,
+    /// When it was measured.
+    pub at: SystemTime,
+}
+
+impl ClockOffset {
+    /// From the server's time, in microseconds since the Unix epoch, and the local time before and after the question.
+    fn of(server: i64, asked: SystemTime, answered: SystemTime) -> Self {
+        let micros = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+            i64::try_from(since).unwrap_or(i64::MAX)
+        };
+        let uncertainty = answered.duration_since(asked).unwrap_or_default() / 2;
+        let middle = micros(asked).midpoint(micros(answered));
+        Self { micros: server.saturating_sub(middle), uncertainty, at: answered }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +58,12 @@ enum Outage {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { outage: Mutex::new(Outage::Unknown), back: Notify::new(), silence: watch::Sender::new(None) }
+        Self {
+            outage: Mutex::new(Outage::Unknown),
+            back: Notify::new(),
+            silence: watch::Sender::new(None),
+            clock: Mutex::default(),
+        }
     }
 }
 
@@ -82,6 +112,24 @@ impl Health {
         self.back.notify_waiters();
     }
 
+    /// Since when the database cannot be reached, as far as it was noticed; `None`: it can.
+    pub(crate) fn unreachable_since(&self) -> Option<Instant> {
+        match &*self.outage() {
+            Outage::Said(reminders) => Some(reminders.since),
+            Outage::Unknown | Outage::OverSince(_) => None,
+        }
+    }
+
+    /// The difference of the clocks, measured every second while a host shows that it is alive. `None`: not measured yet.
+    pub(crate) fn clock_offset(&self) -> Option<ClockOffset> {
+        *self.clock()
+    }
+
+    /// The server has told its time, in microseconds since the Unix epoch, between these two moments.
+    pub(super) fn told_time(&self, server: i64, asked: SystemTime, answered: SystemTime) {
+        *self.clock() = Some(ClockOffset::of(server, asked, answered));
+    }
+
     /// Waits so long before the next try, or until somebody else has got through.
     pub(crate) async fn wait_until_back(&self, at_most: Duration) {
         let back = self.back.notified();
@@ -104,6 +152,10 @@ impl Health {
         let _ = silence.changed().await;
     }
 
+    fn clock(&self) -> MutexGuard<'_, Option<ClockOffset>> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn outage(&self) -> MutexGuard<'_, Outage> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,6 +164,26 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_offset_of_a_clock_is_taken_in_the_middle_of_the_question() {
+        let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let offset = ClockOffset::of(1_500_000, at(1_000), at(1_200));
+        assert_eq!((offset.micros, offset.uncertainty), (400_000, Duration::from_millis(100)));
+        assert_eq!(ClockOffset::of(1_000_000, at(1_200), at(1_200)).micros, -200_000);
+    }
+
+    #[test]
+    fn an_outage_lasts_until_somebody_gets_through() {
+        let health = Health::default();
+        assert_eq!(health.unreachable_since(), None);
+        health.outage_news();
+        let since = health.unreachable_since().expect("it is away");
+        health.outage_news();
+        assert_eq!(health.unreachable_since(), Some(since));
+        health.is_back();
+        assert_eq!(health.unreachable_since(), None);
+    }
 
     #[test]
     fn an_outage_is_news_once_and_again_when_the_next_one_comes() {

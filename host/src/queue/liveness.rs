@@ -6,7 +6,11 @@
 //!
 //! Those who have lost their connections share a second lock for a while, from which others learn that there was an outage.
 
-use std::{collections::HashSet, pin::pin, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{
@@ -41,10 +45,14 @@ where held.locktype = 'advisory'
 const TELL: &str = "select pg_catalog.pg_try_advisory_lock_shared(@outage_lock@, 0)";
 const TELL_NO_MORE: &str = "select pg_catalog.pg_advisory_unlock_shared(@outage_lock@, 0)";
 
-/// The second keys of all owners that live, and which of them is held by this connection. The last column is true of the lock that
-/// tells of an outage instead.
+/// The second keys of all owners that live, and which of them is held by this connection. The third column is true of the lock that
+/// tells of an outage instead. The last one is the server's time in microseconds.
 const LOOK: &str = "
-select held.objid::int8, held.pid = pg_catalog.pg_backend_pid(), held.classid = @outage_lock@
+select
+  held.objid::int8,
+  held.pid = pg_catalog.pg_backend_pid(),
+  held.classid = @outage_lock@,
+  (extract(epoch from clock_timestamp()) * 1000000)::int8
 from pg_catalog.pg_locks as held
 where held.locktype = 'advisory'
   and held.classid in (@liveness_lock@, @outage_lock@)
@@ -164,7 +172,12 @@ impl LifeSign {
     pub async fn look(&self) -> Result<Living, QueueError> {
         let failed = |error: tokio_postgres::Error| QueueError::statement(WHAT, &error);
         let mut living = Living { owners: HashSet::new(), with_ours: false, outage: false };
-        for row in self.ask(LOOK).await? {
+        let asked = SystemTime::now();
+        let rows = self.ask(LOOK).await?;
+        if let Some(row) = rows.first() {
+            self.database.health().told_time(row.try_get(3).map_err(failed)?, asked, SystemTime::now());
+        }
+        for row in rows {
             if row.try_get(2).map_err(failed)? {
                 living.outage = true;
                 continue;

@@ -79,6 +79,7 @@ pub use error::QueueError;
 pub use express::{LockedAgain, Settlement};
 pub use fail_jobs::{FailedJob, LONGEST_MESSAGE, StoredFailure};
 pub use get_jobs_apart::CarefulClaim;
+pub use health::ClockOffset;
 pub use job::Job;
 pub use known_crontabs::KnownCrontab;
 pub use list_jobs::{FoundJob, JobFilter, JobOrder, JobStream};

@@ -25,8 +25,8 @@ pub(super) enum FileState {
     /// Its contents serve, or the build that it was rolled back to.
     Serving,
     Refused(Refusal),
-    /// An executable that is a compiled library: it is no task, and that is no fault.
-    Skipped,
+    /// An executable that is a compiled library: it is no task, and that is no fault. With the reason.
+    Skipped(String),
     /// It is not listed any more. Some tools remove a file before they write its successor, so its build serves a while longer.
     Gone {
         since: Instant,
@@ -245,7 +245,7 @@ mod tests {
             ("refused for other contents", refused(Some(OLD), change()), None, None, TakeIn, TakeIn),
             ("other contents to be launched again", retried(OLD), None, None, TakeIn, TakeIn),
             ("readable again", refused(None, change()), Some(well(OLD)), None, TakeIn, TakeIn),
-            ("a library before", FileState::Skipped, None, None, TakeIn, TakeIn),
+            ("a library before", FileState::Skipped("a library".to_owned()), None, None, TakeIn, TakeIn),
             ("rolled back", FileState::Serving, Some(well(OLD)), Some(NEW), Keep, Keep),
             ("being rolled back", launching(OLD, RollBack), Some(well(NEW)), Some(NEW), Keep, Keep),
             ("not rolled back yet", retried(OLD), Some(well(NEW)), Some(NEW), Keep, Keep),

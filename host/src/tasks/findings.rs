@@ -180,7 +180,7 @@ impl TasksFolder {
     fn skip(&mut self, file: &str, reason: String) {
         self.withdraw(file);
         if let Some(known) = self.files.get_mut(file) {
-            known.state = FileState::Skipped;
+            known.state = FileState::Skipped(reason.clone());
         }
         self.services.events.emit(Event::FileSkipped { file: file.to_owned(), reason, unexpected: true });
     }

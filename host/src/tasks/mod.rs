@@ -42,6 +42,9 @@ pub use inspect::{Conflict, FileReport, FolderReport, Verdict, inspect_file, ins
 pub use listing::Kind;
 pub use reload::Rejection;
 pub use sections::{plugins_in, unknown_sections};
-pub use snapshot::{FileSnapshot, FolderSnapshot, RefusalSnapshot, ServingSnapshot, ServingState};
+pub use snapshot::{
+    DrainingSnapshot, FileSnapshot, FolderSnapshot, RefusalSnapshot, ServingSnapshot, ServingState, SkippedSnapshot,
+    TaskMapSnapshot, TaskSnapshot, TrialSnapshot,
+};
 pub use task_map::{DeclaredSchedule, LiveTaskMap, Task, TaskMap};
 pub use tasks_folder::TasksFolder;

@@ -39,6 +39,11 @@ impl Notices {
         self.skipped = skipped;
     }
 
+    /// What is no task, and why.
+    pub(super) fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.skipped.iter().map(|(file, skipped)| (file.as_str(), skipped.reason.as_str()))
+    }
+
     /// A task of a file that it gets no jobs of, and the file that gets them.
     pub(super) fn shadowed(&self, file: &str) -> Option<&(String, String)> {
         self.shadowed.get(file)

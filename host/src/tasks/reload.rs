@@ -130,7 +130,9 @@ impl TasksFolder {
                     }
                 }
                 Some(launched) = self.launches.join_next() => self.take_launched(launched),
-                Some(_) = self.retiring.join_next() => {}
+                Some(Ok(ended)) = self.retiring.join_next() => {
+                    self.draining.retain(|generation| !Arc::ptr_eq(generation, &ended));
+                }
             }
             self.look_at_trials();
             self.launch_what_is_due();
@@ -193,8 +195,7 @@ impl TasksFolder {
         let held = self.held.drain(..).map(|held| held.generation);
         let all: Vec<_> = serving.chain(held).chain(self.outgoing.drain(..)).collect();
         for generation in &all {
-            let generation = Arc::clone(generation);
-            self.retiring.spawn(async move { generation.retire().await });
+            self.retiring.spawn(retire(Arc::clone(generation)));
         }
         let retired = async { while self.retiring.join_next().await.is_some() {} };
         if timeout(limit, retired).await.is_err() {
@@ -275,10 +276,15 @@ impl TasksFolder {
         }
         self.notices.shadow(in_force.shadowed);
         for generation in self.outgoing.drain(..) {
-            let retire = async move { generation.retire().await };
-            self.retiring.spawn(self.services.events.parts().guard("retirement of a build", retire));
+            self.draining.push(Arc::clone(&generation));
+            self.retiring.spawn(self.services.events.parts().guard("retirement of a build", retire(generation)));
         }
     }
+}
+
+async fn retire(generation: Arc<Generation>) -> Arc<Generation> {
+    generation.retire().await;
+    generation
 }
 
 async fn sleep_until(moment: Option<Instant>) {

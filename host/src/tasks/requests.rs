@@ -3,12 +3,16 @@
 use std::time::Instant;
 
 use super::{
-    TasksFolder,
+    Task, TaskMap, TasksFolder,
+    file_state::FileState,
     handle::{AppliedSettings, AppliedTo, AppliesFrom, FolderHandle, Request},
     known_file::KnownFile,
     listing::Kind,
     sections::{self, plugin_of},
-    snapshot::{FileSnapshot, FolderSnapshot, RefusalSnapshot, ServingSnapshot, ServingState, identity},
+    snapshot::{
+        DrainingSnapshot, FileSnapshot, FolderSnapshot, RefusalSnapshot, ServingSnapshot, ServingState,
+        SkippedSnapshot, TaskMapSnapshot, TaskSnapshot, TrialSnapshot, identity,
+    },
 };
 use crate::{
     config::{LiveSettings, PLUGIN_SETTINGS, PluginLookup},
@@ -97,6 +101,8 @@ impl TasksFolder {
             identity: identity(&self.settings.path),
             trouble: self.unusable.as_ref().map(|(_, error)| error.to_string()),
             files: self.files.iter().map(|(file, known)| self.snapshot_of(file, known)).collect(),
+            skipped: self.notices.skipped().map(skipped).collect(),
+            draining: self.draining.iter().map(|generation| draining(generation)).collect(),
         }
     }
 
@@ -113,6 +119,10 @@ impl TasksFolder {
                     tasks: generation.tasks().iter().map(|task| task.name.clone()).collect(),
                     running_jobs: generation.in_flight(),
                     crashes: generation.crashes(),
+                    trial: serving
+                        .trial
+                        .as_ref()
+                        .map(|trial| TrialSnapshot { before: trial.before().to_string(), ends_in: trial.ends_in() }),
                 }
             }),
             refused: known.state.refusal().map(|refusal| RefusalSnapshot {
@@ -121,6 +131,11 @@ impl TasksFolder {
             }),
             starting: known.state.launch().is_some(),
             shadowed: self.notices.shadowed(file).cloned(),
+            skipped: match &known.state {
+                FileState::Skipped(reason) => Some(reason.clone()),
+                _ => None,
+            },
+            rolled_back: known.given_up.map(|build| build.to_string()),
         }
     }
 
@@ -135,5 +150,29 @@ impl TasksFolder {
             Availability::Restarting | Availability::Stopped => ServingState::Restarting,
             Availability::Quarantined { reason } => ServingState::Quarantined { reason: reason.clone() },
         }
+    }
+}
+
+impl TaskMap {
+    /// Its tasks as plain values.
+    pub fn snapshot(&self) -> TaskMapSnapshot {
+        let task = |(name, task): (&str, &Task)| TaskSnapshot {
+            task: name.to_owned(),
+            plugin: task.generation.plugin().to_owned(),
+            build: task.generation.build().to_string(),
+        };
+        TaskMapSnapshot { epoch: self.epoch(), tasks: self.iter().map(task).collect() }
+    }
+}
+
+fn skipped((file, reason): (&str, &str)) -> SkippedSnapshot {
+    SkippedSnapshot { file: file.to_owned(), reason: reason.to_owned() }
+}
+
+fn draining(generation: &Generation) -> DrainingSnapshot {
+    DrainingSnapshot {
+        plugin: generation.plugin().to_owned(),
+        build: generation.build().to_string(),
+        running_jobs: generation.in_flight(),
     }
 }

@@ -19,6 +19,28 @@ pub struct FolderSnapshot {
     pub trouble: Option<String>,
     /// By their paths below the folder, sorted.
     pub files: Vec<FileSnapshot>,
+    /// What else lies in it, and why that is no task.
+    #[serde(default)]
+    pub skipped: Vec<SkippedSnapshot>,
+    /// Replaced and removed builds that finish their jobs.
+    #[serde(default)]
+    pub draining: Vec<DrainingSnapshot>,
+}
+
+/// Something in the folder that is no task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedSnapshot {
+    pub file: String,
+    pub reason: String,
+}
+
+/// A build that is out of service and has jobs to finish, or its process to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainingSnapshot {
+    pub plugin: String,
+    /// As it is shown everywhere.
+    pub build: String,
+    pub running_jobs: usize,
 }
 
 /// A file of it.
@@ -34,6 +56,12 @@ pub struct FileSnapshot {
     /// A task of it that it gets no jobs of, and the file that gets them.
     #[serde(default)]
     pub shadowed: Option<(String, String)>,
+    /// Why it is no task and nevertheless not refused.
+    #[serde(default)]
+    pub skipped: Option<String>,
+    /// The build that the file holds and that was rolled back.
+    #[serde(default)]
+    pub rolled_back: Option<String>,
 }
 
 /// The build that a file's tasks run on.
@@ -45,6 +73,34 @@ pub struct ServingSnapshot {
     pub tasks: Vec<String>,
     pub running_jobs: usize,
     pub crashes: u32,
+    #[serde(default)]
+    pub trial: Option<TrialSnapshot>,
+}
+
+/// The time in which a new build is rolled back if it crashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialSnapshot {
+    /// The build that would serve again.
+    pub before: String,
+    pub ends_in: Duration,
+}
+
+/// All tasks that jobs run on at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskMapSnapshot {
+    /// Counts the maps before it.
+    pub epoch: u64,
+    /// Sorted by their names.
+    pub tasks: Vec<TaskSnapshot>,
+}
+
+/// A task and the build that runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSnapshot {
+    pub task: String,
+    pub plugin: String,
+    /// As it is shown everywhere.
+    pub build: String,
 }
 
 /// Whether it takes jobs.

@@ -44,7 +44,9 @@ pub struct TasksFolder {
     pub(super) last_launch: u64,
     pub(super) held: Vec<Held>,
     /// Replaced and removed builds that finish their jobs.
-    pub(super) retiring: JoinSet<()>,
+    pub(super) draining: Vec<Arc<Generation>>,
+    /// Gives each of them when it has ended.
+    pub(super) retiring: JoinSet<Arc<Generation>>,
     /// A build crashed, came back, or was quarantined.
     pub(super) availability: Arc<Notify>,
     /// Replaced and removed builds that are still in the map, and what is to be said when they no longer are.
@@ -75,6 +77,7 @@ impl TasksFolder {
             launch_slots: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
             last_launch: 0,
             held: Vec::new(),
+            draining: Vec::new(),
             retiring: JoinSet::new(),
             availability: Arc::new(Notify::new()),
             outgoing: Vec::new(),

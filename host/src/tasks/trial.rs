@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::plugin::{Generation, Image};
+use crate::plugin::{BuildId, Generation, Image};
 
 /// How long a build is on trial. Until then, the build before is kept in memory.
 const TRIAL: Duration = Duration::from_secs(10 * 60);
+
 /// What is known of the build before the one that serves.
 #[derive(Debug)]
 pub(super) struct Trial {
@@ -21,5 +22,14 @@ impl Trial {
     pub(super) fn after(replaced: &Generation) -> Option<Self> {
         let before = Arc::clone(replaced.image().filter(|_| replaced.crashes() == 0)?);
         Some(Self { before, ends: Instant::now() + TRIAL })
+    }
+
+    /// The build to go back to.
+    pub(super) fn before(&self) -> BuildId {
+        self.before.build
+    }
+
+    pub(super) fn ends_in(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
     }
 }

@@ -290,6 +290,7 @@ impl<'a> Watch<'a> {
                     // They are where they were, which may be behind what is known to be worked.
                     self.pool.database().reset_cursors();
                     self.pool.nudge();
+                    self.pool.took_over(released.clone());
                     self.pool.events().emit(Event::TakenOver(released));
                 }
             }

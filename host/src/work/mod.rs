@@ -39,11 +39,13 @@ mod refused;
 mod registered;
 mod release;
 mod running;
+mod snapshot;
 mod speed;
 mod transaction;
 mod wakes;
 
 pub use identity::{Mode, Stop};
 pub use plugin_jobs::{JobAdder, PluginJobs};
-pub use pool::Pool;
+pub use pool::{Pool, Takeover};
 pub use prepared::PreparedPool;
+pub use snapshot::{LivenessLock, LivenessSnapshot, PoolSnapshot};

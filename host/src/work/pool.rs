@@ -5,10 +5,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
     Mode, Stop,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::WorkerSettings,
     events::Events,
-    queue::{Database, Notification},
+    queue::{Database, Notification, Released},
     tasks::LiveTaskMap,
 };
 
@@ -54,6 +54,14 @@ pub struct Pool {
     wakes: Wakes,
     /// Notifications have arrived before.
     has_listened: AtomicBool,
+    last_takeover: ArcSwapOption<Takeover>,
+}
+
+/// The release of dead hosts' jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    pub at: SystemTime,
+    pub released: Released,
 }
 
 impl Pool {
@@ -77,6 +85,7 @@ impl Pool {
             refused: Refused::default(),
             wakes: Wakes::default(),
             has_listened: AtomicBool::new(false),
+            last_takeover: ArcSwapOption::empty(),
             settings,
             database,
             tasks,
@@ -150,6 +159,15 @@ impl Pool {
         if self.demand.has_room(self.running.waiting()) {
             self.wakes.wake();
         }
+    }
+
+    /// The pool has released jobs of dead hosts.
+    pub(super) fn took_over(&self, released: Released) {
+        self.last_takeover.store(Some(Arc::new(Takeover { at: SystemTime::now(), released })));
+    }
+
+    pub(super) fn last_takeover(&self) -> Option<Arc<Takeover>> {
+        self.last_takeover.load_full()
     }
 
     pub(super) fn registered(&self) -> Arc<Registered> {

@@ -17,7 +17,9 @@ use tracing::{error, info};
 
 use self::{build::Installed, crates::Workspace, sources::Sources};
 use super::{
-    CliError, Ending, database,
+    CliError, Ending,
+    config::effective,
+    database,
     options::{DatabaseOptions, WorkerOptions, variable},
     signals::{self, Hangup},
 };
@@ -97,6 +99,7 @@ impl Dev {
         let server = if config::is_configured(&settings, variable) { None } else { Some(start_server(&dir).await?) };
         let database = database::settings(&settings, server.as_ref())?;
         let layer = Layer { tasks_directory: Some(tasks), ..database::known_to_plugins(settings, server.as_ref()) };
+        control.show_settings(effective(&layer, server.as_ref(), Purpose::Development)?);
         let mut settings = layer.into_working_settings(database, Purpose::Development)?;
         settings.folder.filled_by_builds = true;
         info!(event = "dev_ready", "add a job with: taskbay add TASK '{{\"name\": \"value\"}}'");
