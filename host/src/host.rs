@@ -1,8 +1,7 @@
 //! A host: starts the stages in order, works jobs, stops the stages in reverse.
 //!
 //! ```text
-//! start ──▶ built-in tasks ─▶ tasks folder ─▶ (database prepared) ─▶ listener ─▶ revision watch ─▶ schedules ─▶ pool
-//! stop  ◀──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! built-in tasks ─▶ tasks folder ─▶ (database prepared) ─▶ listener ─▶ revision watch ─▶ schedules ─▶ pool
 //! ```
 
 mod control;

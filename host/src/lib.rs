@@ -34,6 +34,7 @@
 //!   thousand at once.
 //! * [`Events::subscribe`](events::Events::subscribe) tells of everything that happens, by graphile-worker's names. The log
 //!   goes wherever your [`tracing`] subscriber brings it.
+//! * [`Runner::host`] shows the state of the host: its pool, tasks, folder, schedules, liveness, database and settings.
 //! * [`get_tasks`] calls the tasks of a folder without a database.
 //!
 //! [`library`] says which function of graphile-worker is which of these. Nothing here touches signals or the process unless
@@ -56,7 +57,7 @@ pub mod cli;
 pub mod config;
 // The door for programs with tasks of their own.
 pub mod library;
-// The wiring: starts the stages, stops them in reverse.
+// The wiring: starts the stages, stops them in reverse, shows their state.
 pub mod host;
 pub mod listener;
 mod revision_watch;

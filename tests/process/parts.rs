@@ -175,7 +175,7 @@ async fn a_host_that_waits_for_its_database_ends_when_it_loses_a_stage() {
         .env("RUST_BACKTRACE", "0")
         .spawn();
     host.event("folder_ready", |_| true).await;
-    host.event("database_unavailable", |_| true).await;
+    host.event("database_trouble", |_| true).await;
     fs::write(&faults, "panic tasks folder").expect("ask for a fault");
     assert_eq!(host.ended().await.code(), Some(70));
     fs::remove_file(&faults).expect("remove the file");
