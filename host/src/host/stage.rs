@@ -67,15 +67,14 @@ impl Stages {
         self.started.push(Started { name: S::NAME, running: stop.drop_guard(), stopped: Box::pin(stopped) });
     }
 
-    /// Stops the stages, the last one first. Of several errors, the one of the stage that started first counts, because the
-    /// others may follow from it.
+    /// Stops the stages, the last one first. Of several errors, the first one counts.
     pub(super) async fn stop(mut self) -> Result<(), HostError> {
         self.over.cancel();
         let mut ended = Ok(());
         while let Some(Started { name, running, stopped }) = self.started.pop() {
             tracing::trace!(event = "stage_stopping", stage = name, "the {name} stops");
             drop(running);
-            ended = stopped.await.and(ended);
+            ended = ended.and(stopped.await);
         }
         ended
     }
@@ -149,12 +148,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stages_stop_one_by_one_in_reverse_and_the_error_of_the_first_counts() {
+    async fn stages_stop_one_by_one_in_reverse_and_the_first_error_counts() {
         let parts = Parts::default();
         let (stages, noted) = three(&parts).await;
         let error = stages.stop().await.expect_err("two stages have failed");
         assert_eq!(rest(noted).await, ["end 3", "stop 3", "end 2", "stop 2", "end 1", "stop 1"]);
-        assert!(matches!(error, HostError::Tasks(which) if which == "1"));
+        assert!(matches!(error, HostError::Tasks(which) if which == "3"));
+        assert_eq!(parts.failure(), None);
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_has_not_run_yet_stops_as_well() {
+        let (log, noted) = mpsc::unbounded_channel();
+        let parts = Parts::default();
+        let mut stages = Stages::new(parts.clone(), &CancellationToken::new());
+        stages.start(Noted::<2>(log));
+        stages.stop().await.expect("it has no error");
+        assert_eq!(rest(noted).await, ["start 2", "end 2", "stop 2"]);
         assert_eq!(parts.failure(), None);
     }
 
