@@ -10,6 +10,7 @@ use crate::harness::{
     plugins::{build_labelled, install, install_plugin, tasks_folder},
     postgres::TestDatabase,
     program::{Running, Taskbay},
+    wait::until,
 };
 
 struct Place {
@@ -131,6 +132,39 @@ async fn a_plugin_that_does_not_start_with_its_new_settings_serves_on_with_the_o
     assert!(plugins().status.success());
     place.database.add("echo", json!({})).await;
     ledgers[1].wait_for(1).await;
+    place.host.stop().await;
+}
+
+fn rejections(host: &Running) -> usize {
+    host.events("file_rejected").iter().filter(|line| line["file"] == "libmisbehaving.so").count()
+}
+
+/// Also if the launch fails while the folder is being scanned, as it is all the time here.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_reload_is_one_try_and_its_failure_is_reported_once() {
+    let ledgers = [Ledger::new(), Ledger::new()];
+    let place = Place::new(&echoes_to(&ledgers[0])).await;
+    let large = fs::File::create(place.folder.path().join("large.so")).expect("create a file");
+    let tries = 4;
+    for nth in 1..=tries {
+        large.set_len((64 << 20) + nth as u64).expect("change the file");
+        place.write(&format!("[plugins.misbehaving.settings]\necho_fill = \"{nth}\""));
+        place.hang_up(nth).await;
+        let told = until(format_args!("failure {nth}"), async || {
+            let told = rejections(&place.host);
+            if told < nth { Err(told) } else { Ok(told) }
+        })
+        .await;
+        assert_eq!(told, nth);
+        // The scan that the reload has asked for finds this, or one after it.
+        let last = format!("z{nth}.so");
+        install(place.folder.path(), &last, b"no library");
+        place.host.event("file_rejected", |line| line["file"] == last).await;
+    }
+    place.write(&echoes_to(&ledgers[1]));
+    place.hang_up(tries + 1).await;
+    place.host.nth_event(&["plugin_loaded"], 2).await;
+    assert_eq!(rejections(&place.host), tries);
     place.host.stop().await;
 }
 

@@ -1,7 +1,5 @@
 //! Reloads the settings file of a running host on SIGHUP, and warns about a change that was not reloaded.
 
-use std::sync::Arc;
-
 use tracing::{error, warn};
 
 use super::{
@@ -48,8 +46,9 @@ impl<'a> Reload<'a> {
             let interval = self.last.clone().folder(self.purpose).rescan;
             tokio::select! {
                 () = received.reload() => {
-                    self.reload().await;
-                    Arc::clone(&self.control.rescan).notify_one();
+                    if !self.reload().await {
+                        self.control.rescan.notify_one();
+                    }
                 }
                 () = tokio::time::sleep(interval) => self.look(),
             }
@@ -78,7 +77,8 @@ impl<'a> Reload<'a> {
         }
     }
 
-    async fn reload(&mut self) {
+    /// Returns whether the folder goes by other settings now. It has given what was refused another chance then.
+    async fn reload(&mut self) -> bool {
         // Before it is read, so that a change meanwhile shows.
         self.seen = self.file.state();
         let file = self.file.path().display().to_string();
@@ -88,14 +88,19 @@ impl<'a> Reload<'a> {
                     Changes { at_restart: changes(&self.at_start, &now).at_restart, ..changes(&self.last, &now) };
                 let nothing_live = changes.folder.is_empty() && changes.plugins.is_empty();
                 let applied = if nothing_live { None } else { self.control.folder.apply(live).await };
+                let is_asked = applied.is_some();
                 reload_report::tell(&file, &changes, &applied.unwrap_or_default());
                 self.last = now;
                 self.show();
+                is_asked
             }
-            Err(error) => error!(
-                event = "settings_refused",
-                file, "could not reload {file}, so the old settings stay in force: {error}"
-            ),
+            Err(error) => {
+                error!(
+                    event = "settings_refused",
+                    file, "could not reload {file}, so the old settings stay in force: {error}"
+                );
+                false
+            }
         }
     }
 

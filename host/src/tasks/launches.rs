@@ -167,12 +167,17 @@ impl TasksFolder {
         self.launch_again(file, image, reason, Some(if hurry { retry.hurried() } else { retry }));
     }
 
-    /// Gives a file another chance that was refused or whose build is quarantined. Returns whether to read it for that.
-    pub(super) fn give_another_chance(&mut self, file: &str) -> bool {
-        self.relaunch(file, true);
-        let Some(known) = self.files.get_mut(file) else { return false };
-        let quarantined = known.in_service(&self.plugins).is_some_and(|serving| serving.quarantined);
-        known.state.another_chance(quarantined)
+    /// Gives every file another chance that was refused or whose build is quarantined, since somebody asked for that. A launch
+    /// that is under way is such a chance, so what is told of one request is told once.
+    pub(super) fn give_another_chance(&mut self) {
+        for file in self.files.keys().cloned().collect::<Vec<_>>() {
+            self.relaunch(&file, true);
+            let Some(known) = self.files.get_mut(&file) else { continue };
+            let quarantined = known.in_service(&self.plugins).is_some_and(|serving| serving.quarantined);
+            if known.state.another_chance(quarantined) {
+                self.asked.insert(file);
+            }
+        }
     }
 
     /// The plugins that have never started.

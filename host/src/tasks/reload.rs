@@ -4,7 +4,7 @@
 //! published when they end. A file that fails at any step costs only itself, and what was serving serves on.
 
 use std::{
-    collections::BTreeSet,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,7 +45,7 @@ impl TasksFolder {
 
     /// Lists the folder for the first time, and returns when every file in it serves or was refused.
     pub async fn load_all(mut self) -> Result<(Self, Vec<Rejection>), FolderError> {
-        self.scan(false);
+        self.scan();
         loop {
             while self.scans.is_running() || !self.launches.is_empty() {
                 tokio::select! {
@@ -62,7 +62,7 @@ impl TasksFolder {
             self.listed = true;
             let Some(next) = self.next_scan() else { break };
             tokio::time::sleep_until(next.into()).await;
-            self.scan(false);
+            self.scan();
         }
         let rejections = self.announce_ready();
         Ok((self, rejections))
@@ -99,12 +99,13 @@ impl TasksFolder {
         let availability = Arc::clone(&self.availability);
         // What changed between the first listing and the first watch.
         let mut due = Instant::now();
-        // A scan is to begin once the one that runs has ended; `true` if it is forced.
-        let mut wanted = None;
+        // A scan is to begin once the one that runs has ended.
+        let mut wanted = false;
         loop {
             part.turn();
-            if let Some(forced) = wanted.take_if(|_| !self.scans.is_running()) {
-                self.scan(forced);
+            if wanted && !self.scans.is_running() {
+                wanted = false;
+                self.scan();
                 continue;
             }
             let scan_at = (!self.scans.is_running()).then(|| self.next_scan().map_or(due, |next| next.min(due)));
@@ -113,22 +114,19 @@ impl TasksFolder {
                 () = shutdown.cancelled() => return self,
                 () = part.tick() => continue,
                 event = self.scans.next() => match self.take_scan_event(event) {
-                    Some(Rescan::Now) => wanted = wanted.or(Some(false)),
+                    Some(Rescan::Now) => wanted = true,
                     Some(Rescan::WhenDue) => due = Instant::now() + self.scans.pause(),
                     None => {}
                 },
-                () = force.notified() => wanted = Some(true),
+                () = force.notified() => {
+                    self.give_another_chance();
+                    wanted = true;
+                }
                 () = sleep_until(wake_at) => {
-                    if scan_at.is_some_and(|at| at <= Instant::now()) {
-                        wanted = wanted.or(Some(false));
-                    }
+                    wanted |= scan_at.is_some_and(|at| at <= Instant::now());
                 }
                 () = availability.notified() => self.publish(),
-                Some(request) = self.requests.recv() => {
-                    if self.follow_request(request) {
-                        wanted = Some(true);
-                    }
-                }
+                Some(request) = self.requests.recv() => wanted |= self.follow_request(request),
                 Some(launched) = self.launches.join_next() => self.take_launched(launched),
                 Some(Ok(ended)) = self.retiring.join_next() => {
                     self.draining.retain(|generation| !Arc::ptr_eq(generation, &ended));
@@ -139,15 +137,13 @@ impl TasksFolder {
         }
     }
 
-    /// Begins a scan. A forced one gives refused files another chance.
-    fn scan(&mut self, forced: bool) {
-        let mut asked = BTreeSet::new();
-        for file in self.files.keys().cloned().collect::<Vec<_>>() {
-            let chance = forced && self.give_another_chance(&file);
-            let Some(known) = self.files.get_mut(&file) else { continue };
-            if chance || known.is_in_doubt(&self.plugins) {
+    /// Begins a scan, which reads what was asked for or is in doubt although it may not have changed.
+    fn scan(&mut self) {
+        let mut asked = mem::take(&mut self.asked);
+        for (file, known) in &mut self.files {
+            if known.is_in_doubt(&self.plugins) {
                 known.state.reading();
-                asked.insert(file);
+                asked.insert(file.clone());
             }
         }
         self.scans.start(ScanRequest { settings: self.settings.clone(), asked });

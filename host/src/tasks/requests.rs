@@ -54,6 +54,7 @@ impl TasksFolder {
         for file in self.files.keys().cloned().collect::<Vec<_>>() {
             self.restart_if_outdated(&file);
         }
+        self.give_another_chance();
         self.tell_unknown_sections();
         applied
     }

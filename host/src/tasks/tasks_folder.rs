@@ -1,6 +1,10 @@
 //! What is known of a tasks folder. Its methods are in the files of their subjects.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
@@ -39,6 +43,8 @@ pub struct TasksFolder {
     pub(super) map: Arc<LiveTaskMap>,
     pub(super) files: BTreeMap<String, KnownFile>,
     pub(super) scans: Scans,
+    /// What the next scan reads although it may not have changed.
+    pub(super) asked: BTreeSet<String>,
     pub(super) launches: JoinSet<Launched>,
     pub(super) launch_slots: Arc<Semaphore>,
     pub(super) last_launch: u64,
@@ -73,6 +79,7 @@ impl TasksFolder {
             services,
             map,
             files: BTreeMap::new(),
+            asked: BTreeSet::new(),
             launches: JoinSet::new(),
             launch_slots: Arc::new(Semaphore::new(LAUNCHES_AT_ONCE)),
             last_launch: 0,
