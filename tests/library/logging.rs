@@ -6,8 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use tokio::{runtime::Runtime, task::spawn_blocking};
 use tracing::{
-    Subscriber,
+    Dispatch, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id},
 };
@@ -63,6 +64,8 @@ where
 async fn a_log_of_the_programs_own_gets_every_line_with_its_fields() {
     let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
     let sink = Arc::clone(&lines);
+    // Beside a single log, what a thread without one comes to first would be off in all threads from then on.
+    let _second_log = Dispatch::new(tracing_subscriber::registry());
     let log = tracing_subscriber::registry().with(EachLine(move |line| sink.lock().unwrap().push(line)));
     let _until_the_end = tracing::subscriber::set_default(log);
 
@@ -71,6 +74,12 @@ async fn a_log_of_the_programs_own_gets_every_line_with_its_fields() {
         tracing::info!(wish, "said by the task");
         if wish == "fail" { Err("no luck")? } else { Ok(()) }
     });
+    // As tests on other threads do: these have no log.
+    let (first, same_tasks) = (TestDatabase::installed().await, tasks.clone());
+    first.add("job3", json!("work")).await;
+    first.add("job3", json!("fail")).await;
+    let elsewhere = spawn_blocking(move || Runtime::new().expect("a runtime").block_on(once(&first, &same_tasks)));
+    elsewhere.await.expect("the other host works");
     let done = database.add("job3", json!("work")).await;
     let failed = database.add("job3", json!("fail")).await;
     once(&database, &tasks).await;
