@@ -64,7 +64,7 @@ where
 async fn a_log_of_the_programs_own_gets_every_line_with_its_fields() {
     let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
     let sink = Arc::clone(&lines);
-    // Beside a single log, what a thread without one comes to first would be off in all threads from then on.
+    // With a single log, a line that a thread without one reaches first would be off in all threads from then on.
     let _second_log = Dispatch::new(tracing_subscriber::registry());
     let log = tracing_subscriber::registry().with(EachLine(move |line| sink.lock().unwrap().push(line)));
     let _until_the_end = tracing::subscriber::set_default(log);
